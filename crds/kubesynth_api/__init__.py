@@ -1,0 +1,1 @@
+"""The kubesynth API: the models that the operator, the runner and the CRDs share."""
