@@ -1,0 +1,23 @@
+"""Names that the operator writes on its own children, never on a user's object."""
+
+from __future__ import annotations
+
+GROUP = "kubesynth.io"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+# The one field manager of everything that is applied server-side.
+FIELD_MANAGER = "kubesynth-operator"
+MANAGED_BY = "kubesynth.io/operator"
+
+# Every child carries these four; the operator's watches select on MANAGED_BY_LABEL.
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+MANAGED_BY_VALUE = "kubesynth-operator"
+NAME_LABEL = "app.kubernetes.io/name"
+NAME_VALUE = "kubesynth-runner"
+JOB_NAME_LABEL = "kubesynth.io/job-name"
+JOB_UID_LABEL = "kubesynth.io/job-uid"
+# plan, generate, finalize or report: on Jobs and pods.
+PHASE_LABEL = "kubesynth.io/phase"
+
+QUEUE_NAME_LABEL = "kueue.x-k8s.io/queue-name"

@@ -1,0 +1,168 @@
+"""What the operator and a runner pod agree on, in one place.
+
+The operator starts a runner with an environment, mounts and a port; the runner answers with
+progress, an exit code and a termination message. Neither side imports the other.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+from typing import Annotated, TypeVar
+
+from pydantic import Field
+
+from kubesynth_api._base import ApiModel
+
+
+class RunnerPhase(StrEnum):
+    """What a runner pod is asked to do (environment variable `KUBESYNTH_PHASE`)."""
+
+    PLAN = "plan"  # validate, list files, assign partitions, estimate
+    GENERATE = "generate"  # run the pipeline over the partition JOB_COMPLETION_INDEX
+    FINALIZE = "finalize"  # sum the shards, write the manifest, the report and _SUCCESS
+    ALL = "all"  # the three after each other, in one pod: a job of one shard
+    REPORT = "report"  # print the totals of a finished run again (its pod is gone)
+
+
+class ExitCode(IntEnum):
+    """Exit codes of a runner; the Jobs' podFailurePolicy is built from them."""
+
+    OK = 0
+    CONFIGURATION = 64  # nobody can succeed with this spec: fails the whole Job
+    POISONED_SHARD = 65  # this shard cannot succeed: fails its index
+    RETRY = 75  # try again later: counts against the index's backoff limit
+    CHECKPOINTED = 143  # asked to stop (SIGTERM), everything is safe: not counted
+
+
+ENV_PHASE = "KUBESYNTH_PHASE"
+ENV_RUN_SPEC = "KUBESYNTH_RUN_SPEC"  # path of the run specification (JSON, RunSpec)
+ENV_SHARD_INDEX = "JOB_COMPLETION_INDEX"  # set by the Job controller on Indexed Jobs
+ENV_POD_NAME = "POD_NAME"
+ENV_POD_UID = "POD_UID"
+ENV_LOG_LEVEL = "KUBESYNTH_LOG_LEVEL"
+ENV_TERMINATION_MESSAGE_PATH = "KUBESYNTH_TERMINATION_MESSAGE_PATH"
+
+RUN_SPEC_DIR = "/etc/kubesynth/run"
+RUN_SPEC_KEY = "run.json"
+RUN_SPEC_PATH = f"{RUN_SPEC_DIR}/{RUN_SPEC_KEY}"
+# A volume claim, ConfigMap or Secret named NAME is mounted at ROOT/NAME, a key of it is ROOT/NAME/KEY.
+PVC_ROOT = "/mnt/kubesynth/pvc"
+CONFIG_MAP_ROOT = "/mnt/kubesynth/configmap"
+SECRET_ROOT = "/mnt/kubesynth/secret"
+TERMINATION_MESSAGE_PATH = "/dev/termination-log"
+
+HTTP_PORT = 8080
+HTTP_PORT_NAME = "http"
+PROGRESS_PATH = "/progress"
+METRICS_PATH = "/metrics"
+HEALTH_PATH = "/healthz"
+
+# A pod is given this long between SIGTERM and SIGKILL; the runner needs 10 s at most.
+TERMINATION_GRACE_PERIOD_SECONDS = 60
+# The kubelet keeps 4096 bytes of a termination message over all containers; ours stays well below.
+TERMINATION_MESSAGE_MAX_BYTES = 2048
+
+
+def model_api_key_env(role: str) -> str:
+    """Return the environment variable that holds the API key of the model called `role`."""
+    return f"KUBESYNTH_MODEL_{role.upper().replace('-', '_')}_API_KEY"
+
+
+Count = Annotated[int, Field(ge=0)]
+CountsT = TypeVar("CountsT", "RecordCounts", "TokenCounts", "RequestCounts")
+
+
+class RecordCounts(ApiModel):
+    """Records by fate. `in` counts input records, `accepted` and the rest count output records."""
+
+    in_: Count = Field(default=0, alias="in", description="Input records of the run.")
+    done: Count = Field(default=0, description="Input records whose pipeline has ended.")
+    accepted: Count = Field(default=0, description="Output records in committed parts.")
+    filtered: Count = Field(default=0, description="Records that a stage dropped on purpose.")
+    failed: Count = Field(default=0, description="Records that ended in errors/.")
+
+
+class TokenCounts(ApiModel):
+    """Token usage as the servers reported it."""
+
+    prompt: Count = Field(default=0, description="Prompt tokens.")
+    completion: Count = Field(default=0, description="Completion tokens.")
+
+
+class RequestCounts(ApiModel):
+    """Requests to models by outcome."""
+
+    ok: Count = Field(default=0, description="Requests that were answered.")
+    retried: Count = Field(default=0, description="Requests that were sent again after a failure.")
+    rate_limited: Count = Field(default=0, description="Answers that said 'slow down' (429).")
+
+
+class Totals(ApiModel):
+    """What a shard, or a whole run, has done. Sums field by field."""
+
+    records: RecordCounts = RecordCounts()
+    tokens: TokenCounts = TokenCounts()
+    requests: RequestCounts = RequestCounts()
+
+    def plus(self, other: Totals) -> Totals:
+        """Return the field-by-field sum."""
+        return Totals(
+            records=_sum(RecordCounts, self.records, other.records),
+            tokens=_sum(TokenCounts, self.tokens, other.tokens),
+            requests=_sum(RequestCounts, self.requests, other.requests),
+        )
+
+
+def _sum(kind: type[CountsT], left: CountsT, right: CountsT) -> CountsT:
+    fields = kind.model_fields
+    return kind(**{name: getattr(left, name) + getattr(right, name) for name in fields})
+
+
+class ProgressReport(ApiModel):
+    """Body of `GET /progress` on a runner: live, and only a hint.
+
+    `totals` covers the whole shard, earlier attempts included, so that a report replaces the one
+    before it and sums over shards are sums over the run.
+    """
+
+    phase: RunnerPhase
+    shard_index: int = 0
+    totals: Totals = Totals()
+    # Input records per second over the last minute or so.
+    records_per_second: float = 0.0
+    message: str = ""
+
+
+class Estimate(ApiModel):
+    """What plan expects the whole run to take."""
+
+    calls: Count | None = Field(default=None, description="Requests to models.")
+    tokens: Count | None = Field(default=None, description="Tokens, prompts and completions.")
+    rows: Count | None = Field(default=None, description="Output records.")
+    cost_usd: float | None = Field(
+        default=None, alias="costUSD", ge=0, description="Cost in US dollars, if prices are known."
+    )
+
+
+class RunnerError(ApiModel):
+    """Why a runner gave up: a `Reason` and a sentence."""
+
+    reason: str
+    message: str
+
+
+class TerminationMessage(ApiModel):
+    """What a runner leaves in its container's termination message: JSON, 2 KiB at most.
+
+    plan writes `estimate` and the number of input records; every generate pod writes its shard's
+    `totals` (a hint); finalize, report and all write the run's `totals` (the truth); a runner that
+    fails writes `error`.
+    """
+
+    phase: RunnerPhase
+    estimate: Estimate | None = None
+    input_records: int | None = None
+    totals: Totals | None = None
+    manifest_uri: str | None = None
+    report_uri: str | None = None
+    error: RunnerError | None = None

@@ -1,0 +1,1 @@
+"""Speaking to models: the only package of the runner that does."""

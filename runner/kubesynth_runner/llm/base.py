@@ -1,0 +1,101 @@
+"""What a stage asks of a model and what it gets back, whatever the wire format."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class JsonSchemaFormat:
+    """A completion must be a JSON document that fits `schema` (JSON Schema)."""
+
+    name: str
+    schema: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CompletionRequest:
+    """One chat completion.
+
+    `sampling` holds wire fields of the OpenAI chat completions API (`temperature`, `top_p`,
+    `max_tokens`, `seed`, `stop`, ...), `extra_body` whatever else a server understands; the latter
+    wins. Two requests with equal fields produce byte-identical request bodies.
+    """
+
+    messages: tuple[Message, ...]
+    sampling: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    response_format: JsonSchemaFormat | None = None
+    extra_body: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TokenUsage:
+    """Tokens of one completion as the server counted them; 0 where it did not say."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and completion together."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Completion:
+    """The first choice of an answer.
+
+    `text` is never None: an answer without content is a `ClientError` of kind EMPTY_COMPLETION,
+    unless the model refused, which is `refusal`. `reasoning` is kept apart from the text.
+    """
+
+    text: str
+    finish_reason: str | None
+    usage: TokenUsage
+    model: str
+    reasoning: str | None = None
+    refusal: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a server turned out to understand."""
+
+    json_schema: bool
+    models: tuple[str, ...] = ()
+
+
+class ChatClient(Protocol):
+    """A connection to one model on one endpoint. One instance per event loop."""
+
+    async def complete(self, request: CompletionRequest) -> Completion:
+        """Send one request, once: retries and pacing are the engine's.
+
+        Raises:
+            ClientError: the request failed; its `kind` says what may be done about it.
+        """
+        ...
+
+    async def probe(self) -> Capabilities:
+        """Ask the server what it serves and understands; costs at most one tiny completion.
+
+        Raises:
+            ClientError: the server did not answer, or does not serve the model.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close connections. Safe to repeat."""
+        ...

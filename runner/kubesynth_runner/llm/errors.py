@@ -1,0 +1,65 @@
+"""Failures of a request to a model.
+
+    ClientError            one class, because callers only ever look at `kind`
+      .kind                ErrorKind: what happened, and so whether trying again can help
+      .status_code         HTTP status, or None when there was no answer
+      .retry_after_seconds what the server asked for, or None
+      .body                the first 2,000 characters of the answer, for errors/ and logs
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+BODY_EXCERPT_CHARACTERS = 2000
+
+
+class ErrorKind(StrEnum):
+    """What went wrong, by what can be done about it."""
+
+    RATE_LIMITED = "RateLimited"  # 429: wait, then go on; says nothing about the record
+    OVERLOADED = "Overloaded"  # 503, 529, 502, 504: the server is in trouble, not the record
+    SERVER_ERROR = "ServerError"  # other 5xx: may be the record's fault, so tries are bounded
+    CONNECTION = "Connection"  # refused, reset, DNS, TLS handshake cut off, half a body
+    TIMEOUT = "Timeout"
+    MALFORMED_RESPONSE = "MalformedResponse"  # 200 with a body that is no chat completion
+    EMPTY_COMPLETION = "EmptyCompletion"  # no choices, or no content and no refusal
+    AUTHENTICATION = "Authentication"  # 401, 403, an untrusted certificate: nobody's record helps
+    MODEL_NOT_FOUND = "ModelNotFound"  # 404
+    CONTEXT_OVERFLOW = "ContextOverflow"  # 400/413/422 because prompt and completion do not fit
+    BAD_REQUEST = "BadRequest"  # any other 4xx
+
+
+# Trying again can help, and each try spends one of the record's attempts.
+RETRYABLE = frozenset(
+    {
+        ErrorKind.SERVER_ERROR,
+        ErrorKind.CONNECTION,
+        ErrorKind.TIMEOUT,
+        ErrorKind.MALFORMED_RESPONSE,
+        ErrorKind.EMPTY_COMPLETION,
+    }
+)
+# The server asks for patience: the record waits, and no attempt is spent.
+BACKPRESSURE = frozenset({ErrorKind.RATE_LIMITED, ErrorKind.OVERLOADED})
+# No record can succeed until a person changes something: the run stops, with its state intact.
+FATAL = frozenset({ErrorKind.AUTHENTICATION, ErrorKind.MODEL_NOT_FOUND})
+
+
+class ClientError(Exception):
+    """A request to a model that did not give a completion."""
+
+    def __init__(
+        self,
+        kind: ErrorKind,
+        message: str,
+        *,
+        status_code: int | None = None,
+        retry_after_seconds: float | None = None,
+        body: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.status_code = status_code
+        self.retry_after_seconds = retry_after_seconds
+        self.body = body[:BODY_EXCERPT_CHARACTERS]
