@@ -62,8 +62,6 @@ LabelName = Annotated[str, Field(min_length=1, pattern=r"^[a-z]([-a-z0-9]*[a-z0-
 # A key in a Secret's or ConfigMap's data.
 DataKey = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
 # A column of a record: also a Jinja2 variable, so an identifier.
-ColumnName = Annotated[
-    str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
-]
+ColumnName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 # Long enough for any object-store key (1024 bytes) with its scheme and bucket.
 Uri = Annotated[str, Field(min_length=1, max_length=1200)]

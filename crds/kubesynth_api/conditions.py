@@ -81,7 +81,9 @@ class Reason(StrEnum):
     RUNNER_FAILED = "RunnerFailed"  # plan or finalize gave up for another reason
     # Degraded
     PROGRESS_STALLED = "ProgressStalled"
-    PROGRESS_UNKNOWN = "ProgressUnknown"  # running pods cannot be reached: neither failure nor stall
+    PROGRESS_UNKNOWN = (
+        "ProgressUnknown"  # running pods cannot be reached: neither failure nor stall
+    )
     DISRUPTIONS_HIGH = "DisruptionsHigh"
     MODEL_UNHEALTHY = "ModelUnhealthy"
     CHILD_CONFLICT = "ChildConflict"  # an object with a child's name belongs to somebody else

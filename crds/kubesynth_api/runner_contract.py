@@ -45,7 +45,7 @@ ENV_TERMINATION_MESSAGE_PATH = "KUBESYNTH_TERMINATION_MESSAGE_PATH"
 RUN_SPEC_DIR = "/etc/kubesynth/run"
 RUN_SPEC_KEY = "run.json"
 RUN_SPEC_PATH = f"{RUN_SPEC_DIR}/{RUN_SPEC_KEY}"
-# A volume claim, ConfigMap or Secret named NAME is mounted at ROOT/NAME, a key of it is ROOT/NAME/KEY.
+# A claim, ConfigMap or Secret named NAME is mounted at ROOT/NAME; a key of it is ROOT/NAME/KEY.
 PVC_ROOT = "/mnt/kubesynth/pvc"
 CONFIG_MAP_ROOT = "/mnt/kubesynth/configmap"
 SECRET_ROOT = "/mnt/kubesynth/secret"

@@ -1,0 +1,64 @@
+"""The run specification: what a runner pod reads, written by the operator or the command line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import Field
+
+from kubesynth_api._base import ApiModel
+from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
+
+# A ConfigMap holds 1 MiB; half of it keeps etcd and the kubelet comfortable.
+RUN_SPEC_MAX_BYTES = 512 * 1024
+
+# Fields that may change while a job runs, or that say nothing about the rows: not part of what
+# makes two runs the same run.
+_MUTABLE = ("shards", "budget", "deadlines", "cleanup", "suspend", "runner", "failurePolicy")
+_MUTABLE_OUTPUT = ("uri", "ifExists", "storage")
+
+
+class RunSpec(ApiModel):
+    """One run of a job: who it belongs to and what it does."""
+
+    name: str = Field(description="Name of the job.")
+    namespace: str = Field(default="", description="Namespace of the job; empty without a cluster.")
+    uid: str = Field(description="UID of the job; identifies the run in its output.")
+    spec: SyntheticDataJobSpec
+
+    def to_json(self) -> str:
+        """Return the canonical JSON: equal runs give equal bytes."""
+        return _canonical(self.to_wire())
+
+    def pipeline_hash(self) -> str:
+        """Return the hash of everything that decides the rows: models, input, pipeline, seed.
+
+        An output may be resumed by another job exactly if this hash is equal.
+        """
+        wire: dict[str, Any] = self.spec.to_wire()
+        for field in (*_MUTABLE, "managedBy"):
+            wire.pop(field, None)
+        wire["shards"] = {"count": self.spec.shards.count}
+        wire["output"] = {
+            key: value for key, value in wire["output"].items() if key not in _MUTABLE_OUTPUT
+        }
+        wire["models"] = [
+            {
+                key: value
+                for key, value in model.items()
+                if key not in ("limits", "requestTimeoutSeconds", "maxAttempts")
+            }
+            for model in wire["models"]
+        ]
+        return hashlib.sha256(_canonical(wire).encode()).hexdigest()[:32]
+
+    def immutable_hash(self) -> str:
+        """Return the hash that names the run's ConfigMap: what cannot change during the run."""
+        content = {"uid": self.uid, "pipeline": self.pipeline_hash()}
+        return hashlib.sha256(_canonical(content).encode()).hexdigest()[:10]
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

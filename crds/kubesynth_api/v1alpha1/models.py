@@ -1,0 +1,139 @@
+"""The models that a job speaks to, by role."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from kubesynth_api._base import ApiModel, CelRule, LabelName, ObjectName
+from kubesynth_api.meta import SecretValue, TextSource
+from kubesynth_api.v1alpha1.sampling import SamplingParameters
+
+HeaderName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9-]+$")]
+JsonObject = Annotated[
+    dict[str, Any],
+    Field(max_length=64, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}),
+]
+
+
+class ExternalModel(ApiModel):
+    """An OpenAI-compatible endpoint that is already there."""
+
+    cel: ClassVar[tuple[CelRule, ...]] = (
+        CelRule(
+            "self.url.matches('^https?://[^/ ]+(/[^? #]*)?$')",
+            "url must be http:// or https:// with a host, up to and with the /v1, without a query",
+            ".url",
+        ),
+    )
+
+    url: Annotated[str, Field(min_length=8, max_length=1024)] = Field(
+        description="Base URL, with its /v1: requests go to URL/chat/completions.",
+        examples=["https://inference.example.com/v1"],
+    )
+    model: Annotated[str, Field(min_length=1, max_length=253)] = Field(
+        description="Name of the model as the endpoint knows it."
+    )
+    api_key: SecretValue | None = Field(
+        default=None, description="Bearer token, from a Secret of the job's namespace."
+    )
+    ca_bundle: TextSource | None = Field(
+        default=None,
+        description="Certificate authorities to trust for this endpoint (PEM).",
+    )
+    headers: Annotated[
+        dict[HeaderName, Annotated[str, Field(max_length=1024)]], Field(max_length=16)
+    ] = Field(default_factory=dict, description="Extra headers. Nothing confidential here.")
+    extra_body: JsonObject | None = Field(
+        default=None, description="Extra fields of every request body; they win over all others."
+    )
+
+
+class EmbeddedModel(ApiModel):
+    """The small model that ships with kubesynth, run on the CPU beside the pipeline.
+
+    For trying things out without a key or a GPU: it is far too small for data of any quality.
+    """
+
+    context_tokens: int = Field(
+        default=2048, ge=256, le=8192, description="Context per request, in tokens."
+    )
+    slots: int = Field(default=4, ge=1, le=64, description="Requests served at the same time.")
+
+
+class InlineServer(ApiModel):
+    """A model server that lives and dies with the job. Not available yet."""
+
+    class_ref: ObjectName = Field(description="ModelServerClass or ClusterModelServerClass.")
+    model: Annotated[str, Field(min_length=1, max_length=253)] = Field(
+        description="Model to serve, as the class's engine names it."
+    )
+    gpus: int | None = Field(default=None, ge=0, le=64, description="GPUs per replica.")
+    replicas: int = Field(default=1, ge=1, le=256, description="Replicas of the server.")
+
+
+class ServerReference(ApiModel):
+    """A shared ModelServer. Not available yet."""
+
+    name: ObjectName = Field(description="Name of the ModelServer.")
+    namespace: Annotated[str, Field(min_length=1, max_length=63)] | None = Field(
+        default=None, description="Its namespace, if it is not the job's own."
+    )
+
+
+class ModelLimits(ApiModel):
+    """Limits for the whole job, over all its pods together."""
+
+    concurrency: int = Field(
+        default=32,
+        ge=1,
+        le=100000,
+        description="Requests under way at once. At least one per pod, so at least parallelism.",
+    )
+    requests_per_minute: int | None = Field(
+        default=None, ge=1, le=10**9, description="Requests per minute. Not available yet."
+    )
+    tokens_per_minute: int | None = Field(
+        default=None, ge=1, le=10**12, description="Tokens per minute. Not available yet."
+    )
+
+
+class ModelSpec(ApiModel):
+    """A model in a role. Exactly one of external, server, serverRef and embedded."""
+
+    cel: ClassVar[tuple[CelRule, ...]] = (
+        CelRule(
+            "[has(self.external), has(self.server), has(self.serverRef), has(self.embedded)]"
+            ".filter(x, x).size() == 1",
+            "exactly one of external, server, serverRef and embedded must be set",
+        ),
+    )
+
+    name: Annotated[LabelName, Field(max_length=15)] = Field(
+        description="The role, as stages name it in `model`. The first model is the default."
+    )
+    external: ExternalModel | None = Field(default=None, description="An endpoint that exists.")
+    server: InlineServer | None = Field(default=None, description="A server of this job's own.")
+    server_ref: ServerReference | None = Field(default=None, description="A shared server.")
+    embedded: EmbeddedModel | None = Field(
+        default=None, description="The small model that ships with kubesynth, on the CPU."
+    )
+    sampling: SamplingParameters | None = Field(
+        default=None, description="Defaults for every stage that uses this model."
+    )
+    limits: ModelLimits = Field(
+        default_factory=ModelLimits, description="Limits over all pods of the job together."
+    )
+    request_timeout_seconds: int = Field(
+        default=300, ge=1, le=86400, description="How long one request may take, in seconds."
+    )
+    max_attempts: int = Field(
+        default=6,
+        ge=1,
+        le=100,
+        description=(
+            "Requests spent on one completion before it counts as failed. Being told to slow down "
+            "(429, 503) spends none."
+        ),
+    )

@@ -1,0 +1,164 @@
+"""Where records come from and where the dataset goes."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from kubesynth_api._base import ApiModel, CelRule, ColumnName, Uri
+from kubesynth_api.meta import NameReference, TextSource
+
+_SCHEMES = "'^((pvc|configmap|s3|gs|az|https?|file)://.+|/.+)$'"
+
+
+class StorageCredentials(ApiModel):
+    """Credentials of an object store."""
+
+    secret_ref: NameReference = Field(
+        description="Secret with AWS_*, GOOGLE_* or AZURE_* keys, as the stores name them."
+    )
+
+
+class StorageOptions(ApiModel):
+    """How to reach an object store. Not available yet."""
+
+    endpoint: Annotated[str, Field(max_length=1024)] | None = Field(
+        default=None, description="URL of an S3-compatible store."
+    )
+    region: Annotated[str, Field(max_length=64)] | None = Field(
+        default=None, description="Region of the bucket."
+    )
+    path_style: bool | None = Field(
+        default=None, description="Address buckets by path instead of by host name."
+    )
+    ca_bundle: TextSource | None = Field(
+        default=None, description="Certificate authorities of the endpoint, PEM."
+    )
+    credentials: StorageCredentials | None = Field(
+        default=None, description="Credentials; without them, the pod's own identity."
+    )
+
+
+class InputSample(ApiModel):
+    """A random part of the input. Not available yet."""
+
+    fraction: float = Field(gt=0, le=1, description="Share of the records that is kept.")
+
+
+class InputSpec(ApiModel):
+    """The records that the pipeline starts from."""
+
+    cel: ClassVar[tuple[CelRule, ...]] = (
+        CelRule(
+            f"self.uri.matches({_SCHEMES})",
+            "uri must start with pvc://, configmap://, s3://, gs://, az://, https://, file:// or /",
+            ".uri",
+        ),
+        CelRule(
+            "self.uri.matches('^pvc://[^/]+/.+') || !self.uri.startsWith('pvc://')",
+            "a pvc URI is pvc://CLAIM/PATH",
+            ".uri",
+        ),
+        CelRule(
+            "self.uri.matches('^configmap://[^/]+/[^/]+$') || !self.uri.startsWith('configmap://')",
+            "a configmap URI is configmap://NAME/KEY; KEY may be a pattern such as *.jsonl",
+            ".uri",
+        ),
+    )
+
+    uri: Uri = Field(
+        description=(
+            "File, folder or pattern (*, ?, **). pvc://CLAIM/PATH is a path in a volume claim of "
+            "the job's namespace, configmap://NAME/KEY a key of a ConfigMap, file:///PATH a path "
+            "in the pod (or, without a cluster, on the machine). A folder means every file in it "
+            "whose format is known."
+        ),
+        examples=["pvc://corpus/docs/*.jsonl.gz"],
+    )
+    format: Literal["Auto", "JSONL", "Parquet", "Text"] = Field(
+        default="Auto",
+        description=(
+            "Auto goes by the name: .jsonl, .ndjson, .jsonl.gz, .parquet, .txt, .md. "
+            "A text file is one record whose text is the whole file."
+        ),
+    )
+    text_column: ColumnName = Field(
+        default="text", description="Column that holds the document or question."
+    )
+    id_column: ColumnName | None = Field(
+        default=None,
+        description=(
+            "Column with an id of the user's own. Without it a record's id is a hash of its file's "
+            "name and its place in the file. Records with the id of an earlier one go to errors/."
+        ),
+    )
+    columns: Annotated[
+        dict[ColumnName, Annotated[str, Field(min_length=1, max_length=253)]],
+        Field(max_length=64),
+    ] = Field(
+        default_factory=dict,
+        description=(
+            "Columns to carry along, as NAME: column of the file. Empty: every column is "
+            "available to prompts, and none but the text column is written to the output."
+        ),
+    )
+    limit: int | None = Field(
+        default=None, ge=1, le=10**12, description="Take only the first so many records."
+    )
+    sample: InputSample | None = Field(default=None, description="Take a random part.")
+    storage: StorageOptions | None = Field(default=None, description="Access to an object store.")
+
+
+class OutputSplit(ApiModel):
+    """Shares of the dataset's splits. Not available yet."""
+
+    train: float = Field(ge=0, le=1, description="Share of the training split.")
+    validation: float = Field(default=0, ge=0, le=1, description="Share of the validation split.")
+    test: float = Field(default=0, ge=0, le=1, description="Share of the test split.")
+
+
+class OutputSpec(ApiModel):
+    """Where the dataset goes, and in what form."""
+
+    cel: ClassVar[tuple[CelRule, ...]] = (
+        CelRule(
+            "self.uri.matches('^((pvc|s3|gs|az|file)://.+|/.+)$')",
+            "uri must start with pvc://, s3://, gs://, az://, file:// or /",
+            ".uri",
+        ),
+        CelRule(
+            "self.uri.matches('^pvc://[^/]+/.+') || !self.uri.startsWith('pvc://')",
+            "a pvc URI is pvc://CLAIM/PATH",
+            ".uri",
+        ),
+    )
+
+    uri: Uri = Field(
+        description=(
+            "Folder of the run, its own alone. Rows go to data/, failed records to errors/, and "
+            "the journal that makes restarts exact to _kubesynth/."
+        ),
+        examples=["pvc://datasets/support-qa"],
+    )
+    format: Literal["Parquet", "JSONL"] = Field(
+        default="Parquet", description="Format of the rows."
+    )
+    rows_per_part: int = Field(
+        default=50000,
+        ge=1,
+        le=10000000,
+        description="Rows after which a part file is committed. Parts are also the unit of memory.",
+    )
+    if_exists: Literal["Fail", "Resume", "Overwrite"] = Field(
+        default="Fail",
+        description=(
+            "What to do when the folder holds another run: Fail; Resume goes on with it if it had "
+            "the same pipeline and input; Overwrite deletes it. A run always resumes itself."
+        ),
+    )
+    split: OutputSplit | None = Field(default=None, description="Divide the rows into splits.")
+    exports: (
+        Annotated[tuple[Literal["messages", "alpaca", "sharegpt"], ...], Field(max_length=8)] | None
+    ) = Field(default=None, description="Extra copies for trainers. Not available yet.")
+    storage: StorageOptions | None = Field(default=None, description="Access to an object store.")

@@ -1,0 +1,370 @@
+"""The SyntheticDataJob: what a user applies."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from kubesynth_api._base import ApiModel, CelRule, Uri
+from kubesynth_api.labels import MANAGED_BY
+from kubesynth_api.meta import Condition
+from kubesynth_api.runner_contract import Estimate, RecordCounts, RequestCounts, TokenCounts
+from kubesynth_api.v1alpha1.models import ModelSpec
+from kubesynth_api.v1alpha1.pipeline import Stage
+from kubesynth_api.v1alpha1.runner_pods import RunnerPods
+from kubesynth_api.v1alpha1.storage import InputSpec, OutputSpec
+
+KIND = "SyntheticDataJob"
+PLURAL = "syntheticdatajobs"
+JOB_NAME_MAX_LENGTH = 40
+
+
+class Target(ApiModel):
+    """When to stop early. Not available yet."""
+
+    accepted_records: int = Field(
+        ge=1, le=10**12, description="Stop when so many records are accepted."
+    )
+
+
+class Price(ApiModel):
+    """Price of a model in US dollars per million tokens."""
+
+    prompt_per_million: float = Field(ge=0, le=10**6, description="Per million prompt tokens.")
+    completion_per_million: float = Field(
+        ge=0, le=10**6, description="Per million completion tokens."
+    )
+
+
+class Budget(ApiModel):
+    """What the job may spend; it stops cleanly when it is spent. Not available yet."""
+
+    cel: ClassVar[tuple[CelRule, ...]] = (
+        CelRule("has(self.tokens) || has(self.usd)", "at least one of tokens and usd must be set"),
+    )
+
+    tokens: int | None = Field(default=None, ge=1, le=10**15, description="Tokens in all.")
+    usd: float | None = Field(default=None, gt=0, le=10**9, description="US dollars in all.")
+    prices: Annotated[dict[Annotated[str, Field(max_length=15)], Price], Field(max_length=16)] = (
+        Field(default_factory=dict, description="Prices by the model's role.")
+    )
+
+
+class Shards(ApiModel):
+    """How the work is divided over pods."""
+
+    cel: ClassVar[tuple[CelRule, ...]] = (
+        CelRule(
+            "!has(self.parallelism) || self.parallelism <= self.count",
+            "parallelism must not exceed count",
+            ".parallelism",
+        ),
+    )
+
+    count: int = Field(
+        default=1,
+        ge=1,
+        le=10000,
+        description="Parts that the input is divided into; each is the work of one pod.",
+    )
+    parallelism: int | None = Field(
+        default=None, ge=1, le=10000, description="Pods at work at once; without it count."
+    )
+
+
+class FailurePolicy(ApiModel):
+    """How much may go wrong."""
+
+    backoff_limit_per_shard: int = Field(
+        default=3, ge=0, le=100, description="Restarts of a shard before it counts as failed."
+    )
+    max_failed_shards: int = Field(
+        default=0, ge=0, le=10000, description="Failed shards before the job fails."
+    )
+    max_failed_records_percent: int = Field(
+        default=5,
+        ge=0,
+        le=100,
+        description="Share of a shard's input records that may fail before the shard does.",
+    )
+
+
+class Deadlines(ApiModel):
+    """How long things may take, in seconds."""
+
+    pending_seconds: int | None = Field(
+        default=None, ge=1, le=31536000, description="From acceptance until a pod runs."
+    )
+    model_ready_seconds: int = Field(
+        default=3600, ge=1, le=31536000, description="From a pod's start until the model answers."
+    )
+    active_seconds: int | None = Field(
+        default=None, ge=1, le=31536000, description="From the job's start to its end."
+    )
+
+
+class Cleanup(ApiModel):
+    """What happens after the end."""
+
+    ttl_seconds_after_finished: int | None = Field(
+        default=None,
+        ge=0,
+        le=315360000,
+        description=(
+            "Delete the job so many seconds after its end; the dataset stays. Unset by default: "
+            "a GitOps tool would apply the job again."
+        ),
+    )
+
+
+class RetryFailed(ApiModel):
+    """Replay the failed records of another run. Not available yet."""
+
+    from_output: Uri = Field(description="Output of the run whose errors/ are replayed.")
+
+
+def _immutable(field: str) -> CelRule:
+    """Return the rule that a field of the spec neither changes, comes nor goes."""
+    return CelRule(
+        f"has(self.{field}) == has(oldSelf.{field})"
+        f" && (!has(self.{field}) || self.{field} == oldSelf.{field})",
+        f"{field} is immutable",
+        f".{field}",
+    )
+
+
+# spec.models is immutable but for `limits`.
+_MODELS_IMMUTABLE = CelRule(
+    "self.models.size() == oldSelf.models.size() && self.models.all(m, oldSelf.models.exists(o,"
+    " o.name == m.name"
+    + "".join(
+        f" && has(o.{field}) == has(m.{field}) && (!has(m.{field}) || o.{field} == m.{field})"
+        for field in ("external", "server", "serverRef", "embedded", "sampling")
+    )
+    + " && o.requestTimeoutSeconds == m.requestTimeoutSeconds"
+    " && o.maxAttempts == m.maxAttempts))",
+    "models are immutable, except for their limits",
+    ".models",
+)
+
+
+class SyntheticDataJobSpec(ApiModel):
+    """What the user wants. Everything but suspend, limits, budget and the like is immutable."""
+
+    cel: ClassVar[tuple[CelRule, ...]] = (
+        *(
+            _immutable(field)
+            for field in (
+                "input",
+                "pipeline",
+                "output",
+                "target",
+                "runner",
+                "failurePolicy",
+                "seed",
+                "execution",
+                "retryFailed",
+                "managedBy",
+            )
+        ),
+        _MODELS_IMMUTABLE,
+        CelRule(
+            "self.shards.count == oldSelf.shards.count",
+            "shards.count is immutable (parallelism may change)",
+            ".shards.count",
+        ),
+        CelRule(
+            "!has(oldSelf.budget) || (has(self.budget)"
+            " && (!has(oldSelf.budget.tokens) || (has(self.budget.tokens)"
+            " && self.budget.tokens >= oldSelf.budget.tokens))"
+            " && (!has(oldSelf.budget.usd) || (has(self.budget.usd)"
+            " && self.budget.usd >= oldSelf.budget.usd)))",
+            "a budget may only be raised",
+            ".budget",
+        ),
+        CelRule(
+            "self.failurePolicy.maxFailedShards <= self.shards.count",
+            "maxFailedShards must not exceed shards.count",
+            ".failurePolicy.maxFailedShards",
+        ),
+        CelRule(
+            "self.models.all(m, m.limits.concurrency >= (has(self.shards.parallelism)"
+            " ? self.shards.parallelism : self.shards.count))",
+            "limits.concurrency must be at least the number of pods at work (shards.parallelism)",
+            ".models",
+        ),
+    )
+
+    models: Annotated[tuple[ModelSpec, ...], Field(min_length=1, max_length=16)] = Field(
+        description="Models by role; stages name them. The first one is the default.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    input: InputSpec = Field(description="The records that the pipeline starts from.")
+    pipeline: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=32)] = Field(
+        description="Stages, in order. Each turns one record into zero or more records.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+    output: OutputSpec = Field(description="Where the dataset goes.")
+    target: Target | None = Field(default=None, description="When to stop early.")
+    budget: Budget | None = Field(default=None, description="What the job may spend.")
+    shards: Shards = Field(default_factory=Shards, description="How the work is divided over pods.")
+    runner: RunnerPods = Field(
+        default_factory=RunnerPods, description="The pods that execute the pipeline."
+    )
+    failure_policy: FailurePolicy = Field(
+        default_factory=FailurePolicy, description="How much may go wrong."
+    )
+    deadlines: Deadlines = Field(default_factory=Deadlines, description="How long things may take.")
+    cleanup: Cleanup = Field(default_factory=Cleanup, description="What happens after the end.")
+    seed: int | None = Field(
+        default=None,
+        ge=0,
+        le=2147483647,
+        description="Seed of everything random: orders, samples, and the seeds sent to models.",
+    )
+    execution: Literal["Online", "Batch"] = Field(
+        default="Online",
+        description="Online sends requests one by one; Batch (not available yet) uses a batch API.",
+    )
+    retry_failed: RetryFailed | None = Field(
+        default=None, description="Replay the failed records of another run."
+    )
+    managed_by: Annotated[str, Field(min_length=1, max_length=63)] = Field(
+        default=MANAGED_BY, description="The controller of this job; others leave it alone."
+    )
+    suspend: bool = Field(
+        default=False, description="Stop all pods, keeping what is done; false goes on."
+    )
+
+    @property
+    def parallelism(self) -> int:
+        """Pods at work at once."""
+        return self.shards.parallelism or self.shards.count
+
+    def model(self, role: str | None) -> ModelSpec:
+        """Return the model in `role`, or the first one for None.
+
+        Raises:
+            KeyError: there is no such role.
+        """
+        if role is None:
+            return self.models[0]
+        for model in self.models:
+            if model.name == role:
+                return model
+        raise KeyError(role)
+
+
+class ShardStatus(ApiModel):
+    """Shards by state; never one entry per shard."""
+
+    total: int = Field(default=0, ge=0, description="Shards of the job.")
+    active: int = Field(default=0, ge=0, description="Shards with a pod.")
+    succeeded: int = Field(default=0, ge=0, description="Shards that are done.")
+    failed: int = Field(default=0, ge=0, description="Shards that gave up.")
+    failed_indexes: Annotated[str, Field(max_length=256)] = Field(
+        default="", description="Which ones, as ranges (1,3-5), cut off when it is long."
+    )
+
+
+class ProgressStatus(ApiModel):
+    """How far the job is. Live while it runs, exact when it has ended."""
+
+    records: RecordCounts = Field(default_factory=RecordCounts, description="Records by fate.")
+    percent: int = Field(default=0, ge=0, le=100, description="Input records done, in percent.")
+    records_per_second: float = Field(
+        default=0, ge=0, description="Input records per second, over all pods."
+    )
+    eta_seconds: int | None = Field(
+        default=None, ge=0, description="Seconds to the end at this rate."
+    )
+    tokens: TokenCounts = Field(default_factory=TokenCounts, description="Token usage.")
+    requests: RequestCounts = Field(
+        default_factory=RequestCounts, description="Requests by outcome."
+    )
+    cost_usd: float | None = Field(
+        default=None, alias="costUSD", ge=0, description="Cost in US dollars, if prices are known."
+    )
+
+
+class ModelStatus(ApiModel):
+    """A model as the job sees it."""
+
+    name: Annotated[str, Field(max_length=15)] = Field(description="The role.")
+    endpoint: Annotated[str, Field(max_length=1024)] = Field(default="", description="Where it is.")
+    model: Annotated[str, Field(max_length=253)] = Field(default="", description="What it serves.")
+    ready: bool = Field(default=False, description="Whether it is known to answer.")
+
+
+class OutputStatus(ApiModel):
+    """Where the results are."""
+
+    uri: Annotated[str, Field(max_length=1200)] = Field(default="", description="The dataset.")
+    manifest: Annotated[str, Field(max_length=1300)] = Field(
+        default="", description="The list of its files."
+    )
+    report: Annotated[str, Field(max_length=1300)] = Field(
+        default="", description="The report for people."
+    )
+
+
+class SyntheticDataJobStatus(ApiModel):
+    """What the operator has seen. Bounded: never an entry per shard or record."""
+
+    observed_generation: int | None = Field(
+        default=None, ge=0, description="metadata.generation that this status is about."
+    )
+    phase: Annotated[str, Field(max_length=32)] = Field(
+        default="",
+        description="The conditions in one word, for people; nothing reads it.",
+    )
+    summary: Annotated[str, Field(max_length=64)] = Field(
+        default="", description="Finished shards of all shards, as 12/64."
+    )
+    reason: Annotated[str, Field(max_length=64)] = Field(
+        default="", description="Reason of the condition that the phase is taken from."
+    )
+    conditions: Annotated[tuple[Condition, ...], Field(max_length=16)] = Field(
+        default=(),
+        description="The state of the job; types and reasons are in the documentation.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )
+    start_time: Annotated[str, Field(max_length=40)] | None = Field(
+        default=None,
+        description="When the job was first accepted and not suspended.",
+        json_schema_extra={"format": "date-time"},
+    )
+    completion_time: Annotated[str, Field(max_length=40)] | None = Field(
+        default=None, description="When it ended.", json_schema_extra={"format": "date-time"}
+    )
+    estimate: Estimate | None = Field(default=None, description="What the run should take.")
+    shards: ShardStatus = Field(default_factory=ShardStatus, description="Shards by state.")
+    progress: ProgressStatus = Field(
+        default_factory=ProgressStatus, description="How far the job is."
+    )
+    models: Annotated[tuple[ModelStatus, ...], Field(max_length=16)] = Field(
+        default=(), description="The models as the job sees them."
+    )
+    outputs: OutputStatus | None = Field(default=None, description="Where the results are.")
+
+
+class SyntheticDataJob(ApiModel):
+    """Make a synthetic text dataset: input records, a pipeline of stages, models, and an output."""
+
+    cel: ClassVar[tuple[CelRule, ...]] = (
+        CelRule(
+            f"self.metadata.name.size() <= {JOB_NAME_MAX_LENGTH}"
+            " && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+            f"metadata.name must be an RFC 1035 label of at most {JOB_NAME_MAX_LENGTH} characters",
+            None,
+        ),
+    )
+
+    api_version: Literal["kubesynth.io/v1alpha1"] = "kubesynth.io/v1alpha1"
+    kind: Literal["SyntheticDataJob"] = "SyntheticDataJob"
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    spec: SyntheticDataJobSpec = Field(description="What the user wants.")
+    status: SyntheticDataJobStatus | None = Field(
+        default=None, description="What the operator has seen."
+    )
