@@ -65,6 +65,7 @@ class Reason(StrEnum):
     RESUMED = "Resumed"
     # Complete
     ALL_SHARDS_SUCCEEDED = "AllShardsSucceeded"
+    SOME_SHARDS_FAILED = "SomeShardsFailed"  # complete but for their rows: within maxFailedShards
     TARGET_REACHED = "TargetReached"
     TARGET_MISSED = "TargetMissed"
     BUDGET_SPENT = "BudgetSpent"

@@ -20,4 +20,9 @@ JOB_UID_LABEL = "kubesynth.io/job-uid"
 # plan, generate, finalize or report: on Jobs and pods.
 PHASE_LABEL = "kubesynth.io/phase"
 
+# On the finalize Job: how the job will end (JSON), so that the end survives the operator.
+OUTCOME_ANNOTATION = "kubesynth.io/outcome"
+# The one container of a runner pod.
+RUNNER_CONTAINER = "runner"
+
 QUEUE_NAME_LABEL = "kueue.x-k8s.io/queue-name"

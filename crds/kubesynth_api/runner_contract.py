@@ -36,6 +36,8 @@ class ExitCode(IntEnum):
 
 ENV_PHASE = "KUBESYNTH_PHASE"
 ENV_RUN_SPEC = "KUBESYNTH_RUN_SPEC"  # path of the run specification (JSON, RunSpec)
+# "true" on finalize when shards are missing: report what there is, and write no _SUCCESS.
+ENV_PARTIAL = "KUBESYNTH_PARTIAL"
 ENV_SHARD_INDEX = "JOB_COMPLETION_INDEX"  # set by the Job controller on Indexed Jobs
 ENV_POD_NAME = "POD_NAME"
 ENV_POD_UID = "POD_UID"
