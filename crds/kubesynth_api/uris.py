@@ -1,0 +1,72 @@
+"""URIs of inputs and outputs, taken apart in one place for everybody who reads them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+Scheme = Literal["pvc", "configmap", "file", "s3", "gs", "az", "http", "https"]
+SCHEMES: tuple[Scheme, ...] = ("pvc", "configmap", "file", "s3", "gs", "az", "http", "https")
+_PATTERN_CHARACTERS = frozenset("*?[")
+
+
+class UriError(ValueError):
+    """A URI that has no known scheme, or lacks its name or path."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Location:
+    """A URI in parts.
+
+    `name` is the volume claim, ConfigMap, bucket or host, and empty for files. `path` is what
+    follows: a key for configmap, a path without its leading slash for pvc and object stores, and
+    the path itself for files.
+    """
+
+    scheme: Scheme
+    name: str
+    path: str
+
+    @property
+    def is_pattern(self) -> bool:
+        """Whether the path names many files by *, ? or [...]."""
+        return not _PATTERN_CHARACTERS.isdisjoint(self.path)
+
+    @property
+    def is_relative_file(self) -> bool:
+        """Whether it is a file whose path depends on where one stands."""
+        return self.scheme == "file" and not self.path.startswith("/")
+
+    @property
+    def fixed_path(self) -> str:
+        """The path up to its first folder that is a pattern: `docs` of `docs/**/*.md`."""
+        parts = self.path.split("/")
+        for index, part in enumerate(parts):
+            if not _PATTERN_CHARACTERS.isdisjoint(part):
+                return "/".join(parts[:index])
+        return self.path
+
+
+def parse(uri: str) -> Location:
+    """Take `uri` apart. A bare absolute path is a file.
+
+    Raises:
+        UriError: the scheme is unknown, or a part is missing.
+    """
+    if uri.startswith("/"):
+        return Location("file", "", uri)
+    head, separator, rest = uri.partition("://")
+    scheme = next((known for known in SCHEMES if known == head), None)
+    if not separator or scheme is None:
+        expected = ", ".join(f"{known}://" for known in SCHEMES)
+        raise UriError(f"{uri!r} starts with none of {expected} and /")
+    if scheme == "file":
+        if not rest:
+            raise UriError(f"{uri!r} has no path")
+        return Location(scheme, "", rest)
+    name, _, path = rest.partition("/")
+    if not name or (not path and scheme in ("pvc", "configmap")):
+        raise UriError(
+            f"{uri!r} is not {scheme}://NAME/{'KEY' if scheme == 'configmap' else 'PATH'}"
+        )
+    return Location(scheme, name, path)
