@@ -1,10 +1,10 @@
 """Failures of a request to a model.
 
-    ClientError            one class, because callers only ever look at `kind`
-      .kind                ErrorKind: what happened, and so whether trying again can help
-      .status_code         HTTP status, or None when there was no answer
-      .retry_after_seconds what the server asked for, or None
-      .body                the first 2,000 characters of the answer, for errors/ and logs
+ClientError            one class, because callers only ever look at `kind`
+  .kind                ErrorKind: what happened, and so whether trying again can help
+  .status_code         HTTP status, or None when there was no answer
+  .retry_after_seconds what the server asked for, or None
+  .body                the first 2,000 characters of the answer, for errors/ and logs
 """
 
 from __future__ import annotations

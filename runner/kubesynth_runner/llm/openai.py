@@ -1,0 +1,249 @@
+"""A chat client for OpenAI-compatible endpoints: vLLM, NIM, llama.cpp, hosted APIs.
+
+aiohttp carries it because the client is the hot path: one shared connector, headers and timeouts
+built once, no task per request. Every failure leaves as a `ClientError`; nothing else escapes but
+cancellation. Requests are sent once: retries and pacing belong to the engine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ssl
+import urllib.request
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import aiohttp
+import yarl
+
+from kubesynth_api.version import VERSION
+from kubesynth_runner.llm import probing, wire
+from kubesynth_runner.llm.base import Capabilities, Completion, CompletionRequest
+from kubesynth_runner.llm.classify import classify
+from kubesynth_runner.llm.errors import BACKPRESSURE, ClientError, ErrorKind
+from kubesynth_runner.llm.retry_after import retry_after_seconds
+
+# Short, so that a Service with moved or added replicas is noticed.
+DNS_CACHE_SECONDS = 10
+# Below the 5 s after which uvicorn (vLLM, NIM) closes an idle connection: a request must not meet
+# the server's FIN on its way.
+KEEP_ALIVE_SECONDS = 4.0
+# Servers without a list of models: it is optional to them, not to the API.
+_NO_MODEL_LIST = frozenset({404, 405, 501})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OpenAIEndpoint:
+    """One model on one endpoint.
+
+    `url` is the base with its `/v1`. `ca_bundle_path` is a PEM file that replaces the system's
+    certificate authorities. `request_timeout_seconds` is for a whole request, its wait for a
+    connection included.
+    """
+
+    url: str
+    model: str
+    api_key: str | None = dataclasses.field(default=None, repr=False)
+    ca_bundle_path: Path | None = None
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
+    request_timeout_seconds: float = 300.0
+    connect_timeout_seconds: float = 10.0
+    max_connections: int = 32
+
+
+class OpenAIChatClient:
+    """A `ChatClient` over HTTP. One instance per event loop.
+
+    Raises:
+        ClientError: AUTHENTICATION, the endpoint's CA bundle cannot be read.
+    """
+
+    def __init__(
+        self, endpoint: OpenAIEndpoint, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._endpoint = endpoint
+        self._now = now
+        base = endpoint.url.rstrip("/")
+        self._chat_url = yarl.URL(f"{base}/chat/completions")
+        self._models_url = yarl.URL(f"{base}/models")
+        self._tls = _tls_context(endpoint)
+        self._proxy = _proxy_for(self._chat_url)
+        self._timeout = aiohttp.ClientTimeout(
+            total=endpoint.request_timeout_seconds, sock_connect=endpoint.connect_timeout_seconds
+        )
+        self._session: aiohttp.ClientSession | None = None
+
+    async def complete(self, request: CompletionRequest) -> Completion:
+        """Send one chat completion, once."""
+        body = wire.encode_request(self._endpoint.model, request)
+        answer = await self._exchange("POST", self._chat_url, body)
+        return wire.decode_completion(answer)
+
+    async def probe(self) -> Capabilities:
+        """Check that the model is served, and whether the server holds it to a JSON schema."""
+        served = await self._list_models()
+        if served and self._endpoint.model not in served:
+            raise probing.not_served(self._endpoint.model, served, self._endpoint.url)
+        return Capabilities(json_schema=await self._understands_schema(), models=served)
+
+    async def close(self) -> None:
+        """Close all connections. Safe to repeat."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _list_models(self) -> tuple[str, ...]:
+        try:
+            answer = await self._exchange("GET", self._models_url, None)
+        except ClientError as error:
+            if error.status_code in _NO_MODEL_LIST:
+                return ()
+            raise
+        return wire.decode_models(answer)
+
+    async def _understands_schema(self, limit_field: str = "max_tokens") -> bool:
+        try:
+            completion = await self.complete(
+                probing.probe_request(constrained=True, limit_field=limit_field)
+            )
+        except ClientError as error:
+            if probing.was_cut_off(error):
+                return True
+            if error.kind not in probing.UNSUPPORTED_KINDS:
+                raise
+            if limit_field == "max_tokens" and probing.wants_other_limit_field(error):
+                return await self._understands_schema("max_completion_tokens")
+        else:
+            return probing.is_constrained(completion)
+        # It may be the schema, or anything else: without the schema the same request must pass.
+        await self.complete(probing.probe_request(constrained=False, limit_field=limit_field))
+        return False
+
+    async def _exchange(self, method: str, url: yarl.URL, body: bytes | None) -> bytes:
+        """Return the body of a 200 answer; whatever else happens is a ClientError."""
+        session = self._session or self._open_session()
+        try:
+            async with session.request(
+                method, url, data=body, allow_redirects=False, proxy=self._proxy
+            ) as response:
+                content = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as exc:
+            raise self._transport_error(exc, url) from exc
+        if response.status != 200:
+            raise self._refusal(response, content)
+        if response.content_type == "text/event-stream":
+            raise ClientError(
+                ErrorKind.BAD_REQUEST,
+                "the server streams its answer; remove `stream` from extraBody",
+                status_code=200,
+            )
+        return content
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        endpoint = self._endpoint
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            # Completions are small and models slow: decompressing costs more than it saves.
+            "Accept-Encoding": "identity",
+            "User-Agent": f"kubesynth/{VERSION}",
+        }
+        if endpoint.api_key:
+            # Secrets are often made from a file, and end in its line break.
+            headers["Authorization"] = f"Bearer {endpoint.api_key.strip()}"
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=endpoint.max_connections,
+                ttl_dns_cache=DNS_CACHE_SECONDS,
+                keepalive_timeout=KEEP_ALIVE_SECONDS,
+                ssl=self._tls or True,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={**headers, **endpoint.headers},
+            timeout=self._timeout,
+        )
+        return self._session
+
+    def _refusal(self, response: aiohttp.ClientResponse, content: bytes) -> ClientError:
+        text = self._without_key(content.decode("utf-8", "replace"))
+        failure = classify(response.status, text)
+        message = f"{failure.message} [{response.method} {response.url}]"
+        if 300 <= response.status < 400:
+            message += f" It points to {response.headers.get('Location', 'nowhere')}."
+        wait = None
+        if failure.kind in BACKPRESSURE:
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            wait = retry_after_seconds(response.status, headers, now=self._now())
+        return ClientError(
+            failure.kind,
+            message,
+            status_code=response.status,
+            retry_after_seconds=wait,
+            body=text,
+        )
+
+    def _without_key(self, text: str) -> str:
+        """Return an answer without the API key, should the server have echoed it."""
+        key = (self._endpoint.api_key or "").strip()
+        return text.replace(key, "[apiKey]") if key else text
+
+    def _transport_error(self, exc: Exception, url: yarl.URL) -> ClientError:
+        kind, what = _describe_transport_error(exc, self._endpoint)
+        return ClientError(kind, f"{what} [{url}]")
+
+
+def _describe_transport_error(exc: Exception, endpoint: OpenAIEndpoint) -> tuple[ErrorKind, str]:
+    """Return the kind and a sentence for what aiohttp, or the socket below it, raised."""
+    match exc:
+        case aiohttp.ClientConnectorCertificateError():
+            reason = getattr(exc.certificate_error, "verify_message", "") or str(exc)
+            trusted = "caBundle" if endpoint.ca_bundle_path else "the system's authorities"
+            return ErrorKind.AUTHENTICATION, (
+                f"the server's certificate is not trusted by {trusted}: {reason}; "
+                "set caBundle to the certificate authority (PEM) that signed it"
+            )
+        case aiohttp.ClientConnectorSSLError():
+            return ErrorKind.CONNECTION, f"the TLS handshake failed: {exc}"
+        case aiohttp.ConnectionTimeoutError():
+            seconds = endpoint.connect_timeout_seconds
+            return ErrorKind.CONNECTION, f"no connection within {seconds:g} s"
+        case TimeoutError():
+            seconds = endpoint.request_timeout_seconds
+            return ErrorKind.TIMEOUT, (
+                f"no complete answer within {seconds:g} s (requestTimeoutSeconds)"
+            )
+        case aiohttp.ClientPayloadError():
+            return ErrorKind.CONNECTION, f"the answer broke off: {exc}"
+        case aiohttp.ClientResponseError():
+            return ErrorKind.MALFORMED_RESPONSE, f"the answer is no HTTP: {exc}"
+        case aiohttp.InvalidURL():
+            return ErrorKind.MODEL_NOT_FOUND, "the url is no valid URL"
+        case ValueError():  # a header with a line break in it
+            return ErrorKind.BAD_REQUEST, f"the request cannot be sent: {exc}"
+        case _:
+            return ErrorKind.CONNECTION, f"the connection failed: {exc or type(exc).__name__}"
+
+
+def _tls_context(endpoint: OpenAIEndpoint) -> ssl.SSLContext | None:
+    """Return a context that trusts the endpoint's own CA bundle, None for the system's."""
+    if endpoint.ca_bundle_path is None:
+        return None
+    try:
+        return ssl.create_default_context(cafile=str(endpoint.ca_bundle_path))
+    except OSError as exc:  # ssl.SSLError among them
+        raise ClientError(
+            ErrorKind.AUTHENTICATION,
+            f"caBundle {endpoint.ca_bundle_path} holds no certificate authority in PEM: {exc}",
+        ) from exc
+
+
+def _proxy_for(url: yarl.URL) -> str | None:
+    """Return the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name for `url`, read once.
+
+    Never one for this machine itself: the embedded model listens there.
+    """
+    host = url.host or ""
+    if host in ("localhost", "127.0.0.1", "::1") or urllib.request.proxy_bypass(host):
+        return None
+    return urllib.request.getproxies().get(url.scheme)

@@ -1,0 +1,236 @@
+"""The chat completions wire format: requests to bytes, bytes to completions. Pure.
+
+Only what is read is decoded, into typed structs: 70 times cheaper than the complete object model of
+the API, and what a server adds or leaves out elsewhere cannot break it.
+Source: OpenAI API reference, "Create chat completion"; `reasoning_content` is DeepSeek's and
+vLLM's, `reasoning` OpenRouter's and newer vLLM's, content in parts Mistral's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from kubesynth_runner.llm.base import Completion, CompletionRequest, JsonSchemaFormat, TokenUsage
+from kubesynth_runner.llm.classify import classify, read_error
+from kubesynth_runner.llm.errors import ClientError, ErrorKind
+
+THINK_OPEN = "<think>"
+THINK_CLOSE = "</think>"
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class _Part(msgspec.Struct):
+    type: str = ""
+    text: str | None = None
+    thinking: list[_Part] | str | None = None
+
+
+class _Message(msgspec.Struct):
+    content: str | list[_Part] | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Message | None = None
+    finish_reason: str | None = None
+
+
+class _Reply(msgspec.Struct):
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    model: str | None = None
+    error: Any = None
+
+
+class _ModelEntry(msgspec.Struct):
+    id: str
+
+
+class _ModelList(msgspec.Struct):
+    data: list[_ModelEntry]
+
+
+# "sorted" orders the keys of every dict, so equal requests are equal bytes.
+_sorted_encoder = msgspec.json.Encoder(order="sorted")
+# A schema keeps its order: constrained decoding generates properties in it, and a model that has to
+# answer before it has reasoned answers worse.
+_schema_encoder = msgspec.json.Encoder()
+_reply_decoder = msgspec.json.Decoder(_Reply)
+_models_decoder = msgspec.json.Decoder(_ModelList)
+
+
+def encode_request(model: str, request: CompletionRequest) -> bytes:
+    """Return the body of a request; equal requests give equal bytes.
+
+    Raises:
+        ClientError: BAD_REQUEST, the request holds what JSON cannot, such as half a surrogate pair.
+    """
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": [
+            {"role": message.role, "content": message.content} for message in request.messages
+        ],
+        **request.sampling,
+    }
+    try:
+        if request.response_format is not None:
+            body["response_format"] = _encode_format(request.response_format)
+        body.update(request.extra_body)
+        return _sorted_encoder.encode(body)
+    except (TypeError, UnicodeEncodeError) as exc:
+        raise ClientError(
+            ErrorKind.BAD_REQUEST, f"the request cannot be written as JSON: {exc}"
+        ) from exc
+
+
+def _encode_format(response_format: JsonSchemaFormat) -> msgspec.Raw:
+    return msgspec.Raw(
+        _schema_encoder.encode(
+            {
+                "type": "json_schema",
+                "json_schema": {
+                    "name": response_format.name,
+                    "schema": response_format.schema,
+                    "strict": fits_strict_mode(response_format.schema),
+                },
+            }
+        )
+    )
+
+
+def fits_strict_mode(schema: Any) -> bool:
+    """Tell whether OpenAI's strict mode takes a schema; with it, it refuses all others.
+
+    Every object must close itself (`additionalProperties: false`) and require all its properties.
+    Self-hosted servers constrain either way and look at `strict` no further.
+    """
+    if isinstance(schema, list | tuple):
+        return all(fits_strict_mode(item) for item in schema)
+    if not isinstance(schema, Mapping):
+        return True
+    if schema.get("type") == "object":
+        properties = schema.get("properties") or {}
+        if schema.get("additionalProperties") is not False:
+            return False
+        if set(schema.get("required") or ()) != set(properties):
+            return False
+    return all(fits_strict_mode(value) for value in schema.values())
+
+
+def decode_completion(body: bytes) -> Completion:
+    """Return the first choice of a 200 answer.
+
+    Raises:
+        ClientError: MALFORMED_RESPONSE, or EMPTY_COMPLETION when nothing was said; a gateway's
+            error in a 200 answer is classified as if it had come with its own status.
+    """
+    try:
+        reply = _reply_decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise _failed(
+            ErrorKind.MALFORMED_RESPONSE, f"the answer is no chat completion: {exc}", body
+        ) from exc
+    if not reply.choices:
+        raise _without_choices(reply, body)
+    choice = reply.choices[0]
+    message = choice.message
+    if message is None:
+        raise _failed(ErrorKind.MALFORMED_RESPONSE, "the first choice has no message", body)
+    text, reasoning = _text_and_reasoning(message)
+    refusal = message.refusal or None
+    if not text.strip() and refusal is None:
+        if choice.finish_reason != "content_filter":
+            raise _failed(ErrorKind.EMPTY_COMPLETION, _why_empty(choice, reasoning), body)
+        refusal = "the server's content filter stopped the completion"
+    return Completion(
+        text=text,
+        finish_reason=choice.finish_reason,
+        usage=_usage(reply.usage),
+        model=reply.model or "",
+        reasoning=reasoning,
+        refusal=refusal,
+    )
+
+
+def decode_models(body: bytes) -> tuple[str, ...]:
+    """Return the ids in a model list, or nothing if the body is no such list."""
+    try:
+        return tuple(entry.id for entry in _models_decoder.decode(body).data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ()
+
+
+def split_reasoning(content: str) -> tuple[str, str | None]:
+    """Return content without the reasoning at its start, and that reasoning.
+
+    A chat template that opens the block itself leaves only the closing tag in the completion; a
+    completion that was cut off has only the opening one.
+    """
+    start = content.lstrip()
+    opened = start.startswith(THINK_OPEN)
+    before, close, after = start.partition(THINK_CLOSE)
+    if close and (opened or THINK_OPEN not in before):
+        return after.lstrip(), before.removeprefix(THINK_OPEN).strip() or None
+    if opened:
+        return "", start.removeprefix(THINK_OPEN).strip() or None
+    return content, None
+
+
+def _text_and_reasoning(message: _Message) -> tuple[str, str | None]:
+    reasoning = message.reasoning_content or message.reasoning or None
+    if isinstance(message.content, list):
+        text = "".join(part.text or "" for part in message.content if part.type != "thinking")
+        thoughts = "".join(_thoughts(part) for part in message.content)
+        return text, reasoning or thoughts or None
+    text, block = split_reasoning(message.content or "")
+    return text, reasoning or block
+
+
+def _thoughts(part: _Part) -> str:
+    if isinstance(part.thinking, list):
+        return "".join(thought.text or "" for thought in part.thinking)
+    return part.thinking or ""
+
+
+def _usage(usage: _Usage | None) -> TokenUsage:
+    if usage is None:
+        return TokenUsage()
+    return TokenUsage(max(0, usage.prompt_tokens or 0), max(0, usage.completion_tokens or 0))
+
+
+def _why_empty(choice: _Choice, reasoning: str | None) -> str:
+    if choice.finish_reason == "length":
+        what = (
+            "while the model was still reasoning" if reasoning else "before the model said a word"
+        )
+        return f"the completion was cut off {what}; raise maxTokens"
+    return f"the completion is empty (finish_reason {choice.finish_reason})"
+
+
+def _without_choices(reply: _Reply, body: bytes) -> ClientError:
+    if reply.error is None:
+        if reply.choices is None:
+            return _failed(
+                ErrorKind.MALFORMED_RESPONSE, "the answer is no chat completion: no choices", body
+            )
+        return _failed(ErrorKind.EMPTY_COMPLETION, "the answer has an empty list of choices", body)
+    text = body.decode("utf-8", "replace")
+    code = read_error(text).code
+    status = int(code) if code.isdecimal() and 400 <= int(code) < 600 else 500
+    failure = classify(status, text)
+    return ClientError(
+        failure.kind, f"an error in an answer with status 200: {failure.message}", body=text
+    )
+
+
+def _failed(kind: ErrorKind, message: str, body: bytes) -> ClientError:
+    return ClientError(kind, message, status_code=200, body=body.decode("utf-8", "replace"))
