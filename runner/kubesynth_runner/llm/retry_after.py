@@ -1,8 +1,8 @@
 """Reading how long a server asks its clients to wait. Pure: the clock is a parameter.
 
 Three dialects, most explicit first: `retry-after-ms` (OpenAI, Azure), `Retry-After` in seconds or
-as an HTTP date (RFC 9110, section 10.2.3), and `x-ratelimit-reset-requests` and `-tokens` (OpenAI and
-those that follow it), whose values look like `1s`, `6m0s` or `120ms`.
+as an HTTP date (RFC 9110, section 10.2.3), and `x-ratelimit-reset-requests` and `-tokens` (OpenAI
+and those that follow it), whose values look like `1s`, `6m0s` or `120ms`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""The small model that needs neither a key nor a GPU: its weights, its server, its process."""
