@@ -1,0 +1,280 @@
+"""One model call of a stage: replayed from the journal, or sent, retried and journalled."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import xxhash
+
+from kubesynth_api.conditions import Reason
+from kubesynth_runner import errors, records
+from kubesynth_runner.engine import retry
+from kubesynth_runner.engine.gate import Gate
+from kubesynth_runner.io.journal import CallFrame, Journal, call_key
+from kubesynth_runner.llm.base import (
+    ChatClient,
+    Completion,
+    CompletionRequest,
+    JsonSchemaFormat,
+    Message,
+    TokenUsage,
+)
+from kubesynth_runner.llm.errors import BACKPRESSURE, FATAL, RETRYABLE, ClientError, ErrorKind
+from kubesynth_runner.tally import Tally
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelConnection:
+    """A model as the engine uses it: one per role, shared by all stages."""
+
+    role: str
+    model: str
+    client: ChatClient
+    gate: Gate
+    json_schema: bool
+    max_attempts: int
+    # An outage longer than this ends the process; its work is taken up again later.
+    outage_limit_seconds: float
+    extra_body: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StageBinding:
+    """A stage's place in the pipeline and the model it speaks to."""
+
+    index: int
+    stage_id: str
+    connection: ModelConnection
+    # Wire fields without the seed, which every request gets for itself.
+    sampling: Mapping[str, Any]
+    seed: int | None
+
+
+class CallFailed(Exception):
+    """A call that will not succeed for this record, however often it is tried."""
+
+    def __init__(self, frame: CallFrame) -> None:
+        super().__init__(frame.text)
+        self.kind = frame.failure or ErrorKind.BAD_REQUEST
+        self.status_code = frame.status_code
+        self.attempts = frame.attempts
+        self.body = frame.body
+
+
+class Caller:
+    """Executes calls for all records of a shard. One instance per event loop."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._hash_encode = msgspec.json.Encoder(order="sorted").encode
+        self._random = random.Random()
+        self.stopped = asyncio.Event()
+        # Retries and 429s of this process; they belong to no record.
+        self.process_tally = Tally()
+
+    async def call(
+        self, binding: StageBinding, job: RecordCall, request: CompletionRequest
+    ) -> CallFrame:
+        """Return the finished call, from the journal if it is there.
+
+        Raises:
+            CallFailed: it failed for good, now or in an earlier attempt.
+            StoppedError: the process is stopping.
+            RetryLaterError: the endpoint is out of order.
+        """
+        key = call_key(job.record_id, binding.index, job.number)
+        request_hash = self._request_hash(binding.connection.model, request)
+        frame = self._journal.find(key, request_hash)
+        if frame is None:
+            outcome = await self._send(binding.connection, request)
+            frame = _to_frame(outcome, key, request_hash, job.ordinal)
+            self._journal.append(frame)
+        if frame.failure is not None:
+            raise CallFailed(frame)
+        return frame
+
+    def _request_hash(self, model: str, request: CompletionRequest) -> bytes:
+        schema = request.response_format.schema if request.response_format else None
+        content = (model, request.messages, request.sampling, schema, request.extra_body)
+        return xxhash.xxh3_128_digest(self._hash_encode(content))
+
+    async def _send(
+        self, connection: ModelConnection, request: CompletionRequest
+    ) -> tuple[Completion | ClientError, int]:
+        """Send until there is an answer, or attempts run out; return it with their number."""
+        attempts = 0
+        while True:
+            await connection.gate.enter()
+            try:
+                completion = await connection.client.complete(request)
+            except ClientError as error:
+                failure = error
+            else:
+                connection.gate.admission.on_answer()
+                return completion, attempts + 1
+            finally:
+                connection.gate.leave()
+            if self._costs_an_attempt(connection, failure):
+                attempts += 1
+                if failure.kind not in RETRYABLE or attempts >= connection.max_attempts:
+                    return failure, attempts
+                await self._pause(retry.delay_seconds(attempts, self._random.random()))
+                self.process_tally.requests_retried += 1
+
+    def _costs_an_attempt(self, connection: ModelConnection, failure: ClientError) -> bool:
+        """Tell the gate about a failure; return whether it is the record's own affair."""
+        admission = connection.gate.admission
+        now = asyncio.get_running_loop().time()
+        if failure.kind in FATAL:
+            raise errors.RetryLaterError(
+                Reason.MODEL_UNHEALTHY, f"model {connection.role!r}: {failure}"
+            ) from failure
+        if failure.kind in BACKPRESSURE:
+            if failure.kind is ErrorKind.RATE_LIMITED:
+                self.process_tally.requests_rate_limited += 1
+            admission.on_backpressure(now, failure.retry_after_seconds)
+            connection.gate.on_change()
+            return False
+        if failure.kind is not ErrorKind.CONNECTION:
+            if failure.kind is not ErrorKind.TIMEOUT:
+                admission.on_answer()
+            return True
+        is_outage = admission.on_unreachable(now)
+        connection.gate.on_change()
+        since = admission.outage_since
+        if since is not None and now - since > connection.outage_limit_seconds:
+            raise errors.RetryLaterError(
+                Reason.MODEL_UNHEALTHY,
+                f"model {connection.role!r} could not be reached for {now - since:.0f} s: {failure}",
+            ) from failure
+        return not is_outage
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, but not into a stop.
+
+        Raises:
+            StoppedError: the process is stopping.
+        """
+        try:
+            await asyncio.wait_for(self.stopped.wait(), seconds)
+        except TimeoutError:
+            return
+        raise errors.StoppedError
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RecordCall:
+    """Which call of which record: `number` counts a stage's calls for the record from 0."""
+
+    record_id: str
+    ordinal: int
+    number: int
+
+
+class StageCalls:
+    """What a stage uses to ask its model, for one record."""
+
+    def __init__(
+        self, caller: Caller, binding: StageBinding, record: records.Record, ordinal: int
+    ) -> None:
+        self._caller = caller
+        self._binding = binding
+        self._record = record
+        self._ordinal = ordinal
+        self._number = 0
+        self.provenance: list[records.CallProvenance] = []
+        self.tally = Tally()
+
+    @property
+    def json_schema(self) -> bool:
+        """Whether the server can be held to a JSON schema."""
+        return self._binding.connection.json_schema
+
+    async def complete(
+        self, messages: tuple[Message, ...], response_format: JsonSchemaFormat | None = None
+    ) -> Completion:
+        """Ask the model; the answer survives this process.
+
+        Raises:
+            CallFailed: the call failed for good.
+        """
+        binding = self._binding
+        number, self._number = self._number, self._number + 1
+        sampling, seed = dict(binding.sampling), None
+        if binding.seed is not None:
+            seed = records.derive_seed(binding.seed, self._record.record_id, binding.index, number)
+            sampling["seed"] = seed
+        request = CompletionRequest(
+            messages, sampling, response_format, binding.connection.extra_body
+        )
+        job = RecordCall(self._record.record_id, self._ordinal, number)
+        frame = await self._caller.call(binding, job, request)
+        self._note(messages, seed, frame)
+        return _to_completion(frame)
+
+    def _note(self, messages: tuple[Message, ...], seed: int | None, frame: CallFrame) -> None:
+        self.tally.requests_ok += 1
+        self.tally.prompt_tokens += frame.prompt_tokens
+        self.tally.completion_tokens += frame.completion_tokens
+        self.provenance.append(
+            records.CallProvenance(
+                self._binding.stage_id,
+                frame.model,
+                xxhash.xxh3_64_hexdigest(msgspec.json.encode(messages)),
+                seed,
+                frame.prompt_tokens,
+                frame.completion_tokens,
+                frame.finish_reason,
+                frame.attempts,
+            )
+        )
+
+
+def _to_frame(
+    outcome: tuple[Completion | ClientError, int], key: bytes, request_hash: bytes, ordinal: int
+) -> CallFrame:
+    result, attempts = outcome
+    if isinstance(result, ClientError):
+        return CallFrame(
+            key,
+            request_hash,
+            ordinal,
+            str(result),
+            None,
+            0,
+            0,
+            "",
+            attempts,
+            failure=result.kind.value,
+            status_code=result.status_code,
+            body=result.body,
+        )
+    return CallFrame(
+        key,
+        request_hash,
+        ordinal,
+        result.text,
+        result.finish_reason,
+        result.usage.prompt_tokens,
+        result.usage.completion_tokens,
+        result.model,
+        attempts,
+        reasoning=result.reasoning,
+        refusal=result.refusal,
+    )
+
+
+def _to_completion(frame: CallFrame) -> Completion:
+    return Completion(
+        frame.text,
+        frame.finish_reason,
+        TokenUsage(frame.prompt_tokens, frame.completion_tokens),
+        frame.model,
+        frame.reasoning,
+        frame.refusal,
+    )

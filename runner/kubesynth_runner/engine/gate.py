@@ -1,0 +1,82 @@
+"""The gate in front of a model: waiting for `Admission` to let a request through."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from kubesynth_runner import errors
+from kubesynth_runner.engine.admission import Admission
+
+
+class Gate:
+    """Hands out the slots of one model in the order in which they are asked for.
+
+    One instance per event loop and model; all stages share it.
+    """
+
+    def __init__(self, concurrency: int) -> None:
+        self.admission = Admission(concurrency)
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._stopped = False
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a slot."""
+        return len(self._waiters)
+
+    async def enter(self) -> None:
+        """Wait for a slot.
+
+        Raises:
+            StoppedError: `stop` was called.
+        """
+        loop = asyncio.get_running_loop()
+        if self._stopped:
+            raise errors.StoppedError
+        if not self._waiters and self.admission.try_enter(loop.time()):
+            return
+        turn = loop.create_future()
+        self._waiters.append(turn)
+        self._wake()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self.leave()  # the slot was ours already
+            raise
+
+    def leave(self) -> None:
+        """Give a slot back."""
+        self.admission.leave()
+        self._wake()
+
+    def on_change(self) -> None:
+        """Look again after the admission's state has changed."""
+        self._wake()
+
+    def stop(self) -> None:
+        """Refuse everybody who waits and everybody who comes."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+        while self._waiters:
+            turn = self._waiters.popleft()
+            if not turn.done():
+                turn.set_exception(errors.StoppedError())
+
+    def _wake(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        while self._waiters:
+            if self._waiters[0].done():  # cancelled while it waited
+                self._waiters.popleft()
+            elif self.admission.try_enter(now):
+                self._waiters.popleft().set_result(None)
+            else:
+                break
+        if self._waiters and self.admission.closed_until > now:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = loop.call_at(self.admission.closed_until, self._wake)

@@ -1,0 +1,1 @@
+"""Storage: the only package of the runner that reads input and writes output."""

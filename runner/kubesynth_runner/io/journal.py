@@ -1,0 +1,176 @@
+"""The journal of a shard: every finished model call, so that nothing is paid for twice.
+
+A segment is a sequence of frames `<length u32><crc32 u32><payload>`, little endian; the payload is
+a msgpack array (`CallFrame`). Each attempt at a shard appends to segments of its own, named by its
+epoch, and reads those of all attempts; a torn frame at a segment's end is where its writer died.
+
+A call is found again by (record id, stage, number of the call), and is only used if the request is
+still the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+import zlib
+from collections.abc import Iterator
+
+import msgspec
+import xxhash
+
+from kubesynth_runner.io import layout
+from kubesynth_runner.io.storage import AppendLog, Storage
+
+_HEADER = struct.Struct("<II")
+
+
+class CallFrame(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A finished call: what came back, or why nothing will.
+
+    `ordinal` is the root record's place in the shard. `failure` is an ErrorKind when the call
+    failed for good; `text` is then the message.
+    """
+
+    key: bytes
+    request_hash: bytes
+    ordinal: int
+    text: str
+    finish_reason: str | None
+    prompt_tokens: int
+    completion_tokens: int
+    model: str
+    attempts: int
+    reasoning: str | None = None
+    refusal: str | None = None
+    failure: str | None = None
+    status_code: int | None = None
+    body: str = ""
+
+
+def call_key(record_id: str, stage_index: int, call: int) -> bytes:
+    """Return the name of a call, 16 bytes."""
+    return xxhash.xxh3_128_digest(f"call\0{record_id}\0{stage_index}\0{call}".encode())
+
+
+@dataclasses.dataclass(slots=True)
+class _Segment:
+    path: str
+    live_roots: set[int] = dataclasses.field(default_factory=set)
+    closed: bool = True
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Place:
+    segment: str
+    offset: int
+    length: int
+
+
+def read_frames(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield (offset, payload) of the whole frames of a segment; stop at the first torn one."""
+    position = 0
+    while position + _HEADER.size <= len(data):
+        length, checksum = _HEADER.unpack_from(data, position)
+        start = position + _HEADER.size
+        payload = data[start : start + length]
+        if len(payload) < length or zlib.crc32(payload) != checksum:
+            return
+        yield start, payload
+        position = start + length
+
+
+class Journal:
+    """The journal as one attempt sees it. One instance per shard and process.
+
+    Only where frames lie is kept in memory (about 200 bytes a call), and only for records that are
+    not committed; a replayed call is read from storage when it is asked for.
+    """
+
+    def __init__(self, storage: Storage, shard: int, epoch: int) -> None:
+        self._storage = storage
+        self._shard = shard
+        self._epoch = epoch
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.msgpack.Decoder(CallFrame).decode
+        self._places: dict[bytes, _Place] = {}
+        self._segments: dict[str, _Segment] = {}
+        self._keys_of_root: dict[int, list[bytes]] = {}
+        self._log: AppendLog | None = None
+        self._current: _Segment | None = None
+        self._sequence = 0
+        self.dirty = False
+
+    def load(self, is_done: bytearray) -> None:
+        """Index the calls of earlier attempts, except for records that are committed."""
+        for file in self._storage.list_files(layout.journal_folder(self._shard)):
+            segment = _Segment(file.path)
+            for offset, payload in read_frames(self._storage.read(file.path)):
+                frame = self._decode(payload)
+                if is_done[frame.ordinal >> 3] & (1 << (frame.ordinal & 7)):
+                    continue
+                self._index(frame, segment, _Place(file.path, offset, len(payload)))
+            if segment.live_roots:
+                self._segments[file.path] = segment
+            elif not file.path.startswith(self._own_prefix()):
+                self._storage.delete(file.path)
+
+    def _own_prefix(self) -> str:
+        return f"{layout.journal_folder(self._shard)}/{self._epoch:08d}-"
+
+    def _index(self, frame: CallFrame, segment: _Segment, place: _Place) -> None:
+        if frame.key not in self._places:
+            self._keys_of_root.setdefault(frame.ordinal, []).append(frame.key)
+        self._places[frame.key] = place
+        segment.live_roots.add(frame.ordinal)
+
+    def find(self, key: bytes, request_hash: bytes) -> CallFrame | None:
+        """Return the finished call, if there is one for exactly this request."""
+        place = self._places.get(key)
+        if place is None:
+            return None
+        payload = self._storage.read_range(place.segment, place.offset, place.length)
+        frame = self._decode(payload)
+        return frame if frame.request_hash == request_hash else None
+
+    def append(self, frame: CallFrame) -> None:
+        """Make a finished call survive the death of this process, before its result is used."""
+        if self._log is None or self._current is None:
+            path = layout.journal_segment(self._shard, self._epoch, self._sequence)
+            self._sequence += 1
+            self._log = self._storage.append_log(path)
+            self._current = self._segments[path] = _Segment(path, closed=False)
+        payload = self._encode(frame)
+        start = self._log.append(_HEADER.pack(len(payload), zlib.crc32(payload)) + payload)
+        place = _Place(self._current.path, start + _HEADER.size, len(payload))
+        self._index(frame, self._current, place)
+        self.dirty = True
+
+    def sync(self) -> None:
+        """Make everything appended so far survive the death of the machine."""
+        log = self._log
+        if log is not None and self.dirty:
+            self.dirty = False
+            log.sync()
+
+    def rotate(self) -> None:
+        """Close the current segment, so that it can be deleted once its records are committed."""
+        if self._log is not None and self._current is not None:
+            self._log.close()
+            self._current.closed = True
+        self._log = self._current = None
+
+    def forget(self, ordinals: list[int]) -> None:
+        """Drop the calls of committed records, and the segments that hold nothing else."""
+        for ordinal in ordinals:
+            for key in self._keys_of_root.pop(ordinal, ()):
+                del self._places[key]
+        done = set(ordinals)
+        for path, segment in list(self._segments.items()):
+            segment.live_roots -= done
+            if segment.closed and not segment.live_roots:
+                del self._segments[path]
+                self._storage.delete(path)
+
+    def close(self) -> None:
+        """Sync and close. Safe to repeat."""
+        self.rotate()

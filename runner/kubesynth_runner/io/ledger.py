@@ -1,0 +1,183 @@
+"""The commit log of a shard: what is done, decided in one place and exactly once.
+
+A part is committed by creating its commit record, whose name is the shard's next part number. The
+creation is exclusive, and a writer creates number N only after it has read 0 .. N-1, so the records
+form one history whatever the number of writers: a row cannot be committed twice. What a record
+names in staging/ is then moved to data/ and errors/, by whoever comes first.
+
+A claim (epoch) makes older writers stop soon; correctness does not rest on it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from kubesynth_runner import errors
+from kubesynth_runner.io import layout, run_identity
+from kubesynth_runner.io.storage import Storage
+from kubesynth_runner.tally import Tally
+
+
+class CommittedFile(msgspec.Struct, frozen=True, rename="camel"):
+    """A file of a part: where it waited, where it belongs, and what is in it."""
+
+    staged: str
+    path: str
+    rows: int
+    size_bytes: int
+    sha256: str
+
+
+class CommitRecord(msgspec.Struct, frozen=True, rename="camel"):
+    """A committed part. `done` holds first and last ordinals of runs of finished input records."""
+
+    run_id: str
+    part: int
+    epoch: int
+    done: list[tuple[int, int]]
+    tally: Tally
+    data: CommittedFile | None = None
+    errors: CommittedFile | None = None
+
+
+class ShardManifest(msgspec.Struct, frozen=True, rename="camel"):
+    """A finished shard: its files and its exact counts."""
+
+    run_id: str
+    shard: int
+    epoch: int
+    records: int
+    tally: Tally
+    data: tuple[CommittedFile, ...]
+    errors: tuple[CommittedFile, ...]
+
+
+class Ledger:
+    """One attempt's hold on a shard. Blocking; one call at a time."""
+
+    def __init__(self, storage: Storage, shard: int, run_id: str, records: int) -> None:
+        self.storage = storage
+        self.shard = shard
+        self.run_id = run_id
+        self.records = records
+        self.epoch = 0
+        self.done = bytearray((records + 7) // 8)
+        self.tally = Tally()
+        self.commits: list[CommitRecord] = []
+
+    def open(self, writer: str) -> None:
+        """Claim the shard, read its history and finish what an earlier writer left half moved."""
+        self._claim(writer)
+        while True:
+            try:
+                data = self.storage.read(layout.commit(self.shard, len(self.commits)))
+            except FileNotFoundError:
+                break
+            self._take(msgspec.json.decode(data, type=CommitRecord))
+
+    def _claim(self, writer: str) -> None:
+        folder = f"{layout.shard(self.shard)}/claims"
+        known = [int(file.path.rsplit("/", 1)[1]) for file in self.storage.list_files(folder)]
+        self.epoch = max(known, default=0) + 1
+        while not self.storage.create(layout.claim(self.shard, self.epoch), writer.encode()):
+            self.epoch += 1
+
+    def _take(self, record: CommitRecord) -> None:
+        self._publish(record)
+        mark_done(self.done, record.done)
+        self.tally.add(record.tally)
+        self.commits.append(record)
+
+    def _publish(self, record: CommitRecord) -> None:
+        for file in (record.data, record.errors):
+            if file is not None:
+                self.storage.publish(file.staged, file.path)
+
+    def check_fence(self) -> None:
+        """Make sure that nobody has taken over this shard or the whole output.
+
+        Raises:
+            FencedError: somebody has.
+        """
+        if self.storage.exists(layout.claim(self.shard, self.epoch + 1)):
+            raise errors.FencedError(
+                f"shard {self.shard}: a newer writer has claimed it (epoch {self.epoch + 1})"
+            )
+        identity = run_identity.load(self.storage)
+        if identity is None or identity.run_id != self.run_id:
+            raise errors.FencedError(
+                f"{self.storage.uri} does not belong to this run any more (run {self.run_id})"
+            )
+
+    @property
+    def next_part(self) -> int:
+        """Number of the part that comes next."""
+        return len(self.commits)
+
+    def commit(self, record: CommitRecord) -> None:
+        """Append a part to the history and move its files into place.
+
+        Raises:
+            FencedError: another writer has committed this part.
+        """
+        self.check_fence()
+        path = layout.commit(self.shard, record.part)
+        if not self.storage.create(path, msgspec.json.encode(record)):
+            raise errors.FencedError(
+                f"shard {self.shard}: another writer has committed part {record.part}"
+            )
+        self._take(record)
+
+    def finish(self) -> ShardManifest:
+        """Record that the shard is finished; all its input records must be done."""
+        manifest = ShardManifest(
+            self.run_id,
+            self.shard,
+            self.epoch,
+            self.records,
+            self.tally,
+            tuple(record.data for record in self.commits if record.data is not None),
+            tuple(record.errors for record in self.commits if record.errors is not None),
+        )
+        self.storage.create(layout.shard_manifest(self.shard), msgspec.json.encode(manifest))
+        for leftover in ("staging", "journal"):
+            self.storage.delete(f"{layout.shard(self.shard)}/{leftover}")
+        return manifest
+
+
+def read_shard_manifest(storage: Storage, shard: int) -> ShardManifest | None:
+    """Return the manifest of a finished shard, or None while it is not finished."""
+    try:
+        data = storage.read(layout.shard_manifest(shard))
+    except FileNotFoundError:
+        return None
+    return msgspec.json.decode(data, type=ShardManifest)
+
+
+def read_commits(storage: Storage, shard: int) -> list[CommitRecord]:
+    """Return the committed parts of a shard, finished or not, without claiming it."""
+    commits: list[CommitRecord] = []
+    while True:
+        try:
+            data = storage.read(layout.commit(shard, len(commits)))
+        except FileNotFoundError:
+            return commits
+        commits.append(msgspec.json.decode(data, type=CommitRecord))
+
+
+def mark_done(done: bytearray, ranges: list[tuple[int, int]]) -> None:
+    """Set the bits of inclusive ranges."""
+    for first, last in ranges:
+        for ordinal in range(first, last + 1):
+            done[ordinal >> 3] |= 1 << (ordinal & 7)
+
+
+def to_ranges(ordinals: list[int]) -> list[tuple[int, int]]:
+    """Return distinct ordinals as sorted, inclusive ranges."""
+    ranges: list[tuple[int, int]] = []
+    for ordinal in sorted(ordinals):
+        if ranges and ordinal == ranges[-1][1] + 1:
+            ranges[-1] = (ranges[-1][0], ordinal)
+        else:
+            ranges.append((ordinal, ordinal))
+    return ranges

@@ -1,0 +1,144 @@
+"""Writing part files: rows go straight to a staged file, so memory does not grow with a part."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Mapping
+from typing import Any, BinaryIO, Literal, Protocol
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kubesynth_runner.io.ledger import CommittedFile
+from kubesynth_runner.io.storage import Storage
+
+# Rows turned into Arrow at once: bounds memory, and is the size of a Parquet row group.
+ROWS_PER_GROUP = 2048
+_JSON = msgspec.json.Encoder()
+
+
+class _HashingFile(io.RawIOBase):
+    """A file that is only written to, front to back, and knows its SHA-256 and size."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        super().__init__()
+        self._raw = raw
+        self._digest = hashlib.sha256()
+        self.size_bytes = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        self._digest.update(data)
+        self._raw.write(data)
+        self.size_bytes += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self.size_bytes
+
+    def finish(self) -> str:
+        """Make the file durable, close it, and return its SHA-256."""
+        self._raw.flush()
+        os.fsync(self._raw.fileno())
+        self._raw.close()
+        return self._digest.hexdigest()
+
+    def abandon(self) -> None:
+        """Close the file; it is left as it is."""
+        self._raw.close()
+
+
+class PartWriter(Protocol):
+    """A part file in the making."""
+
+    rows: int
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Add a row."""
+        ...
+
+    def finish(self, final_path: str) -> CommittedFile:
+        """Complete the file and describe it."""
+        ...
+
+    def abandon(self) -> None:
+        """Give the file up."""
+        ...
+
+
+class JsonlPart:
+    """Rows as JSON lines."""
+
+    def __init__(self, storage: Storage, staged: str) -> None:
+        self._staged = staged
+        self._file = _HashingFile(storage.open_staged(staged))
+        self.rows = 0
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Add a row."""
+        self._file.write(_JSON.encode(row) + b"\n")
+        self.rows += 1
+
+    def finish(self, final_path: str) -> CommittedFile:
+        """Complete the file and describe it."""
+        sha256 = self._file.finish()
+        return CommittedFile(self._staged, final_path, self.rows, self._file.size_bytes, sha256)
+
+    def abandon(self) -> None:
+        """Give the file up."""
+        self._file.abandon()
+
+
+class ParquetPart:
+    """Rows as Parquet, zstd, one row group per ROWS_PER_GROUP rows."""
+
+    def __init__(self, storage: Storage, staged: str, schema: pa.Schema) -> None:
+        self._staged = staged
+        self._schema = schema
+        self._file = _HashingFile(storage.open_staged(staged))
+        self._writer = pq.ParquetWriter(
+            pa.PythonFile(self._file, mode="w"), schema, compression="zstd"
+        )
+        self._buffer: list[Mapping[str, Any]] = []
+        self.rows = 0
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Add a row."""
+        self._buffer.append(row)
+        self.rows += 1
+        if len(self._buffer) >= ROWS_PER_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._buffer:
+            self._writer.write_table(pa.Table.from_pylist(self._buffer, schema=self._schema))
+            self._buffer.clear()
+
+    def finish(self, final_path: str) -> CommittedFile:
+        """Complete the file and describe it."""
+        self._flush()
+        self._writer.close()
+        sha256 = self._file.finish()
+        return CommittedFile(self._staged, final_path, self.rows, self._file.size_bytes, sha256)
+
+    def abandon(self) -> None:
+        """Give the file up."""
+        self._buffer.clear()
+        self._writer.close()
+        self._file.abandon()
+
+
+Format = Literal["Parquet", "JSONL"]
+EXTENSIONS: Mapping[Format, str] = {"Parquet": "parquet", "JSONL": "jsonl"}
+
+
+def open_part(storage: Storage, staged: str, file_format: Format, schema: pa.Schema) -> PartWriter:
+    """Return a writer for a new part."""
+    if file_format == "Parquet":
+        return ParquetPart(storage, staged, schema)
+    return JsonlPart(storage, staged)

@@ -1,0 +1,164 @@
+"""Reading records: JSONL (also gzipped), Parquet, text files.
+
+`scan` counts a file's records once, in plan; `read` yields a slice of them, bad ones included as
+`BadRecord`, so that positions never depend on what is wrong with a record.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kubesynth_api.conditions import Reason
+from kubesynth_runner import errors
+from kubesynth_runner.io.partition import Entry, ScannedFile
+from kubesynth_runner.io.plan_file import InputFile, Slice
+
+# Every so many records a JSONL file gets an entry point; a shard reads at most that many in vain.
+ENTRY_EVERY_RECORDS = 4096
+PARQUET_BATCH_ROWS = 256
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GoodRecord:
+    """A record of a file: its position (1-based line, row or 1) and its columns."""
+
+    position: int
+    columns: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BadRecord:
+    """A record that cannot be read, and why; `raw` is the beginning of it."""
+
+    position: int
+    message: str
+    raw: str
+
+
+def scan(file: InputFile, path: Path) -> ScannedFile:
+    """Count the records of a file and find its entry points.
+
+    Raises:
+        ConfigurationError: the file as a whole cannot be read.
+    """
+    try:
+        match file.format:
+            case "JSONL":
+                return _scan_jsonl(file, path)
+            case "Parquet":
+                rows = pq.ParquetFile(path).metadata.num_rows
+                return ScannedFile(msgspec.structs.replace(file, records=rows))
+            case "Text":
+                return ScannedFile(msgspec.structs.replace(file, records=1))
+    except (OSError, EOFError, zlib.error, pa.ArrowException) as exc:
+        raise unreadable(file, exc) from exc
+
+
+def read(piece: Slice, path: Path) -> Iterator[GoodRecord | BadRecord]:
+    """Yield the records of a slice, in order, exactly `piece.records` of them.
+
+    Raises:
+        ConfigurationError: the file as a whole cannot be read.
+    """
+    try:
+        match piece.file.format:
+            case "JSONL":
+                yield from _read_jsonl(piece, path)
+            case "Parquet":
+                yield from _read_parquet(piece, path)
+            case "Text":
+                yield _read_text(path)
+    except (OSError, EOFError, zlib.error, pa.ArrowException) as exc:
+        raise unreadable(piece.file, exc) from exc
+
+
+def unreadable(file: InputFile, exc: Exception) -> errors.ConfigurationError:
+    """Return the error that a whole file cannot be read."""
+    return errors.ConfigurationError(
+        Reason.INPUT_UNREADABLE,
+        f"input file {file.uri} cannot be read as {file.format}: {exc}; repair or remove it",
+    )
+
+
+def _open(path: Path) -> BinaryIO:
+    if path.name.endswith(".gz"):
+        return cast("BinaryIO", gzip.open(path, "rb"))
+    return path.open("rb")
+
+
+def _scan_jsonl(file: InputFile, path: Path) -> ScannedFile:
+    can_seek = not path.name.endswith(".gz")
+    entries = [Entry(0, 0, 0)]
+    records = offset = 0
+    with _open(path) as lines:
+        for number, line in enumerate(lines):
+            if not line.isspace():
+                if can_seek and records and records % ENTRY_EVERY_RECORDS == 0:
+                    entries.append(Entry(records, offset, number))
+                records += 1
+            offset += len(line)
+    return ScannedFile(msgspec.structs.replace(file, records=records), tuple(entries))
+
+
+def _read_jsonl(piece: Slice, path: Path) -> Iterator[GoodRecord | BadRecord]:
+    decode = msgspec.json.Decoder(type=dict[str, Any]).decode
+    index, end = piece.entry_record, piece.first_record + piece.records
+    with _open(path) as lines:
+        if piece.offset:
+            lines.seek(piece.offset)
+        for number, line in enumerate(lines, start=piece.line + 1):
+            if index >= end:
+                return
+            if line.isspace():
+                continue
+            index += 1
+            if index <= piece.first_record:
+                continue
+            try:
+                yield GoodRecord(number, decode(line))
+            except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+                yield BadRecord(number, f"not a JSON object: {exc}", _excerpt(line))
+    if index < end:
+        raise OSError(0, f"ends after {index} records, {end} were planned", str(path))
+
+
+def _read_parquet(piece: Slice, path: Path) -> Iterator[GoodRecord | BadRecord]:
+    with pq.ParquetFile(path) as parquet:
+        skipped, groups = 0, []
+        end = piece.first_record + piece.records
+        position = 0
+        for group in range(parquet.metadata.num_row_groups):
+            rows = parquet.metadata.row_group(group).num_rows
+            if position + rows <= piece.first_record:
+                skipped += rows
+            elif position < end:
+                groups.append(group)
+            position += rows
+        position = skipped
+        for batch in parquet.iter_batches(batch_size=PARQUET_BATCH_ROWS, row_groups=groups):
+            if position + batch.num_rows > piece.first_record:
+                for offset, row in enumerate(batch.to_pylist()):
+                    if piece.first_record <= position + offset < end:
+                        yield GoodRecord(position + offset + 1, row)
+            position += batch.num_rows
+
+
+def _read_text(path: Path) -> GoodRecord | BadRecord:
+    data = path.read_bytes()
+    try:
+        return GoodRecord(1, {"text": data.decode("utf-8-sig")})
+    except UnicodeDecodeError as exc:
+        return BadRecord(1, f"not UTF-8 text: {exc}", _excerpt(data))
+
+
+def _excerpt(data: bytes) -> str:
+    return data[:2000].decode("utf-8", errors="replace").rstrip("\r\n")

@@ -1,0 +1,194 @@
+"""Where finished input records go: rows and errors into the open part, parts into the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Mapping
+
+from kubesynth_runner import records
+from kubesynth_runner.io import layout, ledger, parts, schema
+from kubesynth_runner.io.journal import Journal
+from kubesynth_runner.io.plan_file import ColumnType
+from kubesynth_runner.tally import Tally
+
+# A failed or filtered record makes no row, so parts are also cut after so many input records.
+ROOTS_PER_PART_FACTOR = 4
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OutputOptions:
+    """How the rows of a shard are written."""
+
+    columns: Mapping[str, ColumnType]
+    file_format: parts.Format
+    rows_per_part: int
+
+
+@dataclasses.dataclass(slots=True)
+class RootOutcome:
+    """An input record whose pipeline has ended, with all that came of it.
+
+    `tally` counts its tokens and requests, replayed calls included.
+    """
+
+    ordinal: int
+    rows: list[records.Record]
+    failed: list[records.FailedRecord]
+    filtered: int
+    tally: Tally
+
+
+@dataclasses.dataclass(slots=True)
+class _OpenPart:
+    number: int
+    data: parts.PartWriter | None = None
+    errors: parts.JsonlPart | None = None
+    ordinals: list[int] = dataclasses.field(default_factory=list)
+    tally: Tally = dataclasses.field(default_factory=Tally)
+
+
+class ShardOutput:
+    """The open part of a shard, and at most one part that is being committed behind it."""
+
+    def __init__(
+        self,
+        book: ledger.Ledger,
+        journal: Journal,
+        options: OutputOptions,
+        take_process_tally: Callable[[], Tally],
+    ) -> None:
+        """`take_process_tally` returns retries and 429s since it was last called."""
+        self._book = book
+        self._journal = journal
+        self._options = options
+        self._take_process_tally = take_process_tally
+        self._schema = schema.build(options.columns)
+        self._part = _OpenPart(book.next_part)
+        self._committing: asyncio.Task[None] | None = None
+        # While a commit is waited for, nobody adds to the part that is about to be cut.
+        self._lock = asyncio.Lock()
+        # Everything finished: committed in this or an earlier attempt, or in the open part.
+        self.tally = book.tally.copy()
+
+    async def add(self, outcome: RootOutcome) -> None:
+        """Take a finished input record; commit the part when it is full.
+
+        Raises:
+            FencedError: another writer has taken over.
+        """
+        async with self._lock:
+            self._take(outcome)
+            if self._is_full(self._part):
+                await self._cut()
+
+    def _take(self, outcome: RootOutcome) -> None:
+        part, tally = self._part, outcome.tally.copy()
+        failed = list(outcome.failed)
+        for record in sorted(outcome.rows, key=lambda record: record.path):
+            try:
+                row = schema.to_row(record, self._options.columns)
+            except ValueError as exc:
+                failed.append(_unwritable(record, str(exc)))
+                continue
+            self._data_writer(part).write(row)
+            tally.accepted += 1
+        for failure in failed:
+            self._error_writer(part).write(schema.error_row(failure))
+        tally.failed += len(failed)
+        tally.filtered += outcome.filtered
+        tally.done += 1
+        tally.failed_roots += bool(failed and not tally.accepted)
+        part.ordinals.append(outcome.ordinal)
+        part.tally.add(tally)
+        self.tally.add(tally)
+
+    def _is_full(self, part: _OpenPart) -> bool:
+        rows = part.data.rows if part.data else 0
+        limit = self._options.rows_per_part
+        return rows >= limit or len(part.ordinals) >= limit * ROOTS_PER_PART_FACTOR
+
+    def _data_writer(self, part: _OpenPart) -> parts.PartWriter:
+        if part.data is None:
+            staged = self._staged(part.number, parts.EXTENSIONS[self._options.file_format])
+            part.data = parts.open_part(
+                self._book.storage, staged, self._options.file_format, self._schema
+            )
+        return part.data
+
+    def _error_writer(self, part: _OpenPart) -> parts.JsonlPart:
+        if part.errors is None:
+            staged = self._staged(part.number, "errors.jsonl")
+            part.errors = parts.JsonlPart(self._book.storage, staged)
+        return part.errors
+
+    def _staged(self, number: int, extension: str) -> str:
+        book = self._book
+        return layout.staged(book.shard, book.epoch, f"part-{number:05d}.{extension}")
+
+    async def _cut(self) -> None:
+        """Hand the open part to a commit in the background, after the one before it."""
+        await self._settle()
+        part, self._part = self._part, _OpenPart(self._part.number + 1)
+        delta = self._take_process_tally()
+        part.tally.add(delta)
+        self.tally.add(delta)
+        self._journal.rotate()
+        self._committing = asyncio.create_task(self._commit(part))
+
+    async def _settle(self) -> None:
+        if self._committing is not None:
+            committing, self._committing = self._committing, None
+            await committing
+
+    async def _commit(self, part: _OpenPart) -> None:
+        record = await asyncio.to_thread(self._complete, part)
+        await asyncio.to_thread(self._book.commit, record)
+        self._journal.forget(part.ordinals)
+
+    def _complete(self, part: _OpenPart) -> ledger.CommitRecord:
+        book = self._book
+        data = errors = None
+        if part.data is not None:
+            extension = parts.EXTENSIONS[self._options.file_format]
+            name = layout.part_name(book.shard, part.number, extension)
+            data = part.data.finish(f"{layout.DATA}/{name}")
+        if part.errors is not None:
+            name = layout.part_name(book.shard, part.number, "jsonl")
+            errors = part.errors.finish(f"{layout.ERRORS}/{name}")
+        return ledger.CommitRecord(
+            book.run_id,
+            part.number,
+            book.epoch,
+            ledger.to_ranges(part.ordinals),
+            part.tally,
+            data,
+            errors,
+        )
+
+    async def flush(self) -> None:
+        """Commit what is open and wait until it is committed."""
+        async with self._lock:
+            if self._part.ordinals:
+                await self._cut()
+            await self._settle()
+
+    async def abandon(self) -> None:
+        """Let a running commit end and leave the open part to the next attempt's journal."""
+        await self._settle()
+        for writer in (self._part.data, self._part.errors):
+            if writer is not None:
+                writer.abandon()
+
+
+def _unwritable(record: records.Record, message: str) -> records.FailedRecord:
+    return records.FailedRecord(
+        record.record_id,
+        record.parent_id,
+        record.root_id,
+        record.source,
+        "output",
+        "BadColumn",
+        message,
+        columns=record.columns,
+    )

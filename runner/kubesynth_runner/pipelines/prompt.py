@@ -1,0 +1,61 @@
+"""`prompt`: a prompt of the user's own, with a text, a list or a JSON object as its output."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, assert_never
+
+from kubesynth_api.v1alpha1.pipeline import PromptOutput
+from kubesynth_runner import records
+from kubesynth_runner.io.plan_file import ColumnType
+from kubesynth_runner.pipelines import structured
+from kubesynth_runner.pipelines.base import StageLlm, accept_text
+from kubesynth_runner.pipelines.templates import PromptTemplate
+
+_TYPES: Mapping[Any, ColumnType] = {
+    "string": "string",
+    "integer": "integer",
+    "number": "number",
+    "boolean": "boolean",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PromptStage:
+    """Renders the user's templates and reads the completion as told."""
+
+    prompt: PromptTemplate
+    output: PromptOutput
+
+    @property
+    def columns(self) -> Mapping[str, ColumnType]:
+        """One column, or with a JSON schema one per property."""
+        if self.output.json_schema is None:
+            return {self.output.column: "string"}
+        properties: Mapping[str, Any] = self.output.json_schema.get("properties", {})
+        return {name: _column_type(schema) for name, schema in properties.items()}
+
+    async def run(self, record: records.Record, llm: StageLlm) -> AsyncIterator[records.Columns]:
+        """Yield the record with its text or properties, or one child per list item."""
+        messages = self.prompt.render(record.columns)
+        match self.output.type:
+            case "Text":
+                yield {self.output.column: accept_text(await llm.complete(messages))}
+            case "List":
+                request = structured.ListRequest("items", self.output.count)
+                items, _ = await structured.ask_list(llm, messages, request)
+                for item in items:
+                    yield {self.output.column: item}
+            case "JSON":
+                schema = self.output.json_schema or {}
+                value = await structured.ask_json(llm, messages, schema)
+                yield {name: value.get(name) for name in self.columns}
+            case unreachable:
+                assert_never(unreachable)
+
+
+def _column_type(schema: Any) -> ColumnType:
+    """Return the column type of a property; whatever is not a plain scalar is kept as JSON."""
+    kind = schema.get("type") if isinstance(schema, dict) else None
+    return _TYPES.get(kind, "json") if isinstance(kind, str) else "json"

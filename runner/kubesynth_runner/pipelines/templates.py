@@ -1,0 +1,65 @@
+"""Prompt templates: Jinja2, sandboxed, strict about names."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from kubesynth_runner.llm.base import Message
+from kubesynth_runner.pipelines.base import StageFailure
+
+_ENVIRONMENT = ImmutableSandboxedEnvironment(
+    undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=False
+)
+
+
+@functools.cache
+def load(name: str) -> str:
+    """Return the text of a prompt that ships with the package, such as `closed_qa.v1.user`."""
+    folder = resources.files("kubesynth_runner.pipelines") / "prompts"
+    return (folder / f"{name}.jinja").read_text(encoding="utf-8")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PromptTemplate:
+    """A system and a user template, with example turns between them."""
+
+    user: jinja2.Template
+    system: jinja2.Template | None = None
+    examples: tuple[Message, ...] = ()
+
+    @staticmethod
+    def compile(
+        user: str, system: str | None = None, examples: tuple[Message, ...] = ()
+    ) -> PromptTemplate:
+        """Compile the templates.
+
+        Raises:
+            jinja2.TemplateSyntaxError: one of them is no template.
+        """
+        return PromptTemplate(
+            _ENVIRONMENT.from_string(user),
+            _ENVIRONMENT.from_string(system) if system else None,
+            examples,
+        )
+
+    def render(self, variables: Mapping[str, Any]) -> tuple[Message, ...]:
+        """Return the messages for a record.
+
+        Raises:
+            StageFailure: a name is not defined for this record, or an expression fails.
+        """
+        try:
+            user = Message("user", self.user.render(variables).strip())
+            if self.system is None:
+                return (*self.examples, user)
+            system = Message("system", self.system.render(variables).strip())
+        except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as exc:
+            raise StageFailure("TemplateError", f"the prompt cannot be rendered: {exc}") from exc
+        return (system, *self.examples, user)
