@@ -8,7 +8,7 @@ go 1.26.0
 godebug default=go1.26
 
 require (
-	github.com/containerd/containerd/v2 v2.2.9
+	github.com/containerd/containerd/v2 v2.4.2
 	github.com/containernetworking/plugins v1.9.1
 	github.com/coredns/coredns v1.14.6 // what kubeadm 1.37 asks for
 	github.com/rancher/local-path-provisioner v0.0.30
