@@ -150,7 +150,8 @@ class Caller:
         if since is not None and now - since > connection.outage_limit_seconds:
             raise errors.RetryLaterError(
                 Reason.MODEL_UNHEALTHY,
-                f"model {connection.role!r} could not be reached for {now - since:.0f} s: {failure}",
+                f"model {connection.role!r} could not be reached for {now - since:.0f} s: "
+                f"{failure}",
             ) from failure
         return not is_outage
 

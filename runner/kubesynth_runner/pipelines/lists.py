@@ -18,7 +18,7 @@ _MARKER = re.compile(
     r"""^(?P<indent>[ \t]*)
     (?:\*\*|__)?                                   # the number itself may be bold
     (?:
-        (?P<number>\(?\d{1,4}\s?[.):\]\u3001\uff0e]\)?)   # 1.  1)  (1)  1:  and their full-width forms
+        (?P<number>\(?\d{1,4}\s?[.):\]\u3001\uff0e]\)?)   # 1. 1) (1) 1: and full-width forms
       | (?P<word>(?:[Qq]uestion|[Ii]tem|Q)\s?\#?\d{1,4}\s?[.:)-])
       | (?P<bullet>[-*+\u2022\u2023\u25aa\u25e6\u2013\u2014])
     )

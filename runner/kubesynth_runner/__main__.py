@@ -1,0 +1,137 @@
+"""The runner pod's entry point: environment in, exit code and termination message out.
+
+SIGTERM checkpoints: nothing new is begun, calls under way get a few seconds to be journalled, and
+the process exits with 143 within 10 seconds, whatever hangs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import msgspec
+import pydantic
+import uvloop
+
+from kubesynth_api import runner_contract
+from kubesynth_api.conditions import Reason
+from kubesynth_api.run_spec import RunSpec
+from kubesynth_api.runner_contract import ExitCode, RunnerError, RunnerPhase, TerminationMessage
+from kubesynth_api.version import VERSION
+from kubesynth_runner import errors, progress, telemetry
+from kubesynth_runner import run as runs
+from kubesynth_runner.environment import pod_environment
+from kubesynth_runner.io import locations
+from kubesynth_runner.phases.context import RunContext
+
+LOG = logging.getLogger(__name__)
+
+# After SIGTERM. The journal needs no farewell, so a hanging mount may be left behind.
+EXIT_LIMIT_SECONDS = 9.0
+ERROR_MESSAGE_CHARACTERS = 1200
+
+
+def main() -> None:
+    """Run the phase that the environment names and exit with its code."""
+    telemetry.configure(os.environ.get(runner_contract.ENV_LOG_LEVEL, "INFO"))
+    signal.signal(signal.SIGTERM, _exit_before_start)
+    request = runs.PhaseRequest(
+        RunnerPhase(os.environ.get(runner_contract.ENV_PHASE, RunnerPhase.ALL)),
+        int(os.environ.get(runner_contract.ENV_SHARD_INDEX, "0")),
+        os.environ.get(runner_contract.ENV_PARTIAL) == "true",
+    )
+    try:
+        spec = _load_spec()
+        message = uvloop.run(_run(spec, request))
+        code = ExitCode.OK
+    except errors.RunnerError as exc:
+        LOG.log(
+            logging.INFO if isinstance(exc, errors.StoppedError) else logging.ERROR,
+            "ended early",
+            extra={"reason": exc.reason, "detail": str(exc), "exit_code": int(exc.exit_code)},
+        )
+        text = str(exc)[:ERROR_MESSAGE_CHARACTERS]
+        error = RunnerError(reason=exc.reason, message=text)
+        message = TerminationMessage(phase=request.phase, error=error)
+        code = exc.exit_code
+    _write_termination_message(message)
+    logging.shutdown()
+    # Threads that hang in a read of a lost mount must not keep the pod.
+    sys.stderr.flush()
+    os._exit(int(code))
+
+
+def _exit_before_start(*_: object) -> None:
+    os._exit(int(ExitCode.CHECKPOINTED))
+
+
+def _load_spec() -> RunSpec:
+    path = Path(os.environ.get(runner_contract.ENV_RUN_SPEC, runner_contract.RUN_SPEC_PATH))
+    try:
+        return RunSpec.model_validate_json(path.read_bytes())
+    except (OSError, pydantic.ValidationError) as exc:
+        raise errors.ConfigurationError(
+            Reason.INVALID_SPEC,
+            f"{path} is no run specification for kubesynth {VERSION}; operator and runner image "
+            f"must be of the same version: {exc}",
+        ) from exc
+
+
+async def _run(spec: RunSpec, request: runs.PhaseRequest) -> TerminationMessage:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _on_signal, stop)
+    state = progress.Progress(request.phase, request.shard)
+    server = await progress.serve(state, runner_contract.HTTP_PORT)
+    try:
+        environment = pod_environment([model.name for model in spec.spec.models])
+        storage = locations.open_storage(spec.spec.output.uri, environment.mounts)
+        context = RunContext(spec, environment, storage, state, stop)
+        LOG.info(
+            "started",
+            extra={
+                "phase": request.phase,
+                "shard": request.shard,
+                "job": spec.name,
+                "namespace": spec.namespace,
+                "version": VERSION,
+            },
+        )
+        return await runs.run_phase(context, request)
+    finally:
+        with contextlib.suppress(OSError):
+            await server.cleanup()
+
+
+def _on_signal(stop: asyncio.Event) -> None:
+    if not stop.is_set():
+        stop.set()
+        watchdog = threading.Timer(EXIT_LIMIT_SECONDS, os._exit, [int(ExitCode.CHECKPOINTED)])
+        watchdog.daemon = True
+        watchdog.start()
+
+
+def _write_termination_message(message: TerminationMessage) -> None:
+    """Leave the message where the kubelet looks for it; outside a pod there is no such place."""
+    path = Path(
+        os.environ.get(
+            runner_contract.ENV_TERMINATION_MESSAGE_PATH, runner_contract.TERMINATION_MESSAGE_PATH
+        )
+    )
+    data = msgspec.json.encode(message.to_wire())
+    if len(data) > runner_contract.TERMINATION_MESSAGE_MAX_BYTES and message.error is not None:
+        short = message.error.model_copy(update={"message": message.error.message[:400]})
+        data = msgspec.json.encode(message.model_copy(update={"error": short}).to_wire())
+    with contextlib.suppress(OSError):
+        path.write_bytes(data)
+
+
+if __name__ == "__main__":
+    main()

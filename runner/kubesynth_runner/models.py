@@ -1,0 +1,199 @@
+"""The models of a run: connections to all of them, an embedded server if one is wanted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+
+import msgspec
+
+from kubesynth_api.conditions import Reason
+from kubesynth_api.v1alpha1.models import ModelSpec
+from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
+from kubesynth_runner import errors
+from kubesynth_runner.embedded import weights
+from kubesynth_runner.embedded.process import EmbeddedOptions, EmbeddedServer
+from kubesynth_runner.engine.calls import ModelConnection
+from kubesynth_runner.engine.gate import Gate
+from kubesynth_runner.environment import RunEnvironment
+from kubesynth_runner.io import layout
+from kubesynth_runner.io.storage import Storage
+from kubesynth_runner.llm.base import ChatClient
+from kubesynth_runner.llm.errors import ClientError, ErrorKind
+from kubesynth_runner.llm.openai import OpenAIChatClient, OpenAIEndpoint
+
+FIRST_POLL_SECONDS = 0.2
+LAST_POLL_SECONDS = 5.0
+# A gateway answers 404 for a model that it is only about to serve; later the name is wrong.
+MODEL_MISSING_SECONDS = 60.0
+
+
+class _StoredCapabilities(msgspec.Struct, frozen=True, rename="camel"):
+    json_schema: bool
+
+
+class ModelPool:
+    """Connections by role. `wait_failed` returns when an embedded server has died."""
+
+    def __init__(
+        self, connections: Mapping[str, ModelConnection], servers: list[EmbeddedServer]
+    ) -> None:
+        self.connections = connections
+        self._servers = servers
+
+    async def wait_failed(self) -> errors.RunnerError:
+        """Wait for a server of ours to die. Never returns while all is well."""
+        if not self._servers:
+            await asyncio.Event().wait()
+        return await self._servers[0].wait_failed()
+
+
+@contextlib.asynccontextmanager
+async def connect(
+    spec: SyntheticDataJobSpec,
+    roles: frozenset[str],
+    environment: RunEnvironment,
+    storage: Storage,
+    stop: asyncio.Event,
+) -> AsyncIterator[ModelPool]:
+    """Connect to the models in `roles`, waiting for each to answer; close all at the end.
+
+    A pod's share of a model's concurrency is limit / parallelism.
+
+    Raises:
+        ConfigurationError: a key is wrong, a model is not served, the extra is not installed.
+        RetryLaterError: a model did not answer within deadlines.modelReadySeconds.
+        StoppedError: `stop` was set while waiting.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        connections, servers = {}, []
+        for model in spec.models:
+            if model.name not in roles:
+                continue
+            share = max(1, model.limits.concurrency // spec.parallelism)
+            if model.embedded is not None:
+                server = EmbeddedServer(
+                    weights.locate(weights.model_folder()),
+                    EmbeddedOptions(model.embedded.slots, model.embedded.context_tokens),
+                )
+                servers.append(await stack.enter_async_context(server))
+                endpoint = OpenAIEndpoint(
+                    server.url,
+                    server.model,
+                    request_timeout_seconds=model.request_timeout_seconds,
+                    max_connections=share,
+                )
+            else:
+                endpoint = _external(model, environment, share)
+            client = OpenAIChatClient(endpoint)
+            stack.push_async_callback(client.close)
+            deadline_seconds = float(spec.deadlines.model_ready_seconds)
+            wait = _Wait(model.name, client, storage, deadline_seconds, stop)
+            json_schema = await wait.capabilities()
+            external = model.external
+            connections[model.name] = ModelConnection(
+                model.name,
+                endpoint.model,
+                client,
+                Gate(share),
+                json_schema,
+                model.max_attempts,
+                deadline_seconds,
+                (external.extra_body if external else None) or {},
+            )
+        yield ModelPool(connections, servers)
+
+
+def _external(model: ModelSpec, environment: RunEnvironment, share: int) -> OpenAIEndpoint:
+    external = model.external
+    if external is None:
+        raise errors.ConfigurationError(
+            Reason.NOT_IMPLEMENTED,
+            f"models[{model.name}]: only external and embedded are available",
+        )
+    if external.api_key is not None and model.name not in environment.api_keys:
+        reference = external.api_key.secret_key_ref
+        raise errors.ConfigurationError(
+            Reason.REFERENCE_NOT_FOUND,
+            f"models[{model.name}].external.apiKey: Secret {reference.name!r} has no key "
+            f"{reference.key!r} here",
+        )
+    return OpenAIEndpoint(
+        external.url,
+        external.model,
+        environment.api_keys.get(model.name),
+        environment.text_file(external.ca_bundle) if external.ca_bundle else None,
+        dict(external.headers),
+        float(model.request_timeout_seconds),
+        max_connections=share,
+    )
+
+
+class _Wait:
+    """Waiting for one model, and asking it once per run what it understands."""
+
+    def __init__(
+        self,
+        role: str,
+        client: ChatClient,
+        storage: Storage,
+        deadline_seconds: float,
+        stop: asyncio.Event,
+    ) -> None:
+        self._role = role
+        self._client = client
+        self._storage = storage
+        self._deadline_seconds = deadline_seconds
+        self._stop = stop
+
+    async def capabilities(self) -> bool:
+        """Return whether the server constrains decoding: what the run's first pod found out.
+
+        All pods, and all restarts, must ask in the same way, or the journal would not fit.
+        """
+        stored = await asyncio.to_thread(self._load)
+        if stored is not None:
+            return stored.json_schema
+        found = _StoredCapabilities(await self._probe())
+        path = layout.capabilities(self._role)
+        if await asyncio.to_thread(self._storage.create, path, msgspec.json.encode(found)):
+            return found.json_schema
+        stored = await asyncio.to_thread(self._load)
+        return found.json_schema if stored is None else stored.json_schema
+
+    def _load(self) -> _StoredCapabilities | None:
+        try:
+            data = self._storage.read(layout.capabilities(self._role))
+        except FileNotFoundError:
+            return None
+        return msgspec.json.decode(data, type=_StoredCapabilities)
+
+    async def _probe(self) -> bool:
+        started = asyncio.get_running_loop().time()
+        pause = FIRST_POLL_SECONDS
+        while True:
+            try:
+                return (await self._client.probe()).json_schema
+            except ClientError as failure:
+                waited = asyncio.get_running_loop().time() - started
+                self._give_up_if_hopeless(failure, waited)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), pause)
+                raise errors.StoppedError
+            pause = min(pause * 1.5, LAST_POLL_SECONDS)
+
+    def _give_up_if_hopeless(self, failure: ClientError, waited_seconds: float) -> None:
+        hopeless = failure.kind in (ErrorKind.AUTHENTICATION, ErrorKind.BAD_REQUEST) or (
+            failure.kind is ErrorKind.MODEL_NOT_FOUND and waited_seconds > MODEL_MISSING_SECONDS
+        )
+        if hopeless:
+            raise errors.ConfigurationError(
+                Reason.MODEL_STARTUP_FAILED, f"models[{self._role}]: {failure}"
+            ) from failure
+        if waited_seconds > self._deadline_seconds:
+            raise errors.RetryLaterError(
+                Reason.MODEL_STARTUP_FAILED,
+                f"models[{self._role}] did not answer within deadlines.modelReadySeconds "
+                f"({self._deadline_seconds:.0f} s): {failure}",
+            ) from failure

@@ -1,0 +1,154 @@
+"""finalize: sum the shards, write manifest, report and _SUCCESS, and tidy up."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import Any
+
+import msgspec
+
+from kubesynth_api.conditions import Reason
+from kubesynth_api.runner_contract import Totals
+from kubesynth_api.version import VERSION
+from kubesynth_runner import errors
+from kubesynth_runner.io import layout, ledger, plan_file, schema
+from kubesynth_runner.io.storage import Storage
+from kubesynth_runner.phases import report
+from kubesynth_runner.phases.context import RunContext
+from kubesynth_runner.pipelines import compile as pipelines
+from kubesynth_runner.tally import Tally
+
+
+class RunManifest(msgspec.Struct, frozen=True, rename="camel"):
+    """Content of manifest.json: every file of the dataset, with its SHA-256, and the exact counts.
+
+    `complete` is False when shards are missing; then there is no _SUCCESS.
+    """
+
+    run_id: str
+    job: str
+    version: str
+    pipeline_hash: str
+    schema_version: str
+    complete: bool
+    shards: int
+    finished_shards: int
+    records: int
+    tally: Tally
+    columns: dict[str, str]
+    data: tuple[ledger.CommittedFile, ...]
+    errors: tuple[ledger.CommittedFile, ...]
+    input_files: tuple[plan_file.InputFile, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunResult:
+    """The end of a run: exact totals, and where its manifest and report are."""
+
+    totals: Totals
+    manifest_uri: str
+    report_uri: str
+    complete: bool
+
+
+async def run(context: RunContext, *, partial: bool = False) -> RunResult:
+    """Write what a finished run has to show. Safe to repeat: equal input gives equal files.
+
+    With `partial`, unfinished shards are counted as far as they got.
+
+    Raises:
+        RetryLaterError: a shard is not finished, and `partial` is not set.
+    """
+    return await asyncio.to_thread(_run, context, partial)
+
+
+def load_result(storage: Storage) -> RunResult:
+    """Return the result of a run that has been finalized.
+
+    Raises:
+        FileNotFoundError: it has not.
+    """
+    data = storage.read(layout.MANIFEST)
+    return _to_result(storage, msgspec.json.decode(data, type=RunManifest))
+
+
+def _run(context: RunContext, partial: bool) -> RunResult:
+    storage = context.storage
+    plan = plan_file.load(storage)
+    if plan is None:
+        raise errors.RetryLaterError(
+            Reason.RUNNER_FAILED, f"{storage.uri}/{layout.PLAN} is missing: the run is not planned"
+        )
+    manifest = _collect(context, plan, partial)
+    storage.put(layout.MANIFEST, msgspec.json.encode(manifest))
+    storage.put(layout.REPORT, report.render(manifest, context.spec).encode())
+    if manifest.complete:
+        _delete_strays(storage, manifest)
+        storage.create(layout.SUCCESS, b"")
+    return _to_result(storage, manifest)
+
+
+def _collect(context: RunContext, plan: plan_file.PlanFile, partial: bool) -> RunManifest:
+    compiled = pipelines.compile_pipeline(
+        context.spec.spec, context.environment.read_prompt, plan.column_types
+    )
+    tally, finished = Tally(), 0
+    data: list[ledger.CommittedFile] = []
+    failed: list[ledger.CommittedFile] = []
+    for shard in range(plan.shards):
+        manifest = ledger.read_shard_manifest(context.storage, shard)
+        if manifest is not None:
+            finished += 1
+            tally.add(manifest.tally)
+            data += manifest.data
+            failed += manifest.errors
+            continue
+        if not partial:
+            raise errors.RetryLaterError(
+                Reason.RUNNER_FAILED, f"shard {shard} is not finished; generate it first"
+            )
+        for record in ledger.read_commits(context.storage, shard):
+            tally.add(record.tally)
+            data += [record.data] if record.data else []
+            failed += [record.errors] if record.errors else []
+    return RunManifest(
+        plan.run_id,
+        context.spec.name,
+        VERSION,
+        plan.pipeline_hash,
+        schema.SCHEMA_VERSION,
+        finished == plan.shards,
+        plan.shards,
+        finished,
+        plan.records,
+        tally,
+        {name: str(kind) for name, kind in compiled.columns.items()},
+        tuple(data),
+        tuple(failed),
+        plan.files,
+    )
+
+
+def _delete_strays(storage: Storage, manifest: RunManifest) -> None:
+    """Delete files in data/ and errors/ that no commit names: a stale writer's, a half copy."""
+    known = {file.path for file in (*manifest.data, *manifest.errors)}
+    for folder in (layout.DATA, layout.ERRORS):
+        for file in storage.list_files(folder):
+            if file.path not in known:
+                storage.delete(file.path)
+
+
+def _to_result(storage: Storage, manifest: RunManifest) -> RunResult:
+    return RunResult(
+        manifest.tally.to_totals(manifest.records),
+        f"{storage.uri}/{layout.MANIFEST}",
+        f"{storage.uri}/{layout.REPORT}",
+        manifest.complete,
+    )
+
+
+def describe(manifest: RunManifest) -> dict[str, Any]:
+    """Return the manifest as plain values."""
+    value: dict[str, Any] = msgspec.to_builtins(manifest)
+    return value

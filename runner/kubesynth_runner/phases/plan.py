@@ -1,0 +1,102 @@
+"""plan: make the output ours, find the input's records and divide them. Needs no model."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import msgspec
+
+from kubesynth_api import validation
+from kubesynth_api.conditions import Reason
+from kubesynth_api.runner_contract import Estimate
+from kubesynth_runner import errors
+from kubesynth_runner.io import inputs, partition, plan_file, readers, run_identity, source
+from kubesynth_runner.io.run_identity import RunIdentity
+from kubesynth_runner.phases.context import RunContext
+from kubesynth_runner.pipelines import compile as pipelines
+
+LOG = logging.getLogger(__name__)
+
+
+async def run(context: RunContext) -> plan_file.PlanFile:
+    """Plan the run, or return the plan that it already has. Safe to repeat.
+
+    Raises:
+        ConfigurationError: the spec, the input or the output is not usable.
+        StoppedError: asked to stop.
+    """
+    _refuse_findings(context)
+    identity = await asyncio.to_thread(_acquire, context)
+    existing = await asyncio.to_thread(plan_file.load, context.storage)
+    if existing is not None and existing.run_id == identity.run_id:
+        return existing
+    plan = await asyncio.to_thread(_make, context, identity)
+    LOG.info("planned", extra={"records": plan.records, "files": len(plan.files)})
+    return plan
+
+
+def to_estimate(plan: plan_file.PlanFile) -> Estimate:
+    """Return the estimate as the job's status shows it."""
+    return Estimate(
+        calls=plan.estimated_calls, tokens=plan.estimated_tokens, rows=plan.estimated_rows
+    )
+
+
+def _refuse_findings(context: RunContext) -> None:
+    findings = validation.check(context.spec.spec, context.spec.name)
+    if findings:
+        first = findings[0]
+        more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+        raise errors.ConfigurationError(first.reason, f"{first.path}: {first.message}{more}")
+
+
+def _acquire(context: RunContext) -> RunIdentity:
+    spec = context.spec
+    return run_identity.acquire(
+        context.storage,
+        uid=spec.uid,
+        job=f"{spec.namespace}/{spec.name}" if spec.namespace else spec.name,
+        pipeline_hash=spec.pipeline_hash(),
+        if_exists=spec.spec.output.if_exists,
+    )
+
+
+def _make(context: RunContext, identity: RunIdentity) -> plan_file.PlanFile:
+    spec = context.spec.spec
+    mounts = context.environment.mounts
+    found = inputs.find(spec.input, mounts)
+    files = []
+    for file in found:
+        if context.stop.is_set():
+            raise errors.StoppedError
+        files.append((readers.scan(file.file, file.path), file))
+    duplicates: list[int] = []
+    if spec.input.id_column is not None:
+        duplicates = source.find_duplicates(files, spec.input.id_column)
+    column_types = source.infer_column_types(files, spec.input)
+    # Compiled for its errors alone: templates and column names, before anything is paid for.
+    pipelines.compile_pipeline(spec, context.environment.read_prompt, column_types)
+    scanned = [scan for scan, _ in files]
+    partitions = partition.assign(scanned, spec.shards.count, spec.input.limit, duplicates)
+    records = sum(part.records for part in partitions)
+    if records == 0:
+        raise errors.ConfigurationError(
+            Reason.INPUT_UNREADABLE, f"input.uri: {spec.input.uri} holds no record"
+        )
+    size = sum(scan.file.size_bytes for scan in scanned)
+    total = sum(scan.file.records for scan in scanned)
+    estimate = pipelines.estimate(spec, records, size / max(1, total))
+    plan = plan_file.PlanFile(
+        identity.run_id,
+        identity.pipeline_hash,
+        spec.shards.count,
+        records,
+        tuple(msgspec.structs.replace(scan.file) for scan in scanned),
+        column_types,
+        estimate.calls,
+        estimate.tokens,
+        estimate.rows,
+    )
+    plan_file.save(context.storage, plan, partitions)
+    return plan

@@ -1,0 +1,187 @@
+"""Running a job: one phase of it in a pod, or all of it in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable
+
+from kubesynth_api.conditions import Reason
+from kubesynth_api.run_spec import RunSpec
+from kubesynth_api.runner_contract import (
+    ExitCode,
+    ProgressReport,
+    RunnerError,
+    RunnerPhase,
+    TerminationMessage,
+    Totals,
+)
+from kubesynth_runner import errors
+from kubesynth_runner.environment import RunEnvironment
+from kubesynth_runner.io import locations, plan_file
+from kubesynth_runner.phases import finalize, generate, plan
+from kubesynth_runner.phases.context import RunContext
+from kubesynth_runner.progress import Progress
+from kubesynth_runner.tally import Tally
+
+REPORT_EVERY_SECONDS = 0.25
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PhaseRequest:
+    """Which part of a run to do: `shard` for generate, `partial` for finalize."""
+
+    phase: RunnerPhase
+    shard: int = 0
+    partial: bool = False
+
+
+async def run_phase(context: RunContext, request: PhaseRequest) -> TerminationMessage:
+    """Do one phase of a run and return what the operator should know.
+
+    Raises:
+        RunnerError: the phase ended early; its reason and exit code say how.
+    """
+    message = TerminationMessage(phase=request.phase)
+    match request.phase:
+        case RunnerPhase.PLAN:
+            return _with_plan(message, await plan.run(context))
+        case RunnerPhase.GENERATE:
+            planned = await _load_plan(context)
+            tally = await generate.run(context, planned, request.shard)
+            totals = tally.to_totals(context.progress.input_records)
+            return message.model_copy(update={"totals": totals})
+        case RunnerPhase.FINALIZE:
+            return _with_result(message, await finalize.run(context, partial=request.partial))
+        case RunnerPhase.REPORT:
+            result = await asyncio.to_thread(finalize.load_result, context.storage)
+            return _with_result(message, result)
+        case RunnerPhase.ALL:
+            return await _run_all(context, message)
+
+
+async def _run_all(context: RunContext, message: TerminationMessage) -> TerminationMessage:
+    planned = await plan.run(context)
+    message = _with_plan(message, planned)
+    try:
+        for shard in range(planned.shards):
+            await generate.run(context, planned, shard)
+    except errors.PoisonedShardError:
+        await finalize.run(context, partial=True)
+        raise
+    return _with_result(message, await finalize.run(context))
+
+
+async def _load_plan(context: RunContext) -> plan_file.PlanFile:
+    planned = await asyncio.to_thread(plan_file.load, context.storage)
+    if planned is None:
+        raise errors.RetryLaterError(
+            Reason.RUNNER_FAILED, f"{context.storage.uri} holds no plan yet; plan runs first"
+        )
+    return planned
+
+
+def _with_plan(message: TerminationMessage, planned: plan_file.PlanFile) -> TerminationMessage:
+    return message.model_copy(
+        update={"estimate": plan.to_estimate(planned), "input_records": planned.records}
+    )
+
+
+def _with_result(message: TerminationMessage, result: finalize.RunResult) -> TerminationMessage:
+    return message.model_copy(
+        update={
+            "totals": result.totals,
+            "manifest_uri": result.manifest_uri,
+            "report_uri": result.report_uri,
+        }
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """How a run in this process ended. `totals` are exact when `exit_code` is OK."""
+
+    exit_code: ExitCode
+    totals: Totals = dataclasses.field(default_factory=Totals)
+    manifest_uri: str | None = None
+    report_uri: str | None = None
+    error: RunnerError | None = None
+
+
+async def run_local(
+    spec: RunSpec,
+    environment: RunEnvironment,
+    *,
+    on_progress: Callable[[ProgressReport], None],
+    stop: asyncio.Event,
+) -> RunOutcome:
+    """Run a whole job in this process, shard after shard, and return how it ended.
+
+    The work is the same as in a cluster, with one pod's parallelism: a model's whole concurrency
+    is used by the shard at work. Setting `stop` checkpoints; running again goes on.
+    """
+    shards = spec.spec.shards.model_copy(update={"parallelism": 1})
+    alone = spec.model_copy(update={"spec": spec.spec.model_copy(update={"shards": shards})})
+    storage = locations.open_storage(spec.spec.output.uri, environment.mounts)
+    progress = Progress(RunnerPhase.PLAN)
+    context = RunContext(alone, environment, storage, progress, stop)
+    view = _WholeRun(progress)
+    reporter = asyncio.create_task(_report(view, on_progress))
+    try:
+        result = await _all_shards(context, view)
+    except errors.RunnerError as exc:
+        error = RunnerError(reason=exc.reason, message=str(exc))
+        return RunOutcome(exc.exit_code, view.report().totals, error=error)
+    finally:
+        reporter.cancel()
+        await asyncio.gather(reporter, return_exceptions=True)
+        on_progress(view.report())
+    return RunOutcome(ExitCode.OK, result.totals, result.manifest_uri, result.report_uri)
+
+
+class _WholeRun:
+    """Progress over all shards of a run that are done one after the other."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._finished = Tally()
+        self.input_records = 0
+
+    def finish_shard(self, tally: Tally) -> None:
+        """Count a finished shard."""
+        self._finished.add(tally)
+        self._progress.tally = Tally()
+
+    def report(self) -> ProgressReport:
+        """Return the progress of the whole run."""
+        total = self._finished.copy()
+        total.add(self._progress.tally)
+        report = self._progress.report()
+        return report.model_copy(update={"totals": total.to_totals(self.input_records)})
+
+
+async def _all_shards(context: RunContext, view: _WholeRun) -> finalize.RunResult:
+    planned = await plan.run(context)
+    view.input_records = planned.records
+    context.progress.phase = RunnerPhase.GENERATE
+    poisoned: errors.PoisonedShardError | None = None
+    failures = 0
+    for shard in range(planned.shards):
+        context.progress.shard_index = shard
+        try:
+            view.finish_shard(await generate.run(context, planned, shard))
+        except errors.PoisonedShardError as exc:
+            poisoned, failures = exc, failures + 1
+            if failures > context.spec.spec.failure_policy.max_failed_shards:
+                break
+    context.progress.phase = RunnerPhase.FINALIZE
+    result = await finalize.run(context, partial=poisoned is not None)
+    if poisoned is not None:
+        raise poisoned
+    return result
+
+
+async def _report(view: _WholeRun, on_progress: Callable[[ProgressReport], None]) -> None:
+    while True:
+        on_progress(view.report())
+        await asyncio.sleep(REPORT_EVERY_SECONDS)
