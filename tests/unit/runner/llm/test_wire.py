@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from kubesynth_runner.llm.base import CompletionRequest, JsonSchemaFormat, Message, TokenUsage
+from kubesynth_runner.llm.errors import ClientError, ErrorKind
+from kubesynth_runner.llm.wire import (
+    decode_completion,
+    decode_models,
+    encode_request,
+    fits_strict_mode,
+    split_reasoning,
+)
+
+MESSAGES = (Message("system", "Be brief."), Message("user", "Hi"))
+
+
+def _body(
+    message: dict[str, Any] | None, finish_reason: str | None = "stop", **fields: Any
+) -> bytes:
+    choice = {"index": 0, "finish_reason": finish_reason, "message": message}
+    return json.dumps({"choices": [choice], "model": "m", **fields}).encode()
+
+
+def _kind_of(body: bytes) -> ErrorKind:
+    with pytest.raises(ClientError) as caught:
+        decode_completion(body)
+    return caught.value.kind
+
+
+def test_equal_requests_are_equal_bytes_whatever_the_order_of_their_fields() -> None:
+    one = CompletionRequest(
+        MESSAGES, {"temperature": 0.5, "logit_bias": {"2": 1, "1": 2}}, None, {"b": 1, "a": 2}
+    )
+    two = CompletionRequest(
+        MESSAGES, {"logit_bias": {"1": 2, "2": 1}, "temperature": 0.5}, None, {"a": 2, "b": 1}
+    )
+    assert encode_request("m", one) == encode_request("m", two)
+
+
+def test_request_has_the_fields_of_the_api() -> None:
+    request = CompletionRequest(MESSAGES, {"max_tokens": 5}, JsonSchemaFormat("f", {"type": "x"}))
+    assert json.loads(encode_request("m", request)) == {
+        "model": "m",
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Hi"},
+        ],
+        "max_tokens": 5,
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "f", "schema": {"type": "x"}, "strict": True},
+        },
+    }
+
+
+def test_extra_body_wins_over_everything() -> None:
+    request = CompletionRequest(
+        MESSAGES,
+        {"temperature": 1},
+        JsonSchemaFormat("f", {}),
+        {"temperature": 0, "response_format": {"type": "json_object"}, "model": "other"},
+    )
+    body = json.loads(encode_request("m", request))
+    assert (body["temperature"], body["response_format"], body["model"]) == (
+        0,
+        {"type": "json_object"},
+        "other",
+    )
+
+
+def test_schema_keeps_the_order_of_its_properties() -> None:
+    schema = {"type": "object", "properties": {"reasoning": {}, "answer": {}}}
+    body = encode_request("m", CompletionRequest(MESSAGES, {}, JsonSchemaFormat("f", schema)))
+    assert body.index(b'"reasoning"') < body.index(b'"answer"')
+
+
+def test_half_a_surrogate_pair_is_a_bad_request() -> None:
+    with pytest.raises(ClientError) as caught:
+        encode_request("m", CompletionRequest((Message("user", "\ud83d"),)))
+    assert caught.value.kind is ErrorKind.BAD_REQUEST
+
+
+@pytest.mark.parametrize(
+    ("schema", "fits"),
+    [
+        pytest.param({"type": "string"}, True, id="scalar"),
+        pytest.param(
+            {
+                "type": "object",
+                "properties": {"a": {}},
+                "required": ["a"],
+                "additionalProperties": False,
+            },
+            True,
+            id="closed",
+        ),
+        pytest.param({"type": "object", "properties": {"a": {}}, "required": ["a"]}, False,
+                     id="open"),
+        pytest.param({"type": "object", "properties": {"a": {}}, "additionalProperties": False},
+                     False, id="optional-property"),
+        pytest.param({"type": "array", "items": {"type": "object"}}, False, id="nested"),
+        pytest.param({"anyOf": [{"type": "object"}]}, False, id="in-a-list"),
+    ],
+)  # fmt: skip
+def test_strict_mode_is_asked_for_only_where_openai_takes_the_schema(
+    schema: dict[str, Any], fits: bool
+) -> None:
+    assert fits_strict_mode(schema) is fits
+
+
+def test_completion_is_the_first_choice() -> None:
+    usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7, "details": {"x": None}}
+    completion = decode_completion(_body({"content": "Hello."}, "length", usage=usage))
+    assert (completion.text, completion.finish_reason, completion.model) == (
+        "Hello.",
+        "length",
+        "m",
+    )
+    assert completion.usage == TokenUsage(3, 4)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({}, id="missing"),
+        pytest.param({"usage": None}, id="null"),
+        pytest.param({"usage": {}}, id="empty"),
+        pytest.param({"usage": {"prompt_tokens": None, "completion_tokens": -1}}, id="odd"),
+    ],
+)
+def test_absent_usage_counts_zero(fields: dict[str, Any]) -> None:
+    assert decode_completion(_body({"content": "x"}, **fields)).usage == TokenUsage(0, 0)
+
+
+@pytest.mark.parametrize(
+    ("message", "reasoning"),
+    [
+        pytest.param({"content": "4", "reasoning_content": "2+2"}, "2+2", id="reasoning_content"),
+        pytest.param({"content": "4", "reasoning": "2+2"}, "2+2", id="reasoning"),
+        pytest.param({"content": "<think>\n2+2\n</think>\n\n4"}, "2+2", id="think-block"),
+        pytest.param({"content": "2+2\n</think>\n\n4"}, "2+2", id="template-opened-the-block"),
+        pytest.param({"content": "<think>\n\n</think>\n\n4"}, None, id="empty-block"),
+        pytest.param({"content": "4"}, None, id="none"),
+        pytest.param(
+            {
+                "content": [
+                    {"type": "thinking", "thinking": [{"type": "text", "text": "2+2"}]},
+                    {"type": "text", "text": "4"},
+                ]
+            },
+            "2+2",
+            id="parts",
+        ),
+    ],
+)
+def test_reasoning_is_kept_apart(message: dict[str, Any], reasoning: str | None) -> None:
+    completion = decode_completion(_body(message))
+    assert (completion.text, completion.reasoning) == ("4", reasoning)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        pytest.param("A <think> tag is written <think>...</think>.", None, id="inside-the-text"),
+        pytest.param("  leading space stays", None, id="space"),
+        pytest.param("<think>cut off", "", id="cut-off"),
+    ],
+)
+def test_only_a_block_at_the_start_is_reasoning(content: str, text: str | None) -> None:
+    assert split_reasoning(content)[0] == (content if text is None else text)
+
+
+def test_refusal_is_a_completion() -> None:
+    completion = decode_completion(_body({"content": None, "refusal": "I can't help with that."}))
+    assert (completion.text, completion.refusal) == ("", "I can't help with that.")
+
+
+def test_content_filter_is_a_refusal() -> None:
+    completion = decode_completion(_body({"content": ""}, "content_filter"))
+    assert completion.refusal == "the server's content filter stopped the completion"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(_body({"content": None}), id="null-content"),
+        pytest.param(_body({"content": " \n"}), id="blank-content"),
+        pytest.param(_body({"content": "<think>and so on"}, "length"), id="all-reasoning"),
+        pytest.param(b'{"choices": []}', id="no-choices"),
+    ],
+)
+def test_answer_without_words_is_empty(body: bytes) -> None:
+    assert _kind_of(body) is ErrorKind.EMPTY_COMPLETION
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"<html>", id="html"),
+        pytest.param(b'{"choices": [{"mess', id="cut-off"),
+        pytest.param(b"{}", id="no-choices-field"),
+        pytest.param(b'{"choices": [{"finish_reason": "stop"}]}', id="no-message"),
+        pytest.param(b'{"choices": "x"}', id="wrong-type"),
+        pytest.param(b'{"choices": [{"message": {"content": "\xff"}}]}', id="no-utf8"),
+        pytest.param(b"[]", id="array"),
+    ],
+)
+def test_answer_that_is_no_completion_is_malformed(body: bytes) -> None:
+    assert _kind_of(body) is ErrorKind.MALFORMED_RESPONSE
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        pytest.param({"message": "x", "code": 429}, ErrorKind.RATE_LIMITED, id="its-own-status"),
+        pytest.param({"message": "x", "code": "busy"}, ErrorKind.SERVER_ERROR, id="no-status"),
+        pytest.param("x", ErrorKind.SERVER_ERROR, id="text"),
+    ],
+)
+def test_error_in_a_200_answer_is_classified(error: object, kind: ErrorKind) -> None:
+    assert _kind_of(msgspec.json.encode({"error": error})) is kind
+
+
+def test_cut_off_reasoning_says_to_raise_max_tokens() -> None:
+    with pytest.raises(ClientError, match="still reasoning; raise maxTokens"):
+        decode_completion(_body({"content": "", "reasoning_content": "hm"}, "length"))
+
+
+def test_model_list_is_read_and_anything_else_is_none() -> None:
+    assert decode_models(b'{"object": "list", "data": [{"id": "a"}, {"id": "b"}]}') == ("a", "b")
+    assert decode_models(b"not json") == ()
+    assert decode_models(b'{"models": []}') == ()
