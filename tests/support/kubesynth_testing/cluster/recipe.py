@@ -45,6 +45,9 @@ PACKAGES: dict[str, str] = {
 API_SERVER = ("kube-apiserver", "etcd", "kubectl")
 """What tests against a bare API server need: built first."""
 
+STOCK_NODE_IMAGE = "kindest/node:v1.37.0"
+"""The node image that this version of kind goes with, for hosts that can pull it."""
+
 BUILT_ALONE = ("local-path-provisioner",)
 """It imports logrus under its old name, Sirupsen; one build may not hold both spellings."""
 
