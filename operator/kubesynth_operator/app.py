@@ -1,0 +1,184 @@
+"""The running operator: watches, queue, workers, poller and resync around one reconciler."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import Any
+
+from kubesynth_api.labels import MANAGED_BY_LABEL, MANAGED_BY_VALUE
+from kubesynth_api.runner_contract import RunnerPhase
+from kubesynth_operator import handlers, wire
+from kubesynth_operator.child_cache import ChildCache
+from kubesynth_operator.health import WatchHealth
+from kubesynth_operator.kube import errors
+from kubesynth_operator.kube.client import KubeClient
+from kubesynth_operator.kube.event_recorder import EventRecorder
+from kubesynth_operator.kube.limiter import RateLimiter
+from kubesynth_operator.kube.resources import JOBS, PODS, SYNTHETIC_DATA_JOBS, Resource
+from kubesynth_operator.kube.watch import Scope, Sink, Watch
+from kubesynth_operator.metrics import Metrics
+from kubesynth_operator.observation import ChildJob, JobKey, Pod
+from kubesynth_operator.observe import Observer, Snapshots
+from kubesynth_operator.progress_book import ProgressBook
+from kubesynth_operator.progress_poller import ProgressPoller
+from kubesynth_operator.reconcile import Hooks, LiveCluster, Reconciler
+from kubesynth_operator.settings import OperatorSettings
+from kubesynth_operator.work_queue import WorkQueue
+from kubesynth_operator.workers import Workers
+
+_logger = logging.getLogger(__name__)
+_SELECTOR = f"{MANAGED_BY_LABEL}={MANAGED_BY_VALUE}"
+_CRD_RETRY_SECONDS = 5.0
+
+
+class Application:
+    """Everything of one operator process but its probes and its leadership."""
+
+    def __init__(self, client: KubeClient, settings: OperatorSettings, metrics: Metrics) -> None:
+        self._client = client
+        self._settings = settings
+        self._metrics = metrics
+        self.health = WatchHealth(time.monotonic, settings.limits.watch_stale_seconds)
+        self.queue: WorkQueue[JobKey] = WorkQueue(clock=time.monotonic, random=random.random)
+        self._book = ProgressBook()
+        self._jobs: ChildCache[ChildJob] = ChildCache(wire.parse_child_job, self.queue.add)
+        self._pods: ChildCache[Pod] = ChildCache(wire.parse_pod, self.queue.add, self._pod_seen)
+        self._watches = [
+            self._watch(resource, namespace, sink)
+            for namespace in settings.watched_namespaces
+            for resource, sink in ((JOBS, self._jobs), (PODS, self._pods))
+        ]
+        self.ready = asyncio.Event()
+
+    async def run(self, *, with_kopf: bool = True) -> None:
+        """Work until SIGTERM (Kopf handles it), or until cancelled.
+
+        Raises:
+            Exception: whatever ended a part that must not end.
+        """
+        await self._wait_for_crd()
+        parts: list[Coroutine[Any, Any, None]] = [watch.run() for watch in self._watches]
+        parts += [self._work(), self._resync()]
+        parts.append(self._poller().run())
+        if with_kopf:
+            parts.append(handlers.serve(self._settings, self, asyncio.Event()))
+        await first_end(parts)
+
+    def changed(self, key: JobKey, version: str) -> None:
+        """Take note of a job that was created or changed."""
+        self.health.seen(key, version)
+        self._metrics.watch_last_event.labels(
+            resource=SYNTHETIC_DATA_JOBS.plural
+        ).set_to_current_time()
+        self.queue.add(key)
+
+    def deleted(self, key: JobKey) -> None:
+        """Take note of a job that is gone."""
+        self.health.gone(key)
+        self.queue.add(key)
+
+    async def _work(self) -> None:
+        """Start working once the children are known: before, all would seem to be missing."""
+        for watch in self._watches:
+            await watch.synced.wait()
+        self.ready.set()
+        observer = Observer(self._client, Snapshots(self._jobs, self._pods, self._book), _now)
+        cluster = LiveCluster(
+            self._client,
+            observer.observe,
+            EventRecorder(self._client, self._settings.identity),
+            RateLimiter(self._settings.limits.status_writes_per_second, time.monotonic),
+        )
+        hooks = Hooks(forget=self.health.gone, written=self.health.expect)
+        reconciler = Reconciler(cluster, self._settings, self._metrics, hooks)
+        await Workers(self.queue, reconciler.reconcile, self._metrics).run(self._settings.workers)
+
+    async def _resync(self) -> None:
+        """Look at every job now and then, from a fresh list, whatever the watches have said."""
+        while True:
+            try:
+                await self._resync_once()
+            except errors.KubeError as exc:
+                _logger.warning("resync failed", extra={"error": str(exc)})
+            await asyncio.sleep(self._settings.limits.resync_seconds)
+
+    async def _resync_once(self) -> None:
+        found: set[JobKey] = set()
+        for namespace in self._settings.watched_namespaces:
+            pages = self._client.list_all(
+                SYNTHETIC_DATA_JOBS,
+                namespace,
+                selector="",
+                page_size=self._settings.limits.page_size,
+            )
+            async for raw in pages:
+                metadata = raw["metadata"]
+                key = JobKey(metadata["namespace"], metadata["name"])
+                found.add(key)
+                self.health.expect(key, str(metadata["resourceVersion"]))
+                self.queue.add(key)
+        for key in self.health.known():
+            if key not in found:
+                self.queue.add(key)
+
+    async def _wait_for_crd(self) -> None:
+        """Wait until the API server knows our kind: the chart may still be installing it."""
+        namespace = self._settings.watched_namespaces[0]
+        while True:
+            try:
+                await self._client.list_page(SYNTHETIC_DATA_JOBS, namespace, {"limit": "1"})
+            except errors.NotFoundError:
+                _logger.warning("the CRD of SyntheticDataJob is not installed yet")
+            except errors.KubeError as exc:
+                _logger.warning("jobs cannot be listed", extra={"error": str(exc)})
+            else:
+                return
+            await asyncio.sleep(_CRD_RETRY_SECONDS)
+
+    def _watch(self, resource: Resource, namespace: str | None, sink: Sink) -> Watch:
+        name = f"{resource.plural}/{namespace or '*'}"
+
+        def beat() -> None:
+            self.health.beat(name)
+            self._metrics.watch_last_event.labels(resource=resource.plural).set_to_current_time()
+
+        scope = Scope(resource, namespace, _SELECTOR, self._settings.limits.page_size)
+        return Watch(self._client, scope, sink, beat)
+
+    def _poller(self) -> ProgressPoller:
+        return ProgressPoller(
+            self._pods, self._book, self._settings, clock=_now, look_at=self.queue.add
+        )
+
+    def _pod_seen(self, pod: Pod) -> None:
+        """Take a shard's last words as soon as they are known."""
+        if not pod.ended or pod.phase is not RunnerPhase.GENERATE:
+            return
+        if pod.message is None or pod.message.totals is None:
+            return
+        succeeded = pod.status == "Succeeded"
+        self._book.record_end(
+            pod.job_uid, pod.index, pod.message.totals, succeeded=succeeded, now=_now()
+        )
+
+
+async def first_end(parts: list[Coroutine[Any, Any, None]]) -> None:
+    """Run parts side by side; when the first one ends, end them all, and raise what it raised."""
+    tasks = [asyncio.ensure_future(part) for part in parts]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,176 @@
+"""From an observation to the situation that the sequence of Jobs is decided by. Pure.
+
+Combines the policies that look at single things (how a Job ended, whether time is up, how often
+pods were taken away), and decides from the status what can no longer be seen in the cluster: a Job
+that finished and was deleted since is not run again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime, timedelta
+
+from kubesynth_api.conditions import ConditionType, Reason
+from kubesynth_api.runner_contract import RunnerPhase, TerminationMessage
+from kubesynth_operator import status, wire
+from kubesynth_operator.observation import ChildJob, Observation, Outcome, Pod, Problem
+from kubesynth_operator.policies import deadlines, disruptions, outcome, progress
+from kubesynth_operator.policies.sequence import Situation, State
+from kubesynth_operator.settings import OperatorSettings
+
+_TOTALS_PHASES = frozenset({RunnerPhase.FINALIZE, RunnerPhase.ALL, RunnerPhase.REPORT})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Assessment:
+    """What the policies say about an observation, before anything is decided."""
+
+    situation: Situation
+    deadline: deadlines.Verdict
+    totals: TerminationMessage | None
+    plan_message: TerminationMessage | None
+    degraded: Problem | None
+
+
+def assess(observation: Observation, settings: OperatorSettings) -> Assessment:
+    """Look at a job whose spec is valid."""
+    spec, children = observation.spec, observation.children
+    disrupted = disruptions.count(observation.pods)
+    deadline = deadlines.check(
+        spec.deadlines,
+        _clock_started_at(observation),
+        observation.now,
+        pods_have_run=_pods_have_run(observation),
+        grace_seconds=settings.limits.finalize_grace_seconds,
+    )
+    totals = run_totals(observation)
+    finalize = children.get(RunnerPhase.FINALIZE)
+    situation = Situation(
+        sharded=spec.shards.count > 1,
+        plan=_plan_state(observation),
+        generate=_generate_state(observation),
+        generate_was_there=_generate_was_there(observation),
+        finalize=_state(observation, finalize),
+        report=_state(observation, children.get(RunnerPhase.REPORT)),
+        verdict=finalize.outcome if finalize else None,
+        totals_known=totals is not None,
+        interruption=deadline.exceeded
+        or disruptions.exceeded(disrupted, settings.limits, spec.shards.count),
+        finalize_overdue=deadline.out_of_patience or _report_overdue(observation, settings),
+    )
+    return Assessment(
+        situation=situation,
+        deadline=deadline,
+        totals=totals,
+        plan_message=_message_of(observation.pods_of(RunnerPhase.PLAN)),
+        degraded=_degraded(observation, settings, disrupted),
+    )
+
+
+def _clock_started_at(observation: Observation) -> datetime | None:
+    """Return when the deadlines' clock started; it stands still while the job is suspended."""
+    before = observation.job.status
+    if observation.spec.suspend or status.suspended_by_user(before):
+        return None
+    return wire.parse_time(before.start_time)
+
+
+def run_totals(observation: Observation) -> TerminationMessage | None:
+    """Return the message with the run's totals: the truth, from finalize, all or report."""
+    speaking = [
+        pod
+        for pod in observation.pods
+        if pod.status == "Succeeded"
+        and pod.message is not None
+        and pod.message.totals is not None
+        and pod.message.phase in _TOTALS_PHASES
+    ]
+    return _message_of(speaking)
+
+
+def _message_of(pods: list[Pod] | tuple[Pod, ...]) -> TerminationMessage | None:
+    """Return the newest message of pods that succeeded."""
+    spoke = [pod for pod in pods if pod.status == "Succeeded" and pod.message is not None]
+    return max(spoke, key=lambda pod: (pod.finished_at, pod.name)).message if spoke else None
+
+
+def _state(observation: Observation, child: ChildJob | None) -> State | Outcome:
+    if child is None:
+        return State.ABSENT
+    if child.deleting:
+        return State.RUNNING
+    spec = observation.spec
+    ended = outcome.of_job(
+        child,
+        observation.pods_of(child.phase),
+        max_failed_shards=spec.failure_policy.max_failed_shards,
+        shard_count=spec.shards.count,
+    )
+    return ended or (State.STOPPED if child.quiet else State.RUNNING)
+
+
+def _plan_state(observation: Observation) -> State | Outcome:
+    child = observation.children.get(RunnerPhase.PLAN)
+    before = observation.job.status
+    if child is None and (before.estimate is not None or _generate_was_there(observation)):
+        return outcome.all_succeeded(1)
+    return _state(observation, child)
+
+
+def _generate_state(observation: Observation) -> State | Outcome:
+    child = observation.children.get(RunnerPhase.GENERATE)
+    spec, seen = observation.spec, observation.job.status.shards
+    if child is None and seen.total and seen.succeeded + seen.failed >= seen.total:
+        return outcome.of_shards_seen(
+            seen.failed_indexes, spec.failure_policy.max_failed_shards, spec.shards.count
+        )
+    return _state(observation, child)
+
+
+def _generate_was_there(observation: Observation) -> bool:
+    before = observation.job.status
+    running = status.find(before, ConditionType.RUNNING)
+    started = running is not None and running.reason in (Reason.SHARDS_ACTIVE, Reason.FINALIZING)
+    return started or before.shards.succeeded + before.shards.failed + before.shards.active > 0
+
+
+def _pods_have_run(observation: Observation) -> bool:
+    return any(
+        child.finished or child.ready or child.failed_pods or child.completed_indexes
+        for child in observation.children.values()
+    ) or any(pod.status != "Pending" for pod in observation.pods)
+
+
+def _report_overdue(observation: Observation, settings: OperatorSettings) -> bool:
+    """Tell whether report has had its time: it must not keep a job from ending."""
+    report = observation.children.get(RunnerPhase.REPORT)
+    if report is None or report.finished:
+        return False
+    patience = timedelta(seconds=settings.limits.finalize_grace_seconds)
+    return observation.now - report.created_at >= patience
+
+
+def report_due_seconds(observation: Observation, settings: OperatorSettings) -> float | None:
+    """Return when to look at a running report Job again, or None."""
+    report = observation.children.get(RunnerPhase.REPORT)
+    if report is None or report.finished:
+        return None
+    patience = timedelta(seconds=settings.limits.finalize_grace_seconds)
+    return max((report.created_at + patience - observation.now).total_seconds(), 1.0)
+
+
+def _degraded(
+    observation: Observation, settings: OperatorSettings, disrupted: int
+) -> Problem | None:
+    limits, live = settings.limits, observation.live
+    warning = disruptions.degraded(disrupted, limits, observation.spec.shards.count)
+    if warning is not None or live is None:
+        return warning
+    since = live.unreachable_since
+    return progress.degraded(
+        live,
+        (observation.now - live.changed_at).total_seconds(),
+        (observation.now - since).total_seconds() if since else 0.0,
+        stall_seconds=limits.stall_seconds,
+        unreachable_seconds=limits.unreachable_seconds,
+    )

@@ -1,0 +1,129 @@
+"""The status as it should be: from verdicts and counters to the object that is stored. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from kubesynth_api.conditions import Reason
+from kubesynth_api.runner_contract import RunnerPhase
+from kubesynth_api.v1alpha1.synthetic_data_job import (
+    ModelStatus,
+    OutputStatus,
+    ProgressStatus,
+    SyntheticDataJobSpec,
+    SyntheticDataJobStatus,
+)
+from kubesynth_operator import status
+from kubesynth_operator.assess import Assessment
+from kubesynth_operator.observation import Observation
+from kubesynth_operator.policies import progress
+from kubesynth_operator.status import Verdicts
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Draft:
+    """What a decision says about the status; the rest follows from the observation.
+
+    `start_time` and `completion_time` stay as they are when None. `settled` says that the job is
+    at rest, so that a rate or an ETA would be a lie.
+    """
+
+    verdicts: Verdicts
+    start_time: str | None = None
+    completion_time: str | None = None
+    settled: bool = False
+
+
+def compose(
+    observation: Observation, draft: Draft, assessment: Assessment | None = None
+) -> SyntheticDataJobStatus:
+    """Return the status to store. Without an assessment the spec was not looked at."""
+    job, before = observation.job, observation.job.status
+    verdicts = status.with_mirrors(draft.verdicts)
+    after = before.model_copy(
+        update={
+            "observed_generation": job.generation,
+            "conditions": status.merge(
+                before.conditions, verdicts, generation=job.generation, now=observation.now
+            ),
+            "start_time": draft.start_time or before.start_time,
+            "completion_time": draft.completion_time or before.completion_time,
+        }
+    )
+    if assessment is not None:
+        after = after.model_copy(update=_counters(observation, assessment, draft.settled))
+    phase, reason = status.phase_of(after)
+    return after.model_copy(update={"phase": phase, "reason": reason})
+
+
+def _counters(observation: Observation, assessment: Assessment, settled: bool) -> dict[str, object]:
+    spec, before = observation.spec, observation.job.status
+    generate = observation.children.get(RunnerPhase.GENERATE)
+    shards = progress.shards(generate, before.shards, spec.shards.count)
+    plan = assessment.plan_message
+    counters: dict[str, object] = {
+        "shards": shards,
+        "summary": f"{shards.succeeded}/{shards.total}",
+        "estimate": (plan.estimate if plan else None) or before.estimate,
+        "progress": _progress(observation, assessment, settled),
+        "models": _models(spec, assessment, before.models),
+    }
+    if assessment.totals is not None:
+        counters["outputs"] = OutputStatus(
+            uri=spec.output.uri,
+            manifest=assessment.totals.manifest_uri or "",
+            report=assessment.totals.report_uri or "",
+        )
+    return counters
+
+
+def _progress(observation: Observation, assessment: Assessment, settled: bool) -> ProgressStatus:
+    before = observation.job.status.progress
+    if assessment.totals is not None and assessment.totals.totals is not None:
+        return progress.final(assessment.totals.totals, before)
+    plan = assessment.plan_message
+    now = progress.live(before, observation.live, (plan.input_records or 0) if plan else 0)
+    return progress.stopped(now) if settled else now
+
+
+def _models(
+    spec: SyntheticDataJobSpec, assessment: Assessment, before: tuple[ModelStatus, ...]
+) -> tuple[ModelStatus, ...]:
+    """Return the models; plan has spoken to each of them, so its end says that they answer."""
+    answered = {model.name for model in before if model.ready}
+    ready = assessment.plan_message is not None or assessment.totals is not None
+    return tuple(
+        ModelStatus(
+            name=model.name,
+            endpoint=model.external.url if model.external else "",
+            model=model.external.model if model.external else "",
+            ready=ready or model.name in answered,
+        )
+        for model in spec.models
+    )
+
+
+def is_progress_only(before: SyntheticDataJobStatus, after: SyntheticDataJobStatus) -> bool:
+    """Tell whether nothing but numbers has changed, which can wait."""
+    numbers = {
+        "shards": after.shards,
+        "progress": after.progress,
+        "summary": after.summary,
+        "models": after.models,
+    }
+    return before.model_copy(update=numbers) == after
+
+
+def running_reason(phase: RunnerPhase) -> Reason:
+    """Return the reason of Running=True while the Job of `phase` is the current one."""
+    return {
+        RunnerPhase.PLAN: Reason.PLANNING,
+        RunnerPhase.GENERATE: Reason.SHARDS_ACTIVE,
+    }.get(phase, Reason.FINALIZING)
+
+
+RUNNING_MESSAGES = {
+    Reason.PLANNING: "The plan pod checks the spec and divides the input.",
+    Reason.SHARDS_ACTIVE: "Shards are at work.",
+    Reason.FINALIZING: "The finalize pod sums up the shards and writes the report.",
+}

@@ -1,0 +1,138 @@
+"""A list that stays current: pages first, then a watch, and a list again when the watch is lost.
+
+Guarantees: the sink hears of every object that exists, and of every deletion, including those that
+happened while no watch was open: after each list the sink is told the whole set, and what it knew
+beyond that is gone. Events of one watch arrive in order. It never gives up; its heartbeat tells
+whether it still works.
+
+Selects on the server by label, reads in pages, and asks for bookmarks, so that neither a big
+cluster nor a quiet one costs more than it has to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import random
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from kubesynth_operator.kube import errors
+from kubesynth_operator.kube.client import KubeClient
+from kubesynth_operator.kube.resources import Resource
+
+_logger = logging.getLogger(__name__)
+
+# The server ends the watch after so long; bookmarks come about every minute.
+_WATCH_SECONDS = 240
+_BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+class Sink(Protocol):
+    """What keeps the objects of a watch. Calls do not block."""
+
+    def replace(self, namespace: str | None, objects: list[dict[str, Any]]) -> None:
+        """Take `objects` as all that there is in `namespace` (None: in the cluster)."""
+        ...
+
+    def upsert(self, raw: dict[str, Any]) -> None:
+        """Take a new or changed object."""
+        ...
+
+    def delete(self, raw: dict[str, Any]) -> None:
+        """Forget an object."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scope:
+    """What to watch: one kind, in one namespace (None: the cluster), with these labels."""
+
+    resource: Resource
+    namespace: str | None
+    selector: str
+    page_size: int = 500
+
+
+class Watch:
+    """Keeps one sink current with one scope. `heartbeat` is called whenever the server speaks."""
+
+    def __init__(
+        self, client: KubeClient, scope: Scope, sink: Sink, heartbeat: Callable[[], None]
+    ) -> None:
+        self._client = client
+        self._scope = scope
+        self._sink = sink
+        self._heartbeat = heartbeat
+        self.synced = asyncio.Event()
+
+    async def run(self) -> None:
+        """List and watch until cancelled."""
+        failures = 0
+        while True:
+            try:
+                version = await self._list()
+                self.synced.set()
+                failures = 0
+                await self._follow(version)
+            except errors.GoneError:
+                _logger.info("watch expired, listing again", extra=self._fields())
+            except errors.KubeError as exc:
+                _logger.warning("watch failed", extra={**self._fields(), "error": str(exc)})
+                delay = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)]
+                failures += 1
+                await asyncio.sleep(delay * random.uniform(0.75, 1.25))
+
+    async def _list(self) -> str:
+        query = {"limit": str(self._scope.page_size), "labelSelector": self._scope.selector}
+        objects: list[dict[str, Any]] = []
+        while True:
+            page = await self._client.list_page(self._scope.resource, self._scope.namespace, query)
+            self._heartbeat()
+            objects.extend(page.get("items") or ())
+            metadata = page.get("metadata") or {}
+            if not metadata.get("continue"):
+                break
+            query = {**query, "continue": metadata["continue"]}
+        self._sink.replace(self._scope.namespace, objects)
+        return str(metadata.get("resourceVersion", ""))
+
+    async def _follow(self, version: str) -> None:
+        """Watch from `version` on, over any number of connections, until that is not possible.
+
+        Raises:
+            GoneError: a version is too old; list again.
+            KubeError: the server cannot be watched at the moment.
+        """
+        while True:
+            query = {
+                "labelSelector": self._scope.selector,
+                "allowWatchBookmarks": "true",
+                "resourceVersion": version,
+                "timeoutSeconds": str(_WATCH_SECONDS),
+            }
+            async with self._client.watch(
+                self._scope.resource, self._scope.namespace, query, _WATCH_SECONDS
+            ) as events:
+                self._heartbeat()
+                async for event in events:
+                    self._heartbeat()
+                    version = self._take(event)
+
+    def _take(self, event: dict[str, Any]) -> str:
+        raw = event["object"]
+        match event["type"]:
+            case "ADDED" | "MODIFIED":
+                self._sink.upsert(raw)
+            case "DELETED":
+                self._sink.delete(raw)
+            case _:  # a bookmark carries a version and nothing else
+                pass
+        return str(raw["metadata"]["resourceVersion"])
+
+    def _fields(self) -> dict[str, object]:
+        return {
+            "resource": self._scope.resource.plural,
+            "namespace": self._scope.namespace or "*",
+        }

@@ -1,0 +1,128 @@
+"""Leader election over a Lease: of several replicas one works, the others stand by.
+
+The algorithm of client-go's leaderelection: a Lease is trusted for its duration counted from when
+*we* saw it change, so that no two clocks are ever compared; writes carry the resourceVersion, so
+that of two that try at once one loses. A leader that cannot renew in time stops at once, well
+before anybody else may take over. On a clean end the Lease is given back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from kubesynth_operator.kube import errors
+from kubesynth_operator.kube.client import KubeClient, Object
+from kubesynth_operator.kube.resources import LEASES
+
+_logger = logging.getLogger(__name__)
+
+LEASE_NAME = "kubesynth-operator"
+# client-go's defaults: the leader gives up 5 s before another may begin.
+LEASE_SECONDS = 15
+RENEW_DEADLINE_SECONDS = 10.0
+RETRY_SECONDS = 2.0
+
+
+class LeadershipLostError(Exception):
+    """The Lease could not be renewed in time: this process must not write any more."""
+
+
+class Elector:
+    """One replica's part in the election."""
+
+    def __init__(
+        self, client: KubeClient, namespace: str, identity: str, clock: Callable[[], float]
+    ) -> None:
+        self._client = client
+        self._namespace = namespace
+        self._identity = identity
+        self._clock = clock
+        self._seen: tuple[str, float] = ("", 0.0)
+
+    async def acquire(self) -> None:
+        """Return when this process is the leader."""
+        while not await self._try():
+            await asyncio.sleep(RETRY_SECONDS * random.uniform(1.0, 1.2))
+        _logger.info("leading", extra={"identity": self._identity})
+
+    async def hold(self) -> None:
+        """Renew the Lease until cancelled.
+
+        Raises:
+            LeadershipLostError: it could not be renewed in time.
+        """
+        renewed_at = self._clock()
+        while True:
+            await asyncio.sleep(RETRY_SECONDS)
+            if await self._try():
+                renewed_at = self._clock()
+            elif self._clock() - renewed_at > RENEW_DEADLINE_SECONDS:
+                raise LeadershipLostError(f"{self._identity} could not renew its Lease")
+
+    async def release(self) -> None:
+        """Give the Lease back, so that the next leader need not wait. Never fails."""
+        try:
+            lease = await self._client.get(LEASES, self._namespace, LEASE_NAME)
+            if lease["spec"].get("holderIdentity") == self._identity:
+                lease["spec"].update(holderIdentity="", leaseDurationSeconds=1)
+                await self._client.replace(LEASES, self._namespace, lease)
+        except errors.KubeError as exc:
+            _logger.warning("lease not released", extra={"error": str(exc)})
+
+    async def _try(self) -> bool:
+        """Take or renew the Lease; False if somebody else has it, or nobody can be asked."""
+        try:
+            return await self._take()
+        except (errors.ConflictError, errors.AlreadyExistsError):
+            return False
+        except errors.KubeError as exc:
+            _logger.warning("lease not taken", extra={"error": str(exc)})
+            return False
+
+    async def _take(self) -> bool:
+        try:
+            lease = await self._client.get(LEASES, self._namespace, LEASE_NAME)
+        except errors.NotFoundError:
+            await self._client.create(LEASES, self._namespace, self._new_lease())
+            return True
+        spec: dict[str, Any] = lease.get("spec") or {}
+        holder = spec.get("holderIdentity") or ""
+        if holder not in ("", self._identity) and not self._has_expired(lease, spec):
+            return False
+        if holder != self._identity:
+            spec["acquireTime"] = _now()
+            spec["leaseTransitions"] = int(spec.get("leaseTransitions") or 0) + 1
+        spec.update(
+            holderIdentity=self._identity, leaseDurationSeconds=LEASE_SECONDS, renewTime=_now()
+        )
+        await self._client.replace(LEASES, self._namespace, {**lease, "spec": spec})
+        return True
+
+    def _has_expired(self, lease: Object, spec: dict[str, Any]) -> bool:
+        version, now = str(lease["metadata"]["resourceVersion"]), self._clock()
+        if version != self._seen[0]:
+            self._seen = (version, now)
+        return now - self._seen[1] > float(spec.get("leaseDurationSeconds") or LEASE_SECONDS)
+
+    def _new_lease(self) -> Object:
+        return {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": LEASE_NAME, "namespace": self._namespace},
+            "spec": {
+                "holderIdentity": self._identity,
+                "leaseDurationSeconds": LEASE_SECONDS,
+                "acquireTime": _now(),
+                "renewTime": _now(),
+                "leaseTransitions": 0,
+            },
+        }
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

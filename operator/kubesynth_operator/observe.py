@@ -1,0 +1,182 @@
+"""One consistent look at a job, from the API server and the watches' snapshots.
+
+The job itself is always read afresh: a decision on an old status could repeat what was done. Its
+children come from the watches. Two things are read on demand: what the spec refers to (the operator
+may not watch Secrets), and the pods of a Job that has ended but whose last words have not come
+through the watch yet, so that "the pod is gone" is a fact and not a race.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from kubesynth_api.labels import JOB_UID_LABEL
+from kubesynth_api.references import references
+from kubesynth_api.runner_contract import RunnerPhase
+from kubesynth_operator import assess, status, wire
+from kubesynth_operator.child_cache import ChildCache
+from kubesynth_operator.kube import errors
+from kubesynth_operator.kube.client import KubeClient, Object
+from kubesynth_operator.kube.resources import (
+    CLAIMS,
+    CONFIG_MAPS,
+    PODS,
+    SECRETS,
+    SYNTHETIC_DATA_JOBS,
+)
+from kubesynth_operator.observation import (
+    ChildJob,
+    Job,
+    JobKey,
+    Observation,
+    Obstacle,
+    ObstacleKind,
+    Pod,
+    Progress,
+    ReferenceKind,
+    Referent,
+    Referents,
+)
+from kubesynth_operator.progress_book import ProgressBook
+
+_RESOURCES = {
+    ReferenceKind.SECRET: SECRETS,
+    ReferenceKind.CONFIG_MAP: CONFIG_MAPS,
+    ReferenceKind.CLAIM: CLAIMS,
+}
+# A reference is looked up once in so long, however often the job is looked at.
+_REFERENT_AGE = timedelta(seconds=10)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Snapshots:
+    """What the watches and the poller keep current."""
+
+    jobs: ChildCache[ChildJob]
+    pods: ChildCache[Pod]
+    book: ProgressBook
+
+
+class Observer:
+    """Builds observations. Holds nothing but a short memory of references."""
+
+    def __init__(
+        self, client: KubeClient, snapshots: Snapshots, clock: Callable[[], datetime]
+    ) -> None:
+        self._client = client
+        self._snapshots = snapshots
+        self._clock = clock
+        self._referents: dict[tuple[str, ReferenceKind, str], tuple[datetime, Referent]] = {}
+
+    async def observe(self, key: JobKey) -> Observation | None:
+        """Look at a job; None if there is none of that name.
+
+        Raises:
+            KubeError: something could not be read.
+        """
+        try:
+            job = wire.parse_job(await self._client.get(SYNTHETIC_DATA_JOBS, *key))
+        except errors.NotFoundError:
+            return None
+        found = self._snapshots.jobs.of_job(key)
+        own = {child.phase: child for child in found if child.owner_uid == job.uid}
+        observation = Observation(
+            now=self._clock(),
+            job=job,
+            children=own,
+            pods=tuple(pod for pod in self._snapshots.pods.of_job(key) if pod.job_uid == job.uid),
+            live=self._snapshots.book.live(job.uid),
+            obstacles=tuple(_leftover(child) for child in found if child.owner_uid != job.uid),
+        )
+        if job.spec is None or job.deleting or status.has_ended(job.status):
+            return observation
+        if lacks_last_words(observation):
+            pods = await self._list_pods(job)
+            observation = dataclasses.replace(observation, pods=pods)
+        if RunnerPhase.GENERATE not in own:
+            observation = dataclasses.replace(observation, referents=await self._look_up(job))
+        return observation
+
+    async def _list_pods(self, job: Job) -> tuple[Pod, ...]:
+        selector = f"{JOB_UID_LABEL}={job.uid}"
+        pods = [
+            wire.parse_pod(raw)
+            async for raw in self._client.list_all(
+                PODS, job.key.namespace, selector=selector, page_size=500
+            )
+        ]
+        return tuple(pod for pod in pods if pod is not None)
+
+    async def _look_up(self, job: Job) -> Referents:
+        if job.spec is None:
+            return {}
+        found = references(job.spec)
+        wanted = [(ReferenceKind.SECRET, item.name) for item in found.secrets]
+        wanted += [(ReferenceKind.CONFIG_MAP, item.name) for item in found.config_maps]
+        wanted += [(ReferenceKind.CLAIM, item.name) for item in found.claims]
+        return {
+            (kind, name): await self._referent(job.key.namespace, kind, name)
+            for kind, name in dict.fromkeys(wanted)
+        }
+
+    async def _referent(self, namespace: str, kind: ReferenceKind, name: str) -> Referent:
+        now = self._clock()
+        known = self._referents.get((namespace, kind, name))
+        if known is not None and known[1].exists and now - known[0] < _REFERENT_AGE:
+            return known[1]
+        try:
+            raw = await self._client.get(_RESOURCES[kind], namespace, name)
+            referent = _describe(raw)
+        except errors.NotFoundError:
+            referent = Referent(exists=False)
+        except errors.ForbiddenError:
+            referent = Referent(exists=False, denied=True)
+        self._referents = {
+            each: entry for each, entry in self._referents.items() if now - entry[0] < _REFERENT_AGE
+        }
+        self._referents[namespace, kind, name] = (now, referent)
+        return referent
+
+
+def _describe(raw: Object) -> Referent:
+    """Keep the names of keys and the access modes; values are dropped at once."""
+    keys = {*(raw.get("data") or ()), *(raw.get("binaryData") or ())}
+    modes = (raw.get("spec") or {}).get("accessModes") or ()
+    return Referent(exists=True, keys=frozenset(keys), access_modes=tuple(modes))
+
+
+def _leftover(child: ChildJob) -> Obstacle:
+    """A Job of ours under another owner's uid: of a job that was deleted and applied again."""
+    return Obstacle(
+        ObstacleKind.PREDECESSOR,
+        f"Job {child.name!r} of an earlier job of this name is still being deleted.",
+    )
+
+
+def lacks_last_words(observation: Observation) -> bool:
+    """Tell whether a Job has ended and what its pods said at the end has not been seen.
+
+    Only for the Job whose words decide something now.
+    """
+    children, spec = observation.children, observation.spec
+    if spec.shards.count == 1 or RunnerPhase.FINALIZE in children:
+        last = RunnerPhase.GENERATE if spec.shards.count == 1 else RunnerPhase.FINALIZE
+        ended = [children.get(phase) for phase in (last, RunnerPhase.REPORT)]
+        return any(_is_silent(observation, child) for child in ended) and (
+            assess.run_totals(observation) is None
+        )
+    current = children.get(RunnerPhase.GENERATE) or children.get(RunnerPhase.PLAN)
+    return _is_silent(observation, current)
+
+
+def _is_silent(observation: Observation, child: ChildJob | None) -> bool:
+    if child is None or not child.finished:
+        return False
+    wanted = "Succeeded" if child.progress is Progress.COMPLETE else "Failed"
+    if wanted == "Succeeded" and child.phase is RunnerPhase.GENERATE and child.completions > 1:
+        return False
+    return not any(
+        pod.status == wanted and pod.message is not None for pod in observation.pods_of(child.phase)
+    )

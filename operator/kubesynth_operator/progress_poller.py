@@ -1,0 +1,120 @@
+"""Asks running pods how far they are. Hints only: no answer, late or wrong, can hurt a job.
+
+Every round asks each running generate pod once, a bounded number at a time and with a short
+timeout. What they say goes into the `ProgressBook`; a job is then looked at, no more often than its
+numbers may be written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import aiohttp
+from pydantic import ValidationError
+
+from kubesynth_api.runner_contract import PROGRESS_PATH, ProgressReport, RunnerPhase
+from kubesynth_operator.child_cache import ChildCache
+from kubesynth_operator.observation import JobKey, Pod
+from kubesynth_operator.progress_book import ProgressBook
+from kubesynth_operator.settings import OperatorSettings
+
+_logger = logging.getLogger(__name__)
+# A report is a few hundred bytes; a pod that sends more is not a runner.
+_REPORT_MAX_BYTES = 65536
+
+
+class ProgressPoller:
+    """Polls the running generate pods of all jobs, round by round."""
+
+    def __init__(
+        self,
+        pods: ChildCache[Pod],
+        book: ProgressBook,
+        settings: OperatorSettings,
+        *,
+        clock: Callable[[], datetime],
+        look_at: Callable[[JobKey], None],
+    ) -> None:
+        self._pods = pods
+        self._book = book
+        self._settings = settings
+        self._clock = clock
+        self._look_at = look_at
+        self._told_at: dict[JobKey, datetime] = {}
+
+    async def run(self) -> None:
+        """Poll until cancelled."""
+        limits = self._settings.limits
+        timeout = aiohttp.ClientTimeout(total=limits.poll_timeout_seconds)
+        connector = aiohttp.TCPConnector(limit=limits.poll_concurrency)
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+            while True:
+                await self.poll_once(session)
+                await asyncio.sleep(limits.poll_seconds)
+
+    async def poll_once(self, session: aiohttp.ClientSession) -> None:
+        """Ask every running generate pod once."""
+        targets = [(key, pod) for key, pod in self._pods.all() if _is_at_work(pod)]
+        self._book.keep({pod.job_uid for _, pod in self._pods.all()})
+        gate = asyncio.Semaphore(self._settings.limits.poll_concurrency)
+
+        async def ask(pod: Pod) -> bool:
+            async with gate:
+                return await self._ask(session, pod)
+
+        answers = await asyncio.gather(*(ask(pod) for _, pod in targets))
+        reachable: Counter[tuple[JobKey, str]] = Counter()
+        asked: Counter[tuple[JobKey, str]] = Counter()
+        for (key, pod), answered in zip(targets, answers, strict=True):
+            asked[key, pod.job_uid] += 1
+            reachable[key, pod.job_uid] += answered
+        now = self._clock()
+        for (key, job_uid), count in asked.items():
+            answered_count = reachable[key, job_uid]
+            self._book.record_round(
+                job_uid, reachable=answered_count, unreachable=count - answered_count, now=now
+            )
+            self._tell(key, now)
+        polled = {key for key, _ in asked}
+        self._told_at = {key: at for key, at in self._told_at.items() if key in polled}
+
+    async def _ask(self, session: aiohttp.ClientSession, pod: Pod) -> bool:
+        host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
+        url = f"http://{host}:{self._settings.runner_port}{PROGRESS_PATH}"
+        try:
+            async with session.get(url) as response:
+                if response.status != 200:
+                    return False
+                body = await response.content.read(_REPORT_MAX_BYTES)
+            report = ProgressReport.model_validate_json(body)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValidationError) as exc:
+            _logger.debug("no progress", extra={"pod": pod.name, "error": str(exc)})
+            return False
+        self._book.record(
+            pod.job_uid,
+            pod.index,
+            report.totals,
+            rate=report.records_per_second,
+            now=self._clock(),
+        )
+        return True
+
+    def _tell(self, key: JobKey, now: datetime) -> None:
+        told_at = self._told_at.get(key)
+        pause = timedelta(seconds=self._settings.limits.progress_write_seconds)
+        if told_at is None or now - told_at >= pause:
+            self._told_at[key] = now
+            self._look_at(key)
+
+
+def _is_at_work(pod: Pod) -> bool:
+    return (
+        pod.phase is RunnerPhase.GENERATE
+        and pod.status == "Running"
+        and not pod.deleting
+        and bool(pod.ip)
+    )

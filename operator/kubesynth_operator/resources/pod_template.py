@@ -1,0 +1,164 @@
+"""The pod of a runner: one container without privileges, without a token, with bounded resources.
+
+Fulfils PodSecurity `restricted`. What the user may say about pods (`spec.runner`) is laid over it;
+kubesynth's own labels and variables cannot be replaced.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kubesynth_api import labels, runner_contract
+from kubesynth_api.references import Use, references
+from kubesynth_api.runner_contract import RunnerPhase
+from kubesynth_api.v1alpha1.runner_pods import EnvVar, RunnerPods
+from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
+from kubesynth_operator.observation import Job
+from kubesynth_operator.resources import naming, volumes
+from kubesynth_operator.settings import OperatorSettings
+
+# The user and group of the image.
+_USER_ID = 65532
+_DEFAULT_RESOURCES = {
+    "requests": {"cpu": "250m", "memory": "256Mi"},
+    "limits": {"memory": "1Gi"},
+}
+
+
+def build(
+    job: Job,
+    phase: RunnerPhase,
+    settings: OperatorSettings,
+    *,
+    run_config_name: str,
+    partial: bool = False,
+) -> dict[str, Any]:
+    """Return the pod template of one phase's Job.
+
+    Raises:
+        ValueError: the spec was not understood.
+    """
+    spec = job.run_spec().spec
+    pods = spec.runner
+    mounted = volumes.of_job(spec, run_config_name)
+    container = {
+        "name": labels.RUNNER_CONTAINER,
+        "image": pods.image or settings.runner_image,
+        "imagePullPolicy": pods.image_pull_policy or "IfNotPresent",
+        "command": ["kubesynth-runner"],
+        "env": [*_own_env(phase, settings, partial=partial), *_key_env(spec), *_user_env(pods)],
+        "ports": [
+            {
+                "name": runner_contract.HTTP_PORT_NAME,
+                "containerPort": runner_contract.HTTP_PORT,
+                "protocol": "TCP",
+            }
+        ],
+        "resources": pods.resources.to_wire() if pods.resources else _DEFAULT_RESOURCES,
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "terminationMessagePath": runner_contract.TERMINATION_MESSAGE_PATH,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [volume.mount for volume in mounted],
+    }
+    from_files = _environment_files(spec)
+    if from_files:
+        container["envFrom"] = from_files
+    return {
+        "metadata": {
+            "labels": {**pods.labels, **naming.phase_labels(job, phase)},
+            **({"annotations": dict(pods.annotations)} if pods.annotations else {}),
+        },
+        "spec": {
+            **_placement(pods),
+            "automountServiceAccountToken": False,
+            "containers": [container],
+            "enableServiceLinks": False,
+            "restartPolicy": "Never",
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": _USER_ID,
+                "runAsGroup": _USER_ID,
+                "fsGroup": _USER_ID,
+                # Without this, every pod start walks the whole volume.
+                "fsGroupChangePolicy": "OnRootMismatch",
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "terminationGracePeriodSeconds": runner_contract.TERMINATION_GRACE_PERIOD_SECONDS,
+            "volumes": [volume.definition for volume in mounted],
+        },
+    }
+
+
+def _own_env(
+    phase: RunnerPhase, settings: OperatorSettings, *, partial: bool
+) -> list[dict[str, Any]]:
+    def field(name: str, path: str) -> dict[str, Any]:
+        return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+
+    env: list[dict[str, Any]] = [
+        {"name": runner_contract.ENV_PHASE, "value": phase.value},
+        {"name": runner_contract.ENV_RUN_SPEC, "value": runner_contract.RUN_SPEC_PATH},
+        field(runner_contract.ENV_POD_NAME, "metadata.name"),
+        field(runner_contract.ENV_POD_UID, "metadata.uid"),
+        {"name": runner_contract.ENV_LOG_LEVEL, "value": settings.log_level},
+        {
+            "name": runner_contract.ENV_TERMINATION_MESSAGE_PATH,
+            "value": runner_contract.TERMINATION_MESSAGE_PATH,
+        },
+        # Libraries that look for a home find one that can be written.
+        {"name": "HOME", "value": "/tmp"},
+    ]
+    if partial:
+        env.append({"name": runner_contract.ENV_PARTIAL, "value": "true"})
+    return env
+
+
+def _key_env(spec: SyntheticDataJobSpec) -> list[dict[str, Any]]:
+    env: list[dict[str, Any]] = []
+    for model in spec.models:
+        if model.external is None or model.external.api_key is None:
+            continue
+        selector = model.external.api_key.secret_key_ref
+        env.append(
+            {
+                "name": runner_contract.model_api_key_env(model.name),
+                "valueFrom": {"secretKeyRef": {"name": selector.name, "key": selector.key}},
+            }
+        )
+    return env
+
+
+def _user_env(pods: RunnerPods) -> list[dict[str, Any]]:
+    return [_user_variable(variable) for variable in pods.env]
+
+
+def _user_variable(variable: EnvVar) -> dict[str, Any]:
+    if variable.value_from is None:
+        return {"name": variable.name, "value": variable.value or ""}
+    return {"name": variable.name, "valueFrom": variable.value_from.to_wire()}
+
+
+def _environment_files(spec: SyntheticDataJobSpec) -> list[dict[str, Any]]:
+    """Return Secrets whose every key becomes a variable: credentials of object stores."""
+    names = dict.fromkeys(
+        secret.name for secret in references(spec).secrets if secret.use is Use.CREDENTIALS
+    )
+    return [{"secretRef": {"name": name}} for name in names]
+
+
+def _placement(pods: RunnerPods) -> dict[str, Any]:
+    """Return what the user says about where and as whom the pods run, as far as it is said."""
+    wanted: dict[str, Any] = {
+        "nodeSelector": dict(pods.node_selector),
+        "tolerations": [toleration.to_wire() for toleration in pods.tolerations],
+        "affinity": pods.affinity,
+        "priorityClassName": pods.priority_class_name,
+        "runtimeClassName": pods.runtime_class_name,
+        "serviceAccountName": pods.service_account_name,
+        "imagePullSecrets": [secret.to_wire() for secret in pods.image_pull_secrets],
+    }
+    return {name: value for name, value in wanted.items() if value}
