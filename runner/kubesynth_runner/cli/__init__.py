@@ -1,0 +1,1 @@
+"""The command `kubesynth`: the same manifests, without a cluster."""

@@ -1,0 +1,153 @@
+"""`kubesynth run`: a whole job in this process, all shards, from the manifest to the dataset."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hashlib
+import json
+import os
+import signal
+import socket
+import sys
+import tempfile
+from pathlib import Path
+
+import uvloop
+from rich.console import Console
+
+from kubesynth_api.run_spec import RunSpec
+from kubesynth_api.runner_contract import ExitCode
+from kubesynth_runner import errors
+from kubesynth_runner import run as runs
+from kubesynth_runner.cli import manifests, mappings
+from kubesynth_runner.cli.errors import CommandError
+from kubesynth_runner.cli.manifests import JobDocument, Manifest, Problem
+from kubesynth_runner.cli.progress_view import BarView, LineView, ProgressView
+from kubesynth_runner.environment import RunEnvironment
+from kubesynth_runner.io import locations
+
+# A second Ctrl-C does not wait for anything.
+INTERRUPTED_EXIT_CODE = 130
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LocalRun:
+    """A job that is ready to run: resolved, checked, and with a folder for its output."""
+
+    spec: RunSpec
+    environment: RunEnvironment
+    output: Path
+
+
+def run(source: str, flags: mappings.Flags) -> int:
+    """Run the one job of a manifest and return the exit code (`runner_contract.ExitCode`).
+
+    Raises:
+        CommandError: the manifest or a flag is wrong; nothing has been started.
+    """
+    # Secrets of the manifest and of environment files are written out here, and nowhere else.
+    with tempfile.TemporaryDirectory(prefix="kubesynth-") as scratch:
+        prepared = prepare(source, flags, Path(scratch))
+        view = _make_view()
+        try:
+            outcome = uvloop.run(_run(prepared, view))
+        finally:
+            view.close()
+    return _tell(prepared, outcome)
+
+
+def prepare(source: str, flags: mappings.Flags, scratch: Path) -> LocalRun:
+    """Turn a manifest and flags into a run.
+
+    Raises:
+        CommandError: the manifest or a flag is wrong, or a reference is not mapped.
+    """
+    manifest = manifests.read(source)
+    document = manifests.the_job(manifest)
+    if document.job is None:
+        raise _refused(manifest, document, document.problems)
+    spec = mappings.with_servers(document.job.spec, flags.server)
+    job = document.job.model_copy(update={"spec": spec})
+    mapped = mappings.map_objects(manifest, flags, scratch)
+    problems = manifests.problems_of(job) or mappings.missing(spec, mapped)
+    if problems:
+        raise _refused(manifest, document, problems)
+    for warning in mappings.unused(spec, flags):
+        print(f"warning: {warning}", file=sys.stderr)
+    writer = f"{socket.gethostname()} pid {os.getpid()}"
+    environment = mappings.environment(spec, mapped, manifest.folder, writer)
+    try:
+        output = locations.local_path(spec.output.uri, environment.mounts).absolute()
+    except errors.RunnerError as exc:
+        raise CommandError(f"spec.output.uri: {exc}") from exc
+    draft = RunSpec(name=document.name, uid="", spec=spec)
+    return LocalRun(draft.model_copy(update={"uid": _uid(draft, output)}), environment, output)
+
+
+def _uid(draft: RunSpec, output: Path) -> str:
+    """Return the identity of the run: the same command again goes on with it.
+
+    A manifest with another pipeline is another run, and meets `output.ifExists`.
+    """
+    content = json.dumps([draft.name, str(output), draft.pipeline_hash()])
+    return f"local-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
+
+
+def _refused(
+    manifest: Manifest, document: JobDocument, problems: tuple[Problem, ...]
+) -> CommandError:
+    lines = [manifest.describe(document.document, problem) for problem in problems]
+    return CommandError("\n".join(lines))
+
+
+def _make_view() -> ProgressView:
+    console = Console(stderr=True)
+    if console.is_terminal:
+        return BarView(console)
+    return LineView(lambda text: print(text, file=sys.stderr, flush=True))
+
+
+async def _run(prepared: LocalRun, view: ProgressView) -> runs.RunOutcome:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def interrupt() -> None:
+        if stop.is_set():
+            view.close()
+            os._exit(INTERRUPTED_EXIT_CODE)
+        view.note(
+            "stopping: calls under way are finished and kept; press Ctrl-C again to drop them"
+        )
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, interrupt)
+    return await runs.run_local(
+        prepared.spec, prepared.environment, on_progress=view.show, stop=stop
+    )
+
+
+def _tell(prepared: LocalRun, outcome: runs.RunOutcome) -> int:
+    """Print how the run ended."""
+    totals = outcome.totals
+    records, tokens = totals.records, totals.tokens
+    counts = (
+        f"{records.accepted:,} rows from {records.done:,} of {records.in_:,} input records"
+        f" ({records.filtered:,} filtered, {records.failed:,} failed), {totals.requests.ok:,}"
+        f" answers, {tokens.prompt:,} prompt and {tokens.completion:,} completion tokens"
+    )
+    if outcome.exit_code is ExitCode.OK:
+        print(f"complete: {counts}")
+        print(f"dataset: {prepared.output}")
+        print(f"look at it: kubesynth show {prepared.output}")
+    elif outcome.exit_code is ExitCode.CHECKPOINTED:
+        print(f"stopped: {counts}", file=sys.stderr)
+        print("everything is kept; the same command goes on from here", file=sys.stderr)
+    else:
+        error = outcome.error
+        print(f"failed: {error.message if error else 'unknown'}", file=sys.stderr)
+        print(f"so far: {counts}", file=sys.stderr)
+        if outcome.exit_code is ExitCode.RETRY:
+            print("what is done is kept; the same command tries again", file=sys.stderr)
+    return int(outcome.exit_code)

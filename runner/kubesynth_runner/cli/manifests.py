@@ -1,0 +1,184 @@
+"""Reading a manifest: jobs, and the ConfigMaps and Secrets that stand beside them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from kubesynth_api import validation
+from kubesynth_api.v1alpha1 import synthetic_data_job
+from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJob
+from kubesynth_runner.cli import yaml_documents
+from kubesynth_runner.cli.errors import CommandError
+from kubesynth_runner.cli.yaml_documents import YamlDocument
+
+STDIN = "-"
+_WORDS_BY_ERROR_TYPE = {
+    "extra_forbidden": "there is no such field; is it mistyped, or indented wrongly?",
+    "missing": "is required",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DataObject:
+    """A ConfigMap or Secret that is written in the manifest: its keys."""
+
+    name: str
+    data: Mapping[str, bytes]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class JobDocument:
+    """A job as it is written down; `problems` are those of its schema, and then `job` is None."""
+
+    job: SyntheticDataJob | None
+    name: str
+    document: YamlDocument
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with one field."""
+
+    path: str
+    message: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything in a file. Objects of other kinds are a cluster's business and left out."""
+
+    source: str
+    folder: Path
+    jobs: tuple[JobDocument, ...]
+    config_maps: tuple[DataObject, ...]
+    secrets: tuple[DataObject, ...]
+
+    def describe(self, document: YamlDocument, problem: Problem) -> str:
+        """Return a problem as one line, with file and line number."""
+        return f"{self.source}:{document.line_of(problem.path)}: {problem.path}: {problem.message}"
+
+
+def read(source: str) -> Manifest:
+    """Read the manifest in a file, or on standard input for `-`.
+
+    Raises:
+        CommandError: it cannot be read, is no YAML, or a ConfigMap or Secret in it is broken.
+    """
+    try:
+        text = sys.stdin.read() if source == STDIN else Path(source).read_text(encoding="utf-8")
+        documents = yaml_documents.load(text, source)
+    except OSError as exc:
+        raise CommandError(f"{source}: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise CommandError(f"{source}: not UTF-8 text: {exc}") from exc
+    except yaml_documents.ManifestSyntaxError as exc:
+        raise CommandError(str(exc)) from exc
+    folder = Path.cwd() if source == STDIN else Path(source).resolve().parent
+    return Manifest(
+        source,
+        folder,
+        tuple(_job(item) for item in documents if _kind(item) == synthetic_data_job.KIND),
+        tuple(_data_object(item, source) for item in documents if _kind(item) == "ConfigMap"),
+        tuple(_data_object(item, source) for item in documents if _kind(item) == "Secret"),
+    )
+
+
+def the_job(manifest: Manifest) -> JobDocument:
+    """Return the one job of a manifest.
+
+    Raises:
+        CommandError: there is none, or more than one.
+    """
+    if len(manifest.jobs) == 1:
+        return manifest.jobs[0]
+    if not manifest.jobs:
+        raise CommandError(f"{manifest.source}: no document of kind {synthetic_data_job.KIND}")
+    names = ", ".join(job.name for job in manifest.jobs)
+    raise CommandError(
+        f"{manifest.source}: {len(manifest.jobs)} jobs ({names}), but only one can be run at a "
+        "time; put each in a file of its own"
+    )
+
+
+def check(document: JobDocument) -> tuple[Problem, ...]:
+    """Return all problems of a job: of its schema, else of what it means."""
+    if document.job is None:
+        return document.problems
+    return problems_of(document.job)
+
+
+def problems_of(job: SyntheticDataJob) -> tuple[Problem, ...]:
+    """Return the problems of a job that fits its schema."""
+    name = str(job.metadata.get("name") or "")
+    return tuple(
+        Problem(finding.path, finding.message) for finding in validation.check(job.spec, name)
+    )
+
+
+def _kind(document: YamlDocument) -> str:
+    return str(document.value.get("kind")) if isinstance(document.value, dict) else ""
+
+
+def _job(document: YamlDocument) -> JobDocument:
+    name = _name(document.value)
+    try:
+        # From JSON and strict, as the API server sees it: "5" is no number.
+        job = SyntheticDataJob.model_validate_json(json.dumps(document.value), strict=True)
+    except pydantic.ValidationError as exc:
+        problems = tuple(
+            Problem(_field_path(error["loc"]), _words(error["type"], error["msg"]))
+            for error in exc.errors(include_url=False, include_input=False)
+        )
+        return JobDocument(None, name, document, problems)
+    return JobDocument(job, name, document)
+
+
+def _name(value: Mapping[str, Any]) -> str:
+    metadata = value.get("metadata")
+    return str(metadata.get("name") or "") if isinstance(metadata, dict) else ""
+
+
+def _field_path(location: Sequence[int | str]) -> str:
+    path = ""
+    for part in location:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif part != "[key]":  # pydantic's mark for a bad key, which stands before it
+            path += f".{part}" if path else part
+    return path
+
+
+def _words(kind: str, message: str) -> str:
+    return _WORDS_BY_ERROR_TYPE.get(kind) or message[:1].lower() + message[1:]
+
+
+def _data_object(document: YamlDocument, source: str) -> DataObject:
+    """Read a ConfigMap (data, binaryData) or a Secret (data, stringData)."""
+    value = document.value
+    encoded_field = "data" if value["kind"] == "Secret" else "binaryData"
+    plain_field = "stringData" if value["kind"] == "Secret" else "data"
+    data: dict[str, bytes] = {}
+    for field in (encoded_field, plain_field):  # stringData wins, as in a cluster
+        entries = value.get(field) or {}
+        if not isinstance(entries, dict):
+            raise CommandError(f"{source}:{document.line_of(field)}: {field} must be a map")
+        for key, text in entries.items():
+            where = f"{source}:{document.line_of(f'{field}.{key}')}: {field}.{key}"
+            if not isinstance(text, str):
+                raise CommandError(f"{where} must be text; put it in quotes")
+            try:
+                decoded = base64.b64decode(text, validate=True) if field == encoded_field else b""
+            except binascii.Error as exc:
+                raise CommandError(f"{where} is not base64: {exc}") from exc
+            data[str(key)] = decoded if field == encoded_field else text.encode()
+    return DataObject(_name(value), data)
