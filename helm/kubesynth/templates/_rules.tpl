@@ -1,0 +1,38 @@
+{{/*
+What the operator may do in the namespaces that it serves: in a Role for each of them, or in one
+ClusterRole. Secrets, ConfigMaps and claims are read by name only: no list, no watch.
+*/}}
+{{- define "kubesynth.rules" -}}
+- apiGroups: [kubesynth.io]
+  resources: [syntheticdatajobs]
+  # delete: cleanup.ttlSecondsAfterFinished
+  verbs: [get, list, watch, delete]
+- apiGroups: [kubesynth.io]
+  resources: [syntheticdatajobs/status]
+  verbs: [get, update]
+- apiGroups: [kubesynth.io]
+  # To own children where OwnerReferencesPermissionEnforcement is on; no finalizer is ever written.
+  resources: [syntheticdatajobs/finalizers]
+  verbs: [update]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get, create]
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get]
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [get]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, create, patch]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end -}}
