@@ -11,6 +11,8 @@ from kubesynth_testing.cluster.shell import CommandError, Shell
 SUITE = "bookworm"
 """The Debian release. Its systemd, 252, still runs on hosts that have only cgroup v1."""
 
+_UNREAD = ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*")
+
 
 def root_file_system(target: Path, packages: list[str], *, extract_only: bool = False) -> None:
     """Write a root file system as a tar file.
@@ -29,6 +31,7 @@ def root_file_system(target: Path, packages: list[str], *, extract_only: bool = 
     with step(f"make a Debian root file system for {target.stem}"):
         variant = "extract" if extract_only else "minbase"
         command = ["mmdebstrap", "--quiet", f"--variant={variant}", "--format=tar"]
+        command += [f"--dpkgopt=path-exclude={pattern}" for pattern in _UNREAD]
         command += [f"--include={','.join(packages)}", SUITE, str(target)]
         Shell().run(*command, *_mirror())
 

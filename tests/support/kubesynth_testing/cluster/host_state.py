@@ -78,7 +78,7 @@ def _restore_table(table: str, before: set[str]) -> None:
         line.split()[1] for line in now if line.startswith("-N DOCKER") and line not in before
     ]
     for line in now:
-        if line.startswith("-A") and line not in before and _is_dockers(line):
+        if line.startswith("-A") and line not in before and is_dockers(line):
             iptables.run("iptables", "-w", "-t", table, *shlex.split(line.replace("-A", "-D", 1)))
     for chain in docker_chains:
         iptables.run("iptables", "-w", "-t", table, "-F", chain)
@@ -89,7 +89,7 @@ def _restore_table(table: str, before: set[str]) -> None:
             iptables.run("iptables", "-w", "-t", table, *shlex.split(line))
 
 
-def _is_dockers(rule: str) -> bool:
+def is_dockers(rule: str) -> bool:
     """Tell whether a rule names one of Docker's chains or one of its bridges."""
     return "DOCKER" in rule or re.search(r"\b(docker0|br-[0-9a-f]{12})\b", rule) is not None
 

@@ -46,7 +46,8 @@ def tag() -> str:
     """Return the tag of the image that the present recipe builds."""
     files = [paths.FILES / "Dockerfile.node", paths.FILES / "pod-network.service", Path(__file__)]
     facts = [recipe.binaries_key(), debian.SUITE, str(host.holds_sys_resource())]
-    return f"{REPOSITORY}:{recipe.kubernetes_version()}-{recipe.content_key(files, *facts)}"
+    key = recipe.content_key(paths.FILES.parent, files, *facts)
+    return f"{REPOSITORY}:{recipe.kubernetes_version()}-{key}"
 
 
 def ensure(docker: Docker) -> str:
@@ -93,7 +94,7 @@ def _build(docker: Docker, image: str, programs: Path, scratch: Path) -> None:
 def _import_root_file_system(docker: Docker, scratch: Path) -> str:
     archive = scratch / "node.tar"
     debian.root_file_system(archive, _NODE_PACKAGES)
-    name = f"{REPOSITORY}-root:{recipe.content_key([], debian.SUITE, *_NODE_PACKAGES)}"
+    name = f"{REPOSITORY}-root:{recipe.content_key(paths.FILES, [], debian.SUITE, *_NODE_PACKAGES)}"
     docker.run("import", archive, name)
     archive.unlink()
     return name

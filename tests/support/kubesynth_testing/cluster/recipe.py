@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import re
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -100,12 +101,12 @@ def build_flags() -> list[str]:
     ]
 
 
-def content_key(files: list[Path], *facts: str) -> str:
-    """Return a short hash of files' names and contents and of further facts."""
+def content_key(root: Path, files: Iterable[Path], *facts: str) -> str:
+    """Return a short hash of files, by their names below a root, and of further facts."""
     digest = hashlib.sha256()
     for file in sorted(files):
-        digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
-        digest.update(file.read_bytes())
+        content = file.read_bytes()
+        digest.update(f"{file.relative_to(root)}\0{len(content)}\0".encode() + content)
     for fact in facts:
         digest.update(f"\0{fact}".encode())
     return digest.hexdigest()[:12]
@@ -116,4 +117,4 @@ def binaries_key() -> str:
     """Return the key of the build: the Kubernetes version and a hash of the recipe."""
     sources = [path for path in GO_SOURCE.rglob("*") if path.is_file()]
     facts = [*build_flags(), *(f"{k}={v}" for k, v in PACKAGES.items()), platform.machine()]
-    return f"{kubernetes_version()}-{content_key(sources, *facts)}"
+    return f"{kubernetes_version()}-{content_key(GO_SOURCE, sources, *facts)}"

@@ -1,0 +1,300 @@
+"""An operator beside a real control plane without nodes, and a test that plays the kubelet.
+
+The API server, the Job controller and garbage collection are the real ones; pods are really made,
+by the Job controller, and no machine runs them. `Namespace.play` sets a pod's status as a kubelet
+would: that, and that alone, is acted here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from kubesynth_api import labels
+from kubesynth_api.runner_contract import (
+    Estimate,
+    ExitCode,
+    RecordCounts,
+    RunnerError,
+    RunnerPhase,
+    TerminationMessage,
+    TokenCounts,
+    Totals,
+)
+from kubesynth_operator.app import Application
+from kubesynth_operator.kube import errors
+from kubesynth_operator.kube.client import KubeClient
+from kubesynth_operator.kube.resources import (
+    CLAIMS,
+    EVENTS,
+    JOBS,
+    PODS,
+    SYNTHETIC_DATA_JOBS,
+    Resource,
+)
+from kubesynth_operator.kube.watch import Scope, Watch
+from kubesynth_operator.metrics import Metrics
+from kubesynth_operator.observation import JobKey
+from kubesynth_operator.settings import OperatorSettings
+from kubesynth_testing.builders import job_object
+
+ResultT = TypeVar("ResultT")
+_WAIT_SECONDS = 30.0
+_INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
+
+
+async def eventually(
+    look: Callable[[], Awaitable[ResultT | None]], what: str, seconds: float = _WAIT_SECONDS
+) -> ResultT:
+    """Return the first result of `look` that is not None or False; fail after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        result = await look()
+        if result is not None and result is not False:
+            return result
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:.0f} s: {what}")
+        await asyncio.sleep(0.1)
+
+
+def plan_message(records: int = 6) -> TerminationMessage:
+    """Return what a plan pod leaves behind."""
+    return TerminationMessage(
+        phase=RunnerPhase.PLAN, estimate=Estimate(calls=12, rows=12), input_records=records
+    )
+
+
+def shard_message(done: int = 2) -> TerminationMessage:
+    """Return what a shard's pod leaves behind."""
+    return TerminationMessage(phase=RunnerPhase.GENERATE, totals=a_total(done))
+
+
+def run_message(phase: RunnerPhase = RunnerPhase.FINALIZE, done: int = 6) -> TerminationMessage:
+    """Return what finalize, report or a one-shard job's pod leaves behind."""
+    return TerminationMessage(
+        phase=phase,
+        totals=a_total(done),
+        manifest_uri="pvc://datasets/qa/manifest.json",
+        report_uri="pvc://datasets/qa/report.md",
+    )
+
+
+def error_message(phase: RunnerPhase, reason: str, message: str) -> TerminationMessage:
+    """Return what a failing runner leaves behind."""
+    return TerminationMessage(phase=phase, error=RunnerError(reason=reason, message=message))
+
+
+def a_total(done: int) -> Totals:
+    """Return the totals of `done` records that became two rows each."""
+    return Totals(
+        records=RecordCounts(in_=done, done=done, accepted=2 * done),
+        tokens=TokenCounts(prompt=100 * done, completion=10 * done),
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Namespace:
+    """One namespace of the control plane, through an administrator's eyes."""
+
+    client: KubeClient
+    name: str
+
+    async def create_claims(self, *names: str, mode: str = "ReadWriteMany") -> None:
+        """Create volume claims; nothing will ever bind them."""
+        for name in names:
+            manifest = {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "metadata": {"name": name},
+                "spec": {
+                    "accessModes": [mode],
+                    "resources": {"requests": {"storage": "1Gi"}},
+                },
+            }
+            await self.client.create(CLAIMS, self.name, manifest)
+
+    async def apply(self, name: str = "qa", *, shards: int = 1, **spec: Any) -> str:
+        """Create a job and return its uid."""
+        manifest = job_object(name, namespace=self.name, shards=shards, **spec)
+        await self.client.create(SYNTHETIC_DATA_JOBS, self.name, manifest)
+        return str((await self.job(name))["metadata"]["uid"])
+
+    async def job(self, name: str = "qa") -> dict[str, Any]:
+        """Return the job as it is stored."""
+        return await self.client.get(SYNTHETIC_DATA_JOBS, self.name, name)
+
+    async def patch(self, name: str, spec: dict[str, Any]) -> None:
+        """Change a job's spec."""
+        await self.client.merge_patch(SYNTHETIC_DATA_JOBS, self.name, name, {"spec": spec})
+
+    async def delete(self, name: str = "qa") -> None:
+        """Delete a job; its children follow by garbage collection."""
+        uid = (await self.job(name))["metadata"]["uid"]
+        await self.client.delete(SYNTHETIC_DATA_JOBS, self.name, name, uid=uid, foreground=False)
+
+    async def child(self, name: str) -> dict[str, Any] | None:
+        """Return a Job, or None if there is none of that name."""
+        try:
+            return await self.client.get(JOBS, self.name, name)
+        except errors.NotFoundError:
+            return None
+
+    async def objects(self, resource: Resource, selector: str = "") -> list[dict[str, Any]]:
+        """Return every object of a kind."""
+        return [
+            raw
+            async for raw in self.client.list_all(
+                resource, self.name, selector=selector, page_size=100
+            )
+        ]
+
+    async def pods(self, job: str) -> list[dict[str, Any]]:
+        """Return the pods of a Job that have not ended and are not being deleted."""
+        found = await self.objects(PODS, f"batch.kubernetes.io/job-name={job}")
+        return [
+            pod
+            for pod in found
+            if pod["status"]["phase"] in ("Pending", "Running")
+            and "deletionTimestamp" not in pod["metadata"]
+        ]
+
+    async def pod(self, job: str, index: int = 0) -> str:
+        """Wait for the live pod of one index of a Job, and return its name."""
+
+        async def look() -> str | None:
+            for pod in await self.pods(job):
+                if pod["metadata"]["labels"][_INDEX_LABEL] == str(index):
+                    return str(pod["metadata"]["name"])
+            return None
+
+        return await eventually(look, f"a pod of {job} with index {index}")
+
+    async def play(
+        self,
+        job: str,
+        index: int = 0,
+        *,
+        exit_code: int | None = ExitCode.OK,
+        message: TerminationMessage | None = None,
+        disrupted: bool = False,
+        ip: str = "",
+    ) -> str:
+        """Act as the kubelet of a Job's pod: it runs (exit code None) or has ended so."""
+        name = await self.pod(job, index)
+        state: dict[str, Any] = {"running": {"startedAt": _now()}}
+        phase = "Running"
+        if exit_code is not None:
+            phase = "Succeeded" if exit_code == 0 else "Failed"
+            text = message.model_dump_json(by_alias=True, exclude_none=True) if message else ""
+            state = {
+                "terminated": {
+                    "exitCode": int(exit_code),
+                    "message": text,
+                    "startedAt": _now(),
+                    "finishedAt": _now(),
+                }
+            }
+        status: dict[str, Any] = {
+            "phase": phase,
+            "containerStatuses": [
+                {
+                    "name": labels.RUNNER_CONTAINER,
+                    "image": "kubesynth",
+                    "imageID": "kubesynth",
+                    "ready": exit_code is None,
+                    "restartCount": 0,
+                    "state": state,
+                }
+            ],
+        }
+        if ip:
+            status |= {"podIP": ip, "podIPs": [{"ip": ip}]}
+        if disrupted:
+            condition = {"type": "DisruptionTarget", "status": "True", "reason": "Evicted"}
+            status["conditions"] = [condition]
+        await self.set_pod_status(name, status)
+        return name
+
+    async def set_pod_status(self, name: str, status: dict[str, Any]) -> None:
+        """Write a pod's status, as a kubelet does."""
+        raw = await self.client.get(PODS, self.name, name)
+        raw["status"] |= status
+        await self.client.replace(PODS, self.name, raw, "status")
+
+    async def condition(self, kind: str, name: str = "qa") -> dict[str, Any]:
+        """Return one of a job's conditions; an empty dict if it has none of that type."""
+        conditions = ((await self.job(name)).get("status") or {}).get("conditions") or []
+        return next((dict(item) for item in conditions if item["type"] == kind), {})
+
+    async def until(
+        self, kind: str, status: str, reason: str | None = None, name: str = "qa"
+    ) -> dict[str, Any]:
+        """Wait until one of a job's conditions says this, and return it."""
+
+        async def look() -> dict[str, Any] | None:
+            found = await self.condition(kind, name)
+            fits = found.get("status") == status and reason in (None, found.get("reason"))
+            return found if fits else None
+
+        try:
+            return await eventually(look, f"{kind}={status}/{reason}")
+        except AssertionError as exc:
+            raise AssertionError(f"{exc}; status: {(await self.job(name)).get('status')}") from None
+
+    async def events(self) -> list[tuple[str, str, str]]:
+        """Return type, action and reason of the Events on jobs, in no order."""
+        return [
+            (event["type"], event["action"], event["reason"])
+            for event in await self.objects(EVENTS)
+            if event["regarding"]["kind"] == "SyntheticDataJob"
+        ]
+
+
+class _JobSink:
+    """Stands where Kopf stands: tells the application of jobs that changed."""
+
+    def __init__(self, app: Application) -> None:
+        self._app = app
+
+    def replace(self, namespace: str | None, objects: list[dict[str, Any]]) -> None:
+        for raw in objects:
+            self.upsert(raw)
+
+    def upsert(self, raw: dict[str, Any]) -> None:
+        metadata = raw["metadata"]
+        key = JobKey(metadata["namespace"], metadata["name"])
+        self._app.changed(key, metadata["resourceVersion"])
+
+    def delete(self, raw: dict[str, Any]) -> None:
+        self._app.deleted(JobKey(raw["metadata"]["namespace"], raw["metadata"]["name"]))
+
+
+@asynccontextmanager
+async def running_operator(
+    kubeconfig: str, settings: OperatorSettings
+) -> AsyncIterator[Application]:
+    """Run the operator in this process, with a watch of our own in Kopf's place."""
+    client = await KubeClient.connect(kubeconfig)
+    app = Application(client, settings, Metrics())
+    scope = Scope(SYNTHETIC_DATA_JOBS, settings.watched_namespaces[0], "")
+    watch = Watch(client, scope, _JobSink(app), lambda: None)
+    tasks = [asyncio.create_task(app.run(with_kopf=False)), asyncio.create_task(watch.run())]
+    try:
+        await app.ready.wait()
+        yield app
+    finally:
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await client.close()
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
