@@ -1,0 +1,3 @@
+module kubesynth.io/benchmarks/endpoint
+
+go 1.24
