@@ -7,7 +7,7 @@ import binascii
 import dataclasses
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,12 +135,18 @@ def _job(document: YamlDocument) -> JobDocument:
         # From JSON and strict, as the API server sees it: "5" is no number.
         job = SyntheticDataJob.model_validate_json(json.dumps(document.value), strict=True)
     except pydantic.ValidationError as exc:
-        problems = tuple(
-            Problem(_field_path(error["loc"]), _words(error["type"], error["msg"]))
-            for error in exc.errors(include_url=False, include_input=False)
-        )
-        return JobDocument(None, name, document, problems)
+        return JobDocument(None, name, document, tuple(_schema_problems(exc)))
     return JobDocument(job, name, document)
+
+
+def _schema_problems(exc: pydantic.ValidationError) -> Iterator[Problem]:
+    found = exc.errors(include_url=False, include_input=False)
+    paths = [_field_path(error["loc"]) for error in found]
+    for path, error in zip(paths, found, strict=True):
+        # A list whose items are wrong also counts as too short: the items say it all.
+        if error["type"] == "too_short" and any(other.startswith(f"{path}[") for other in paths):
+            continue
+        yield Problem(path, _words(error["type"], error["msg"]))
 
 
 def _name(value: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from kubesynth_runner.io import layout, plan_file, readers
 from kubesynth_runner.io.ledger import CommittedFile
 from kubesynth_runner.io.schema import RESERVED_COLUMNS
 
-CELL_CHARACTERS = 400
+CELL_CHARACTERS = 240
 
 
 class _Manifest(msgspec.Struct, rename="camel"):

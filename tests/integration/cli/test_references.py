@@ -183,7 +183,7 @@ def test_environment_file_must_hold_assignments(
         pytest.param("kind: ConfigMap\n", "no document of kind SyntheticDataJob", id="none"),
         pytest.param(f"{JOB}---\n{JOB}", "2 jobs (qa, qa)", id="two"),
         pytest.param(
-            JOB + SECRET.replace("b2xk", "%%%"), "data.api-key is not base64", id="bad-base64"
+            JOB + SECRET.replace("b2xk", "a%b"), "data.api-key is not base64", id="bad-base64"
         ),
         pytest.param(
             JOB + CONFIG_MAP.replace("from the manifest", "5"), "must be text", id="number"
