@@ -52,8 +52,7 @@ def compose(
     )
     if assessment is not None:
         after = after.model_copy(update=_counters(observation, assessment, draft.settled))
-    phase, reason = status.phase_of(after)
-    return after.model_copy(update={"phase": phase, "reason": reason})
+    return status.with_phase(after)
 
 
 def _counters(observation: Observation, assessment: Assessment, settled: bool) -> dict[str, object]:

@@ -101,15 +101,13 @@ def _leave_to_others(observation: Observation) -> Plan:
         Reason.MANAGED_EXTERNALLY,
         f"spec.managedBy names {job.managed_by!r}; this operator is {MANAGED_BY!r}.",
     )
-    after = job.status.model_copy(
-        update={
-            "conditions": status.merge(
-                (),
-                {ConditionType.ACCEPTED: verdict},
-                generation=job.generation,
-                now=observation.now,
-            )
-        }
+    conditions = status.merge(
+        (), {ConditionType.ACCEPTED: verdict}, generation=job.generation, now=observation.now
+    )
+    after = status.with_phase(
+        job.status.model_copy(
+            update={"observed_generation": job.generation, "conditions": conditions}
+        )
     )
     return _plan(observation, after)
 

@@ -135,8 +135,13 @@ def _condition(
     )
 
 
-def phase_of(status: SyntheticDataJobStatus) -> tuple[str, str]:
+def with_phase(status: SyntheticDataJobStatus) -> SyntheticDataJobStatus:
     """Put the conditions in one word, with the reason of the one that decided: for people only."""
+    phase, reason = _phase_of(status)
+    return status.model_copy(update={"phase": phase, "reason": reason})
+
+
+def _phase_of(status: SyntheticDataJobStatus) -> tuple[str, str]:
     for kind, wanted, word in (
         (ConditionType.FAILED, "True", "Failed"),
         (ConditionType.COMPLETE, "True", "Complete"),
@@ -144,7 +149,8 @@ def phase_of(status: SyntheticDataJobStatus) -> tuple[str, str]:
     ):
         condition = find(status, kind)
         if condition is not None and condition.status == wanted:
-            return word, condition.reason
+            external = condition.reason == Reason.MANAGED_EXTERNALLY
+            return ("External" if external else word), condition.reason
     suspended = find(status, ConditionType.SUSPENDED)
     if suspended is not None and suspended.status == "True":
         queued = suspended.reason == Reason.SUSPENDED_BY_QUEUE

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from kubesynth_api.crd import crd_manifest
+from kubesynth_api.kinds import KINDS
+from kubesynth_operator.kube.client import KubeClient
+from kubesynth_testing.apiserver import ApiServer
+from kubesynth_testing.operator_harness import Namespace
+
+_NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def api_server() -> Iterator[ApiServer]:
+    """Run a Kubernetes control plane without nodes, with our CRD, for all tests of the session."""
+    with ApiServer.start(controllers=True) as server:
+        for kind in KINDS:
+            server.kubectl(
+                "apply", "--server-side", "-f", "-", stdin=json.dumps(crd_manifest(kind))
+            )
+        server.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        yield server
+
+
+@pytest.fixture
+async def client(api_server: ApiServer) -> AsyncIterator[KubeClient]:
+    """Connect as a cluster administrator."""
+    connected = await KubeClient.connect(str(api_server.kubeconfig))
+    yield connected
+    await connected.close()
+
+
+@pytest.fixture
+def namespace_name(api_server: ApiServer) -> str:
+    """Make a namespace of the test's own, in which PodSecurity `restricted` is enforced."""
+    name = f"test-{next(_NUMBERS)}"
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": name, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+    }
+    api_server.kubectl("create", "-f", "-", stdin=json.dumps(manifest))
+    return name
+
+
+@pytest.fixture
+async def namespace(client: KubeClient, namespace_name: str) -> Namespace:
+    """Make a namespace with the two volume claims that jobs of the tests mount."""
+    made = Namespace(client, namespace_name)
+    await made.create_claims("corpus", "datasets")
+    return made

@@ -1,0 +1,108 @@
+"""What the operator does about a job that is suspended, by its user or by a queue."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from kubesynth_api.conditions import ConditionType, Reason
+from kubesynth_api.runner_contract import (
+    Estimate,
+    RunnerPhase,
+)
+from kubesynth_operator import wire
+from kubesynth_operator.actions import (
+    CreateJob,
+    DeleteJob,
+    PatchJob,
+)
+from kubesynth_testing.builders import (
+    NOW,
+    a_child,
+    a_job,
+    a_pod,
+    a_status,
+    observation,
+)
+from kubesynth_testing.decisions import (
+    CLAIMS,
+    conditions,
+    decide,
+)
+from kubesynth_testing.operator_harness import (
+    run_message,
+)
+
+PLAN, GENERATE = RunnerPhase.PLAN, RunnerPhase.GENERATE
+FINALIZE, REPORT = RunnerPhase.FINALIZE, RunnerPhase.REPORT
+
+
+def test_suspend_stops_every_pod_and_looks_no_more() -> None:
+    job = a_job(shards=3, suspend=True)
+    children = [
+        a_child(job, PLAN, complete=True),
+        a_child(job, GENERATE, active=3, ready=3),
+    ]
+    result = decide(observation(job, children))
+    assert result.actions == (PatchJob("qa-generate", children[1].uid, "suspend", True),)
+    assert result.requeue_after_seconds is None
+    assert conditions(result)["Suspended"] == ("True", "SuspendedByUser")
+    assert conditions(result)["Running"] == ("False", "SuspendedByUser")
+    assert result.status is not None
+    assert result.status.phase == "Suspended"
+
+
+def test_a_job_created_suspended_creates_nothing_and_its_clock_stands_still() -> None:
+    result = decide(observation(a_job(suspend=True), referents=CLAIMS))
+    assert result.actions == ()
+    assert result.status is not None
+    assert result.status.start_time is None
+
+
+def test_resume_starts_the_clock_again_and_lets_the_jobs_run() -> None:
+    long_ago = wire.format_time(NOW - timedelta(days=1))
+    before = a_status(
+        (ConditionType.SUSPENDED, True, Reason.SUSPENDED_BY_USER), start_time=long_ago
+    )
+    job = a_job(status=before, deadlines={"activeSeconds": 60})
+    child = a_child(job, GENERATE, suspended=True)
+    result = decide(observation(job, [child]))
+    assert result.actions == (PatchJob("qa-generate", child.uid, "suspend", False),)
+    assert conditions(result)["Suspended"] == ("False", "Resumed")
+    assert "Failed" not in conditions(result), "a suspended job is not late"
+    assert result.status is not None
+    assert result.status.start_time == wire.format_time(NOW)
+
+
+def test_a_suspended_job_that_is_done_is_done() -> None:
+    job = a_job(suspend=True)
+    pods = [
+        a_pod(job, GENERATE, status="Succeeded", exit_code=0, message=run_message(RunnerPhase.ALL))
+    ]
+    result = decide(observation(job, [a_child(job, GENERATE, complete=True)], pods))
+    assert conditions(result)["Complete"] == ("True", "AllShardsSucceeded")
+
+
+def test_a_queued_job_is_created_suspended_and_never_patched() -> None:
+    job = a_job(queue="team-a", shards=3, status=a_status(estimate=Estimate()))
+    result = decide(observation(job, referents=CLAIMS))
+    (action,) = (action for action in result.actions if isinstance(action, CreateJob))
+    assert action.manifest["spec"]["suspend"] is True
+    assert action.manifest["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-a"
+    waiting = decide(observation(job, [a_child(job, GENERATE)]))
+    assert waiting.actions == ()
+    assert conditions(waiting)["Running"] == ("False", "SuspendedByQueue")
+    assert waiting.status is not None
+    assert waiting.status.phase == "Queued"
+
+
+def test_a_queued_job_gives_its_quota_back_when_the_user_suspends_it() -> None:
+    job = a_job(queue="team-a", suspend=True)
+    child = a_child(job, GENERATE, suspended=False, active=1)
+    assert decide(observation(job, [child])).actions == (DeleteJob("qa-generate", child.uid),)
+
+
+def test_a_plan_job_is_never_queued() -> None:
+    result = decide(observation(a_job(queue="team-a", shards=3), referents=CLAIMS))
+    (action,) = (action for action in result.actions if isinstance(action, CreateJob))
+    assert action.manifest["spec"]["suspend"] is False
+    assert "kueue.x-k8s.io/queue-name" not in action.manifest["metadata"]["labels"]
