@@ -26,7 +26,7 @@ from kubesynth_runner.llm.openai import OpenAIChatClient, OpenAIEndpoint
 FIRST_POLL_SECONDS = 0.2
 LAST_POLL_SECONDS = 5.0
 # A gateway answers 404 for a model that it is only about to serve; later the name is wrong.
-MODEL_MISSING_SECONDS = 60.0
+MODEL_MISSING_SECONDS = 10.0
 
 
 class _StoredCapabilities(msgspec.Struct, frozen=True, rename="camel"):
