@@ -1,0 +1,44 @@
+"""Tests on a real Kubernetes; docs/contributing-cluster.md tells where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from kubesynth_testing.cluster import fixtures
+from kubesynth_testing.cluster.fixtures import (
+    cluster,
+    helm,
+    kind_cluster,
+    kubectl,
+    namespace,
+    project_image,
+    project_image_with_model,
+    shared_storage_class,
+)
+
+__all__ = [
+    "cluster",
+    "helm",
+    "kind_cluster",
+    "kubectl",
+    "namespace",
+    "project_image",
+    "project_image_with_model",
+    "shared_storage_class",
+]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    fixtures.select_cluster_tests(config, items, Path(__file__).parent)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    fixtures.remember_failure(item, report)
+    return report

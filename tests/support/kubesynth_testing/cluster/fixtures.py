@@ -1,0 +1,161 @@
+"""pytest fixtures and hooks for tests on a real cluster; tests/cluster/conftest.py imports them.
+
+A cluster comes from one of two places:
+
+- `KUBECONFIG` and `KUBESYNTH_IMAGE_LOADER`, a command such as `kind load docker-image {image}`: an
+  existing cluster is used, and left as it is but for the namespaces that a failed run may leave.
+- Otherwise kind, with the user's Docker daemon or, for root, one that the harness starts. A cluster
+  that `make cluster-up` made is used and kept; one that the session made is deleted with it, unless
+  `KUBESYNTH_KEEP_CLUSTER=1`.
+
+Where neither can be had, the tests of the cluster are deselected, and a line says what to do.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shlex
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+
+import pytest
+
+from kubesynth_testing.cluster import binaries, docker_daemon, host, images, kind
+from kubesynth_testing.cluster.kind import Cluster
+from kubesynth_testing.cluster.runners import Kubectl, Runner
+from kubesynth_testing.cluster.shell import Shell
+
+_FAILED = pytest.StashKey[bool]()
+_DEFAULT_TIMEOUT_SECONDS = 300.0
+
+_HOW_TO_GET_A_CLUSTER = (
+    "cluster tests deselected: no Docker daemon answers and this is not root. Start Docker, or set "
+    "KUBECONFIG and KUBESYNTH_IMAGE_LOADER='kind load docker-image {image}' for a cluster of yours."
+)
+
+
+class Source(StrEnum):
+    """Where the cluster of a session comes from."""
+
+    EXISTING = "existing"
+    KIND = "kind"
+
+
+def cluster_source() -> Source | None:
+    """Return where a cluster can be had, None if nowhere."""
+    if os.environ.get("KUBECONFIG") and os.environ.get("KUBESYNTH_IMAGE_LOADER"):
+        return Source.EXISTING
+    if host.is_root() or docker_daemon.find() is not None:
+        return Source.KIND
+    return None
+
+
+def select_cluster_tests(config: pytest.Config, items: list[pytest.Item], folder: Path) -> None:
+    """Deselect the tests below a folder that no cluster can be had for.
+
+    The time that a test may take starts with its body: the first one would otherwise pay for
+    building the cluster.
+    """
+    tests = [item for item in items if item.path.is_relative_to(folder)]
+    source = cluster_source() if tests else None
+    dropped = [item for item in tests if source is None or _needs_other(item, source)]
+    if source is None and tests:
+        reporter = config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.write_line(_HOW_TO_GET_A_CLUSTER, yellow=True)
+    for item in tests:
+        own = item.get_closest_marker("timeout")
+        seconds = own.args[0] if own is not None and own.args else _DEFAULT_TIMEOUT_SECONDS
+        item.add_marker(pytest.mark.timeout(seconds, func_only=True), append=False)
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = [item for item in items if item not in dropped]
+
+
+def _needs_other(item: pytest.Item, source: Source) -> bool:
+    """Tell whether a test is about the harness's own cluster while another is used."""
+    names: list[str] = getattr(item, "fixturenames", [])
+    return source is Source.EXISTING and "kind_cluster" in names
+
+
+def remember_failure(item: pytest.Item, report: pytest.TestReport) -> None:
+    """Note for the `namespace` fixture that a test failed."""
+    if report.failed:
+        item.stash[_FAILED] = True
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A running cluster, one for the whole session."""
+    if cluster_source() is Source.EXISTING:
+        yield Cluster(Path(os.environ["KUBECONFIG"]), binaries.ensure(["kubectl"]) / "kubectl")
+        return
+    was_running = kind.find() is not None
+    yield kind.up()
+    if not was_running and os.environ.get("KUBESYNTH_KEEP_CLUSTER") != "1":
+        kind.down()
+
+
+@pytest.fixture(scope="session")
+def kind_cluster(cluster: Cluster) -> Cluster:
+    """The harness's own cluster, for tests that make no sense on another one."""
+    return cluster
+
+
+@pytest.fixture(scope="session")
+def project_image(cluster: Cluster) -> str:
+    """The project's image, built from this checkout and loaded into the cluster: its name."""
+    return _build_and_load(extras="")
+
+
+@pytest.fixture(scope="session")
+def project_image_with_model(cluster: Cluster) -> str:
+    """The project's image with the extra `local`: it can serve the embedded model."""
+    return _build_and_load(extras="local")
+
+
+def _build_and_load(extras: str) -> str:
+    docker = docker_daemon.connect()
+    name = images.build(docker, extras=extras)
+    if cluster_source() is Source.KIND:
+        kind.load_image(docker, name)
+    else:
+        loader = os.environ["KUBESYNTH_IMAGE_LOADER"]
+        Shell(env=docker.env).run(*shlex.split(loader.replace("{image}", name)))
+    return name
+
+
+@pytest.fixture(scope="session")
+def shared_storage_class() -> str:
+    """A StorageClass with ReadWriteMany volumes; `KUBESYNTH_SHARED_STORAGE_CLASS` names another."""
+    return os.environ.get("KUBESYNTH_SHARED_STORAGE_CLASS", kind.SHARED_STORAGE_CLASS)
+
+
+@pytest.fixture
+def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace for one test. What was in it is printed when the test fails."""
+    words = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())
+    name = f"{words[:40].strip('-')}-{secrets.token_hex(3)}"
+    cluster.kubectl("create", "namespace", name)
+    yield name
+    if request.node.stash.get(_FAILED, False):
+        print(Kubectl(cluster.kubectl_program, cluster.kubeconfig, name).diagnosis())
+    # In this order nothing makes a pod again, and none takes its whole grace period.
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    pods = ("delete", "pods", "--all", "--grace-period=1", "--wait=false")
+    cluster.kubectl(*pods, "--namespace", name)
+
+
+@pytest.fixture
+def kubectl(cluster: Cluster, namespace: str) -> Kubectl:
+    """A kubectl for the test's namespace."""
+    return Kubectl(cluster.kubectl_program, cluster.kubeconfig, namespace)
+
+
+@pytest.fixture
+def helm(cluster: Cluster, namespace: str) -> Runner:
+    """A helm for the test's namespace."""
+    return Runner(binaries.ensure(["helm"]) / "helm", cluster.kubeconfig, namespace)
