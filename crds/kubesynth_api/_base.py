@@ -7,6 +7,8 @@ structural OpenAPI v3 schema, pydantic parses it on the operator's and the runne
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Callable
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,12 +20,46 @@ class CelRule:
     """One entry of `x-kubernetes-validations`.
 
     `field_path` (relative, as `.spec`) moves the error to the field that a user has to change.
+    `holds` says the same in Python, about the model, for those who have no API server at hand; a
+    rule about a change (with oldSelf) has none.
     """
 
     rule: str
     message: str
     field_path: str | None = None
-    message_expression: str | None = None
+    holds: Callable[[Any], bool] | None = None
+
+
+def exactly_one_of(*fields: str, hint: str = "") -> CelRule:
+    """Return the rule of a union: one of `fields`, named as in the manifest, and only one."""
+    members = ", ".join(f"has(self.{field})" for field in fields)
+    names = ", ".join(fields[:-1]) + f" and {fields[-1]}"
+    return CelRule(
+        f"[{members}].filter(x, x).size() == 1",
+        f"exactly one of {names} must be set{hint}",
+        holds=lambda model: sum(_is_set(model, field) for field in fields) == 1,
+    )
+
+
+def matches(field: str, pattern: str, message: str) -> CelRule:
+    """Return the rule that a text field matches a pattern, with a message of its own.
+
+    The pattern is RE2 and Python at once, anchored by itself.
+    """
+    return CelRule(
+        f"self.{field}.matches(r'{pattern}')",
+        message,
+        f".{field}",
+        lambda model: re.search(pattern, getattr(model, field)) is not None,
+    )
+
+
+def _is_set(model: ApiModel, alias: str) -> bool:
+    """Tell whether the field that a manifest calls `alias` is there."""
+    return any(
+        field.alias == alias and getattr(model, name) is not None
+        for name, field in type(model).model_fields.items()
+    )
 
 
 class ApiModel(BaseModel):

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from kubesynth_api._base import ApiModel, CelRule, DataKey, ObjectName
+from kubesynth_api._base import ApiModel, CelRule, DataKey, ObjectName, exactly_one_of
+
+# A reference changes as a whole: two field managers never own half of one.
+_ATOMIC = ConfigDict(json_schema_extra={"x-kubernetes-map-type": "atomic"})
 
 
 class KeySelector(ApiModel):
     """One key of a Secret or ConfigMap in the job's namespace."""
+
+    model_config = _ATOMIC
 
     name: ObjectName = Field(description="Name of the object, in the job's own namespace.")
     key: DataKey = Field(description="Key in the object's data.")
@@ -18,6 +23,8 @@ class KeySelector(ApiModel):
 
 class NameReference(ApiModel):
     """An object in the job's namespace, by name."""
+
+    model_config = _ATOMIC
 
     name: ObjectName = Field(description="Name of the object, in the job's own namespace.")
 
@@ -31,12 +38,7 @@ class SecretValue(ApiModel):
 class TextSource(ApiModel):
     """A text from a ConfigMap or a Secret; exactly one of them."""
 
-    cel: ClassVar[tuple[CelRule, ...]] = (
-        CelRule(
-            "has(self.configMapKeyRef) != has(self.secretKeyRef)",
-            "exactly one of configMapKeyRef and secretKeyRef must be set",
-        ),
-    )
+    cel: ClassVar[tuple[CelRule, ...]] = (exactly_one_of("configMapKeyRef", "secretKeyRef"),)
 
     config_map_key_ref: KeySelector | None = Field(
         default=None, description="ConfigMap and key that hold the text."
@@ -49,12 +51,7 @@ class TextSource(ApiModel):
 class PromptText(ApiModel):
     """A prompt template, inline or from a ConfigMap; exactly one of them."""
 
-    cel: ClassVar[tuple[CelRule, ...]] = (
-        CelRule(
-            "has(self.inline) != has(self.configMapKeyRef)",
-            "exactly one of inline and configMapKeyRef must be set",
-        ),
-    )
+    cel: ClassVar[tuple[CelRule, ...]] = (exactly_one_of("inline", "configMapKeyRef"),)
 
     inline: Annotated[str, Field(min_length=1, max_length=16384)] | None = Field(
         default=None,

@@ -6,25 +6,41 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from kubesynth_api._base import ApiModel, CelRule, LabelName, ObjectName
+from kubesynth_api._base import (
+    ApiModel,
+    CelRule,
+    LabelName,
+    ObjectName,
+    exactly_one_of,
+    matches,
+)
 from kubesynth_api.meta import SecretValue, TextSource
 from kubesynth_api.v1alpha1.sampling import SamplingParameters
 
-HeaderName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9-]+$")]
-JsonObject = Annotated[
-    dict[str, Any],
-    Field(max_length=64, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}),
+NamespaceName = Annotated[
+    str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
 ]
+HeaderName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9-]+$")]
+# Set by the client itself; the first of them would put a secret into the job.
+_OWN_HEADERS = ("authorization", "host", "content-type", "content-length", "transfer-encoding")
+JsonObject = Annotated[dict[str, Any], Field(max_length=64)]
 
 
 class ExternalModel(ApiModel):
     """An OpenAI-compatible endpoint that is already there."""
 
     cel: ClassVar[tuple[CelRule, ...]] = (
-        CelRule(
-            "self.url.matches('^https?://[^/ ]+(/[^? #]*)?$')",
+        matches(
+            "url",
+            r"^https?://[^/ ]+(/[^? #]*)?$",
             "url must be http:// or https:// with a host, up to and with the /v1, without a query",
-            ".url",
+        ),
+        CelRule(
+            "!has(self.headers)"
+            f" || !self.headers.exists(k, k.lowerAscii() in {list(_OWN_HEADERS)})",
+            f"{', '.join(_OWN_HEADERS)} cannot be set here (a key goes into apiKey)",
+            ".headers",
+            lambda model: not any(name.lower() in _OWN_HEADERS for name in model.headers),
         ),
     )
 
@@ -77,7 +93,7 @@ class ServerReference(ApiModel):
     """A shared ModelServer. Not available yet."""
 
     name: ObjectName = Field(description="Name of the ModelServer.")
-    namespace: Annotated[str, Field(min_length=1, max_length=63)] | None = Field(
+    namespace: NamespaceName | None = Field(
         default=None, description="Its namespace, if it is not the job's own."
     )
 
@@ -103,11 +119,7 @@ class ModelSpec(ApiModel):
     """A model in a role. Exactly one of external, server, serverRef and embedded."""
 
     cel: ClassVar[tuple[CelRule, ...]] = (
-        CelRule(
-            "[has(self.external), has(self.server), has(self.serverRef), has(self.embedded)]"
-            ".filter(x, x).size() == 1",
-            "exactly one of external, server, serverRef and embedded must be set",
-        ),
+        exactly_one_of("external", "server", "serverRef", "embedded"),
     )
 
     name: Annotated[LabelName, Field(max_length=15)] = Field(

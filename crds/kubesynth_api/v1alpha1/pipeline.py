@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from kubesynth_api._base import ApiModel, CelRule, ColumnName, LabelName
+from kubesynth_api._base import ApiModel, CelRule, ColumnName, LabelName, exactly_one_of
 from kubesynth_api.meta import PromptText
 from kubesynth_api.v1alpha1.models import JsonObject
 from kubesynth_api.v1alpha1.sampling import SamplingParameters
@@ -76,16 +76,23 @@ class PromptExample(ApiModel):
 class PromptOutput(ApiModel):
     """What becomes of the completion."""
 
+    # No rule of CEL's, which sees nothing of a map of anything. The other half, that only JSON has
+    # a jsonSchema, is left to `kubesynth_api.validation`.
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"properties": {"type": {"enum": ["Text", "List"]}}},
+                {"required": ["jsonSchema"]},
+            ]
+        }
+    )
+
     cel: ClassVar[tuple[CelRule, ...]] = (
-        CelRule(
-            "(self.type == 'JSON') == has(self.jsonSchema)",
-            "jsonSchema is required with type JSON, and only then",
-            ".jsonSchema",
-        ),
         CelRule(
             "self.type == 'List' || !has(self.count)",
             "count is for type List",
             ".count",
+            lambda model: model.type == "List" or model.count is None,
         ),
     )
 
@@ -124,17 +131,13 @@ class Prompt(LlmStage):
 
 
 STAGE_MEMBERS = ("closedQA", "answer", "prompt")
-_MEMBERS = ", ".join(f"has(self.{member})" for member in STAGE_MEMBERS)
 
 
 class Stage(ApiModel):
     """One step: turns one record into zero or more records. Exactly one member besides id, when."""
 
     cel: ClassVar[tuple[CelRule, ...]] = (
-        CelRule(
-            f"[{_MEMBERS}].filter(x, x).size() == 1",
-            f"exactly one stage must be set ({', '.join(STAGE_MEMBERS)}); is its name mistyped?",
-        ),
+        exactly_one_of(*STAGE_MEMBERS, hint=" in a stage; is its name mistyped?"),
     )
 
     id: Annotated[LabelName, Field(max_length=40)] | None = Field(

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from kubesynth_api._base import ApiModel, CelRule, ColumnName, Uri
+from kubesynth_api._base import ApiModel, CelRule, ColumnName, Uri, matches
 from kubesynth_api.meta import NameReference, TextSource
 
-_SCHEMES = "'^((pvc|configmap|s3|gs|az|https?|file)://.+|/.+)$'"
+_CLAIM_PATTERN = r"^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.+"
+_CONFIG_MAP_PATTERN = r"^configmap://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[^/]+$"
+_CLIMBING_PATTERN = r"(^|/)\.\.(/|$)"
+_CLAIM_RULE = CelRule(
+    f"!self.uri.startsWith('pvc://') || self.uri.matches(r'{_CLAIM_PATTERN}')",
+    "a pvc URI is pvc://CLAIM/PATH",
+    ".uri",
+    lambda model: (
+        not model.uri.startswith("pvc://") or re.search(_CLAIM_PATTERN, model.uri) is not None
+    ),
+)
+_NOT_CLIMBING_RULE = CelRule(
+    f"!self.uri.matches(r'{_CLIMBING_PATTERN}')",
+    "uri must not contain .. as a folder",
+    ".uri",
+    lambda model: re.search(_CLIMBING_PATTERN, model.uri) is None,
+)
 
 
 class StorageCredentials(ApiModel):
@@ -50,21 +67,22 @@ class InputSpec(ApiModel):
     """The records that the pipeline starts from."""
 
     cel: ClassVar[tuple[CelRule, ...]] = (
-        CelRule(
-            f"self.uri.matches({_SCHEMES})",
+        matches(
+            "uri",
+            r"^((pvc|configmap|s3|gs|az|https?|file)://.+|/.+)$",
             "uri must start with pvc://, configmap://, s3://, gs://, az://, https://, file:// or /",
-            ".uri",
         ),
         CelRule(
-            "self.uri.matches('^pvc://[^/]+/.+') || !self.uri.startsWith('pvc://')",
-            "a pvc URI is pvc://CLAIM/PATH",
-            ".uri",
-        ),
-        CelRule(
-            "self.uri.matches('^configmap://[^/]+/[^/]+$') || !self.uri.startsWith('configmap://')",
+            f"!self.uri.startsWith('configmap://') || self.uri.matches(r'{_CONFIG_MAP_PATTERN}')",
             "a configmap URI is configmap://NAME/KEY; KEY may be a pattern such as *.jsonl",
             ".uri",
+            lambda model: (
+                not model.uri.startswith("configmap://")
+                or re.search(_CONFIG_MAP_PATTERN, model.uri) is not None
+            ),
         ),
+        _CLAIM_RULE,
+        _NOT_CLIMBING_RULE,
     )
 
     uri: Uri = Field(
@@ -122,16 +140,13 @@ class OutputSpec(ApiModel):
     """Where the dataset goes, and in what form."""
 
     cel: ClassVar[tuple[CelRule, ...]] = (
-        CelRule(
-            "self.uri.matches('^((pvc|s3|gs|az|file)://.+|/.+)$')",
+        matches(
+            "uri",
+            r"^((pvc|s3|gs|az|file)://.+|/.+)$",
             "uri must start with pvc://, s3://, gs://, az://, file:// or /",
-            ".uri",
         ),
-        CelRule(
-            "self.uri.matches('^pvc://[^/]+/.+') || !self.uri.startsWith('pvc://')",
-            "a pvc URI is pvc://CLAIM/PATH",
-            ".uri",
-        ),
+        _CLAIM_RULE,
+        _NOT_CLIMBING_RULE,
     )
 
     uri: Uri = Field(

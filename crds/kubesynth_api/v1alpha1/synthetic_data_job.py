@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -18,6 +19,12 @@ from kubesynth_api.v1alpha1.storage import InputSpec, OutputSpec
 KIND = "SyntheticDataJob"
 PLURAL = "syntheticdatajobs"
 JOB_NAME_MAX_LENGTH = 40
+_JOB_NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
+
+
+def is_job_name(name: str) -> bool:
+    """Tell whether a job may have this name: children's names and host names derive from it."""
+    return len(name) <= JOB_NAME_MAX_LENGTH and re.search(_JOB_NAME_PATTERN, name) is not None
 
 
 class Target(ApiModel):
@@ -41,7 +48,11 @@ class Budget(ApiModel):
     """What the job may spend; it stops cleanly when it is spent. Not available yet."""
 
     cel: ClassVar[tuple[CelRule, ...]] = (
-        CelRule("has(self.tokens) || has(self.usd)", "at least one of tokens and usd must be set"),
+        CelRule(
+            "has(self.tokens) || has(self.usd)",
+            "at least one of tokens and usd must be set",
+            holds=lambda model: model.tokens is not None or model.usd is not None,
+        ),
     )
 
     tokens: int | None = Field(default=None, ge=1, le=10**15, description="Tokens in all.")
@@ -59,6 +70,7 @@ class Shards(ApiModel):
             "!has(self.parallelism) || self.parallelism <= self.count",
             "parallelism must not exceed count",
             ".parallelism",
+            lambda model: model.parallelism is None or model.parallelism <= model.count,
         ),
     )
 
@@ -125,10 +137,14 @@ class RetryFailed(ApiModel):
 
 
 def _immutable(field: str) -> CelRule:
-    """Return the rule that a field of the spec neither changes, comes nor goes."""
+    """Return the rule that a field of the spec neither changes, comes nor goes.
+
+    Both ways, because where a field is unknown to CEL (a map of anything) the API server only
+    looks at what the left side has.
+    """
     return CelRule(
-        f"has(self.{field}) == has(oldSelf.{field})"
-        f" && (!has(self.{field}) || self.{field} == oldSelf.{field})",
+        f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field})"
+        f" || (self.{field} == oldSelf.{field} && oldSelf.{field} == self.{field}))",
         f"{field} is immutable",
         f".{field}",
     )
@@ -139,7 +155,8 @@ _MODELS_IMMUTABLE = CelRule(
     "self.models.size() == oldSelf.models.size() && self.models.all(m, oldSelf.models.exists(o,"
     " o.name == m.name"
     + "".join(
-        f" && has(o.{field}) == has(m.{field}) && (!has(m.{field}) || o.{field} == m.{field})"
+        f" && has(o.{field}) == has(m.{field})"
+        f" && (!has(m.{field}) || (o.{field} == m.{field} && m.{field} == o.{field}))"
         for field in ("external", "server", "serverRef", "embedded", "sampling")
     )
     + " && o.requestTimeoutSeconds == m.requestTimeoutSeconds"
@@ -187,12 +204,14 @@ class SyntheticDataJobSpec(ApiModel):
             "self.failurePolicy.maxFailedShards <= self.shards.count",
             "maxFailedShards must not exceed shards.count",
             ".failurePolicy.maxFailedShards",
+            lambda model: model.failure_policy.max_failed_shards <= model.shards.count,
         ),
         CelRule(
             "self.models.all(m, m.limits.concurrency >= (has(self.shards.parallelism)"
             " ? self.shards.parallelism : self.shards.count))",
             "limits.concurrency must be at least the number of pods at work (shards.parallelism)",
             ".models",
+            lambda spec: all(m.limits.concurrency >= spec.parallelism for m in spec.models),
         ),
     )
 
@@ -355,9 +374,11 @@ class SyntheticDataJob(ApiModel):
     cel: ClassVar[tuple[CelRule, ...]] = (
         CelRule(
             f"self.metadata.name.size() <= {JOB_NAME_MAX_LENGTH}"
-            " && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-            f"metadata.name must be an RFC 1035 label of at most {JOB_NAME_MAX_LENGTH} characters",
-            None,
+            f" && self.metadata.name.matches(r'{_JOB_NAME_PATTERN}')",
+            f"metadata.name must be at most {JOB_NAME_MAX_LENGTH} characters: lower-case letters,"
+            " digits and -, a letter first and no - at the end",
+            ".metadata.name",
+            lambda job: is_job_name(job.metadata.get("name", "")),
         ),
     )
 
