@@ -54,6 +54,11 @@ def matches(field: str, pattern: str, message: str) -> CelRule:
     )
 
 
+def is_column_name(name: str) -> bool:
+    """Tell whether a name fits `ColumnName`."""
+    return len(name) <= _COLUMN_MAX_LENGTH and re.search(_COLUMN_PATTERN, name) is not None
+
+
 def _is_set(model: ApiModel, alias: str) -> bool:
     """Tell whether the field that a manifest calls `alias` is there."""
     return any(
@@ -98,6 +103,10 @@ LabelName = Annotated[str, Field(min_length=1, pattern=r"^[a-z]([-a-z0-9]*[a-z0-
 # A key in a Secret's or ConfigMap's data.
 DataKey = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
 # A column of a record: also a Jinja2 variable, so an identifier.
-ColumnName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+_COLUMN_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
+_COLUMN_MAX_LENGTH = 63
+ColumnName = Annotated[
+    str, Field(min_length=1, max_length=_COLUMN_MAX_LENGTH, pattern=_COLUMN_PATTERN)
+]
 # Long enough for any object-store key (1024 bytes) with its scheme and bucket.
 Uri = Annotated[str, Field(min_length=1, max_length=1200)]

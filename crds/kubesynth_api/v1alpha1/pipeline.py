@@ -172,3 +172,7 @@ class Stage(ApiModel):
             )
             if stage
         )
+
+    def effective_id(self, index: int) -> str:
+        """Return the name of the step in lineage, errors and metrics; `index` is its place."""
+        return self.id or f"{self.kind}-{index}"

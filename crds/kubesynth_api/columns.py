@@ -1,0 +1,64 @@
+"""Which columns a record has at each stage, as far as the manifest alone can tell."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from kubesynth_api.v1alpha1.pipeline import Stage
+from kubesynth_api.v1alpha1.storage import InputSpec
+from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
+
+# Written into every row beside the user's columns.
+RESERVED_COLUMNS = frozenset({"id", "parent_id", "root_id", "source", "provenance"})
+_TEXT_SUFFIXES = (".txt", ".text", ".md", ".markdown")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Columns:
+    """Columns that a record certainly has; unless `closed`, it may have any other too."""
+
+    known: frozenset[str]
+    closed: bool
+
+    def lacks(self, name: str) -> bool:
+        """Tell whether a record certainly has no such column."""
+        return self.closed and name not in self.known
+
+
+def is_text(source: InputSpec) -> bool:
+    """Tell whether the input certainly is text files, whose one column is the text."""
+    if source.format != "Auto":
+        return source.format == "Text"
+    return source.uri.lower().endswith(_TEXT_SUFFIXES)
+
+
+def of_input(source: InputSpec) -> Columns:
+    """Return the columns of an input record: any, unless the manifest lists them."""
+    known = {source.text_column, *source.columns}
+    if source.id_column is not None:
+        known.add(source.id_column)
+    return Columns(frozenset(known), closed=bool(source.columns) or is_text(source))
+
+
+def added_by(stage: Stage) -> frozenset[str]:
+    """Return the columns that a stage adds or replaces."""
+    if stage.closed_qa is not None:
+        return frozenset({"question"})
+    if stage.answer is not None:
+        return frozenset({stage.answer.answer_column})
+    if stage.prompt is not None:
+        output = stage.prompt.output
+        if output.json_schema is None:
+            return frozenset({output.column})
+        properties = output.json_schema.get("properties")
+        return frozenset(properties if isinstance(properties, dict) else ())
+    return frozenset()
+
+
+def at_each_stage(spec: SyntheticDataJobSpec) -> Iterator[Columns]:
+    """Yield, for each stage of the pipeline, the columns of the records that reach it."""
+    columns = of_input(spec.input)
+    for stage in spec.pipeline:
+        yield columns
+        columns = dataclasses.replace(columns, known=columns.known | added_by(stage))

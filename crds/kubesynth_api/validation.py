@@ -1,0 +1,165 @@
+"""Everything that can be said against a job without looking at anything but its manifest.
+
+The CRD's rules are checked again, for manifests that never meet an API server; then what CEL cannot
+see: templates, JSON schemas, roles, names that others derive from, sizes, and fields whose
+behaviour this version does not have.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from kubesynth_api import availability, columns, stages
+from kubesynth_api._base import ApiModel
+from kubesynth_api.columns import RESERVED_COLUMNS
+from kubesynth_api.field_paths import walk
+from kubesynth_api.findings import Finding, invalid
+from kubesynth_api.run_spec import RUN_SPEC_MAX_BYTES, RunSpec
+from kubesynth_api.stages import ConfigMapData
+from kubesynth_api.uris import UriError, parse
+from kubesynth_api.v1alpha1.storage import InputSpec
+from kubesynth_api.v1alpha1.synthetic_data_job import (
+    JOB_NAME_MAX_LENGTH,
+    SyntheticDataJobSpec,
+    is_job_name,
+)
+
+__all__ = ["Finding", "check"]
+
+MODEL_SERVER_NAME_MAX_LENGTH = 50
+_CLAIM_NAME_MAX_LENGTH = 253
+_NAMESPACE_MAX_LENGTH = 63
+_UID_LENGTH = 36
+
+
+def check(
+    spec: SyntheticDataJobSpec, name: str, config_maps: ConfigMapData | None = None
+) -> list[Finding]:
+    """Return what is wrong with a job, the invalid before the not yet implemented.
+
+    Args:
+        spec: The spec.
+        name: The job's name.
+        config_maps: Data of the ConfigMaps that hold prompts, by name. A prompt that is not in it
+            is not looked at.
+    """
+    broken = list(_broken_rules(spec))
+    if not is_job_name(name):
+        broken.append(
+            invalid(
+                "metadata.name",
+                f"must be at most {JOB_NAME_MAX_LENGTH} characters: lower-case letters, digits and "
+                "-, a letter first and no - at the end",
+            )
+        )
+    # A stage without a member has nothing else that could be looked at.
+    if not broken:
+        broken = [
+            *_duplicates("spec.models", (model.name for model in spec.models)),
+            *_duplicates("spec.runner.env", (variable.name for variable in spec.runner.env)),
+            *_models(spec, name),
+            *_input(spec.input),
+            *_locations(spec),
+            *stages.check(spec, config_maps or {}),
+            *_size(spec, name),
+        ]
+    return [*broken, *availability.check(spec)]
+
+
+def _broken_rules(spec: SyntheticDataJobSpec) -> Iterator[Finding]:
+    for path, value in walk(spec, "spec"):
+        if isinstance(value, ApiModel):
+            for rule in value.cel:
+                if rule.holds is not None and not rule.holds(value):
+                    yield invalid(path + (rule.field_path or ""), rule.message)
+
+
+def _duplicates(path: str, names: Iterable[str]) -> Iterator[Finding]:
+    for name, times in Counter(names).items():
+        if times > 1:
+            yield invalid(path, f"the name {name!r} occurs {times} times")
+
+
+def _models(spec: SyntheticDataJobSpec, name: str) -> Iterator[Finding]:
+    embedded = [(i, model.embedded) for i, model in enumerate(spec.models) if model.embedded]
+    for index, settings in embedded[1:]:
+        if settings != embedded[0][1]:
+            yield invalid(
+                f"spec.models[{index}].embedded",
+                f"must equal spec.models[{embedded[0][0]}].embedded: a pod runs one such model",
+            )
+    for index, model in enumerate(spec.models):
+        server_name = f"{name}-{model.name}"
+        if model.server is not None and len(server_name) > MODEL_SERVER_NAME_MAX_LENGTH:
+            yield invalid(
+                f"spec.models[{index}].name",
+                f"its server would be named {server_name!r}, which is longer than "
+                f"{MODEL_SERVER_NAME_MAX_LENGTH} characters; shorten the role or the job's name",
+            )
+
+
+def _input(source: InputSpec) -> Iterator[Finding]:
+    for path, column in (
+        ("spec.input.textColumn", source.text_column),
+        *((f"spec.input.columns.{name}", name) for name in source.columns),
+    ):
+        if column in RESERVED_COLUMNS:
+            yield invalid(path, f"the column name {column!r} is kubesynth's own; choose another")
+    if not columns.is_text(source):
+        return
+    if source.id_column is not None:
+        yield invalid("spec.input.idColumn", "text files have no columns; leave it out")
+    for name, original in source.columns.items():
+        if original != "text":
+            yield invalid(
+                f"spec.input.columns.{name}", f"text files have no column {original!r}, only text"
+            )
+
+
+def _locations(spec: SyntheticDataJobSpec) -> Iterator[Finding]:
+    """Refuse an output that would swallow its own input, or become part of it."""
+    try:
+        source, target = parse(spec.input.uri), parse(spec.output.uri)
+    except UriError as exc:
+        yield invalid("spec.input.uri", str(exc))
+        return
+    for path, location in (("spec.input.uri", source), ("spec.output.uri", target)):
+        if location.scheme == "pvc" and len(location.name) > _CLAIM_NAME_MAX_LENGTH:
+            yield invalid(path, "the name of the claim is too long")
+    if target.is_pattern:
+        yield invalid("spec.output.uri", "must be a folder, not a pattern")
+    elif (source.scheme, source.name) == (target.scheme, target.name):
+        if _is_within(source.fixed_path, target.path):
+            yield invalid(
+                "spec.output.uri",
+                f"must not hold the input ({spec.input.uri}): an output is a folder of its own",
+            )
+        elif not source.is_pattern and _is_within(target.path, source.path):
+            yield invalid(
+                "spec.output.uri",
+                f"must not be inside the input ({spec.input.uri}): its files would be read as "
+                "input, too",
+            )
+
+
+def _is_within(path: str, folder: str) -> bool:
+    inner, outer = _parts(path), _parts(folder)
+    return inner[: len(outer)] == outer
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in ("", ".")]
+
+
+def _size(spec: SyntheticDataJobSpec, name: str) -> Iterator[Finding]:
+    run = RunSpec(
+        name=name, namespace="n" * _NAMESPACE_MAX_LENGTH, uid="u" * _UID_LENGTH, spec=spec
+    )
+    size_bytes = len(run.to_json().encode())
+    if size_bytes > RUN_SPEC_MAX_BYTES:
+        yield invalid(
+            "spec",
+            f"takes {size_bytes} bytes of JSON, more than the {RUN_SPEC_MAX_BYTES} that a run may; "
+            "move long prompts into ConfigMaps",
+        )
