@@ -6,27 +6,12 @@ import dataclasses
 from typing import Any
 
 from kubesynth_api.conditions import ConditionType, Reason
-from kubesynth_api.runner_contract import (
-    RunnerPhase,
-)
-from kubesynth_api.v1alpha1.synthetic_data_job import (
-    SyntheticDataJobStatus,
-)
+from kubesynth_api.runner_contract import RunnerPhase
+from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobStatus
 from kubesynth_operator import plan, wire
-from kubesynth_operator.actions import (
-    Action,
-    CreateJob,
-    Plan,
-)
-from kubesynth_operator.observation import (
-    Observation,
-    Outcome,
-    ReferenceKind,
-    Referent,
-)
-from kubesynth_testing.builders import (
-    SETTINGS,
-)
+from kubesynth_operator.actions import Action, CreateJob, Plan
+from kubesynth_operator.observation import Observation, Outcome, ReferenceKind, Referent
+from kubesynth_testing.builders import SETTINGS
 
 PLAN, GENERATE = RunnerPhase.PLAN, RunnerPhase.GENERATE
 FINALIZE, REPORT = RunnerPhase.FINALIZE, RunnerPhase.REPORT
@@ -38,16 +23,19 @@ CLAIMS = {
 
 
 def decide(seen: Observation) -> Plan:
+    """Return the plan under the settings of the tests."""
     return plan.reconcile(seen, SETTINGS)
 
 
 def conditions(result: Plan | SyntheticDataJobStatus | None) -> dict[str, tuple[str, str]]:
+    """Return status and reason by type of condition, as the plan would store them."""
     found = result.status if isinstance(result, Plan) else result
     assert found is not None, "the status was left as it is"
     return {item.type: (item.status, item.reason) for item in found.conditions}
 
 
 def created(actions: tuple[Action, ...]) -> list[str]:
+    """Return the names of the Jobs that are created, in order."""
     return [
         action.manifest["metadata"]["name"] for action in actions if isinstance(action, CreateJob)
     ]
@@ -61,6 +49,7 @@ def after(seen: Observation, result: Plan, **changes: Any) -> Observation:
 
 
 def outcome_of(action: CreateJob) -> Outcome:
+    """Return the outcome that a finalize Job carries, read back from its manifest."""
     raw = {**action.manifest, "metadata": {**action.manifest["metadata"], "uid": "u"}}
     child = wire.parse_child_job(raw)
     assert child is not None

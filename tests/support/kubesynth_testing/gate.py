@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kubesynth_testing.cluster import docker_daemon, host, paths, recipe
+from kubesynth_testing.cluster import fixtures, paths, recipe
 
 REPORTS = paths.REPOSITORY / "build" / "test-reports"
 _BIN = Path(sys.executable).parent
@@ -79,7 +79,7 @@ CLEAN_UP = (
 
 def preparation() -> Step:
     """Return the step that builds what the slow tests need, as far as this host can use it."""
-    if not os.environ.get("KUBECONFIG") and (host.is_root() or docker_daemon.find()):
+    if fixtures.cluster_source() is fixtures.Source.KIND:
         return Step("prepare", ("nice", *_HARNESS, "prebuild"))
     return Step("prepare", ("nice", *_HARNESS, "programs", *recipe.API_SERVER, "helm"))
 

@@ -64,29 +64,33 @@ class HostState:
 def restore(before: HostState) -> None:
     """Remove what Docker added to the host since `before` was observed."""
     for table in _TABLES:
-        _restore_table(table, set(before.iptables[table]))
+        for command in undo_commands(before.iptables[table], _iptables_lines(table)):
+            Shell().run("iptables", "-w", "-t", table, *command)
     if _IP_FORWARD.read_text().strip() != before.ip_forward:
         _IP_FORWARD.write_text(before.ip_forward)
     remove_cgroups()
 
 
-def _restore_table(table: str, before: set[str]) -> None:
-    """Delete Docker's rules, then its chains, then put back the policy that it changed."""
-    now = _iptables_lines(table)
-    iptables = Shell()
-    docker_chains = [
-        line.split()[1] for line in now if line.startswith("-N DOCKER") and line not in before
+def undo_commands(before: list[str], now: list[str]) -> list[list[str]]:
+    """Return the iptables commands that take Docker's additions to a table away again.
+
+    Rules go first, then its chains, emptied before any is deleted since they refer to each other,
+    then the policy of FORWARD that Docker changes is put back.
+
+    Args:
+        before: What `iptables -S` listed before Docker started.
+        now: What it lists now.
+    """
+    added = [line for line in now if line not in before]
+    rules = [line for line in added if line.startswith("-A ") and is_dockers(line)]
+    chains = [line.split()[1] for line in added if line.startswith("-N DOCKER")]
+    policies = [line for line in before if line.startswith("-P FORWARD") and line not in now]
+    return [
+        *(["-D", *shlex.split(rule)[1:]] for rule in rules),
+        *(["-F", chain] for chain in chains),
+        *(["-X", chain] for chain in chains),
+        *(shlex.split(policy) for policy in policies),
     ]
-    for line in now:
-        if line.startswith("-A") and line not in before and is_dockers(line):
-            iptables.run("iptables", "-w", "-t", table, *shlex.split(line.replace("-A", "-D", 1)))
-    for chain in docker_chains:
-        iptables.run("iptables", "-w", "-t", table, "-F", chain)
-    for chain in docker_chains:
-        iptables.run("iptables", "-w", "-t", table, "-X", chain)
-    for line in before:
-        if line.startswith("-P FORWARD") and line not in now:
-            iptables.run("iptables", "-w", "-t", table, *shlex.split(line))
 
 
 def is_dockers(rule: str) -> bool:
