@@ -1,0 +1,196 @@
+"""The chart on a real API server: what it accepts, and exactly which rights it then grants."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubesynth_testing.apiserver import ApiServer
+from kubesynth_testing.cluster.runners import Kubectl, Runner
+
+Right = tuple[str, str, str]  # group, resource, verb
+Render = Callable[..., list[dict[str, Any]]]
+
+OPERATOR_RIGHTS: dict[tuple[str, str], str] = {
+    ("kubesynth.io", "syntheticdatajobs"): "get list watch delete",
+    ("kubesynth.io", "syntheticdatajobs/status"): "get update",
+    ("kubesynth.io", "syntheticdatajobs/finalizers"): "update",
+    ("batch", "jobs"): "get list watch create patch delete",
+    ("", "pods"): "get list watch",
+    ("", "configmaps"): "get create",
+    ("", "secrets"): "get",
+    ("", "persistentvolumeclaims"): "get",
+    ("networking.k8s.io", "networkpolicies"): "get create patch",
+    ("events.k8s.io", "events"): "create patch",
+}
+NEVER: list[tuple[str, str]] = [
+    ("", "events"),
+    ("", "namespaces"),
+    ("", "nodes"),
+    ("", "pods/exec"),
+    ("", "pods/log"),
+    ("", "serviceaccounts"),
+    ("", "serviceaccounts/token"),
+    ("apiextensions.k8s.io", "customresourcedefinitions"),
+    ("apps", "deployments"),
+    ("rbac.authorization.k8s.io", "clusterrolebindings"),
+    ("rbac.authorization.k8s.io", "rolebindings"),
+]
+LEASES = ("coordination.k8s.io", "leases")
+VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
+UNIVERSE: list[Right] = [
+    (group, resource, verb)
+    for (group, resource), verb in itertools.product([*OPERATOR_RIGHTS, *NEVER, LEASES], VERBS)
+]
+EXPECTED: set[Right] = {
+    (group, resource, verb)
+    for (group, resource), verbs in OPERATOR_RIGHTS.items()
+    for verb in verbs.split()
+}
+
+
+def make_namespace(api_server: ApiServer, name: str) -> Kubectl:
+    """Make a namespace that enforces the Pod Security Standard `restricted`."""
+    api_server.kubectl("create", "namespace", name)
+    enforce = "pod-security.kubernetes.io/enforce=restricted"
+    api_server.kubectl("label", "namespace", name, enforce)
+    return Kubectl(api_server.bin_folder / "kubectl", api_server.kubeconfig, name)
+
+
+def helm_for(api_server: ApiServer, kubectl: Kubectl, program: Path) -> Runner:
+    return Runner(program, api_server.kubeconfig, kubectl.namespace)
+
+
+def rights_of(user: str, kubectl: Kubectl, *, groups: tuple[str, ...] = ()) -> set[Right]:
+    """Ask the API server which rights of the universe a user has in a namespace."""
+    reviews = [
+        {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "LocalSubjectAccessReview",
+            "metadata": {"namespace": kubectl.namespace},
+            "spec": {
+                "user": user,
+                "groups": ["system:authenticated", *groups],
+                "resourceAttributes": attributes(right, kubectl.namespace),
+            },
+        }
+        for right in UNIVERSE
+    ]
+    documents = "\n---\n".join(json.dumps(review) for review in reviews)
+    jsonpath = "jsonpath={.status.allowed}{'\\n'}"
+    answers = kubectl("create", "-f", "-", "-o", jsonpath, stdin=documents).split()
+    return {right for right, answer in zip(UNIVERSE, answers, strict=True) if answer == "true"}
+
+
+def attributes(right: Right, namespace: str) -> dict[str, str]:
+    group, path, verb = right
+    resource, _, subresource = path.partition("/")
+    return {
+        "namespace": namespace,
+        "group": group,
+        "resource": resource,
+        "subresource": subresource,
+        "verb": verb,
+    }
+
+
+def service_account(namespace: str) -> str:
+    return f"system:serviceaccount:{namespace}:kubesynth"
+
+
+@pytest.fixture(scope="module")
+def program(offline_helm: Runner) -> Path:
+    return offline_helm.program
+
+
+@pytest.fixture(scope="module")
+def release(api_server: ApiServer, program: Path, chart: Path) -> Kubectl:
+    """The chart, installed in cluster mode."""
+    kubectl = make_namespace(api_server, "kubesynth-system")
+    helm_for(api_server, kubectl, program)("install", "kubesynth", chart)
+    return kubectl
+
+
+@pytest.fixture(scope="module")
+def namespaced_release(
+    api_server: ApiServer, release: Kubectl, program: Path, chart: Path
+) -> Kubectl:
+    """The chart, installed for its own namespace and one more; the definitions are there."""
+    kubectl = make_namespace(api_server, "team-a")
+    make_namespace(api_server, "team-b")
+    values = ("--set=namespaced=true", "--set=namespaces={team-a,team-b}", "--set=replicas=2")
+    helm_for(api_server, kubectl, program)("install", "kubesynth", chart, *values)
+    return kubectl
+
+
+def test_definition_is_established(release: Kubectl) -> None:
+    release.wait("condition=Established", "crd/syntheticdatajobs.kubesynth.io")
+
+
+def test_restricted_namespace_admits_the_operators_pod(release: Kubectl) -> None:
+    """The ReplicaSet's controller makes the pod; a violation would leave none."""
+    release.wait("create", "pod", "--selector=app.kubernetes.io/name=kubesynth-operator")
+
+
+def test_operator_has_exactly_the_listed_rights_everywhere(
+    api_server: ApiServer, release: Kubectl
+) -> None:
+    elsewhere = make_namespace(api_server, "any-namespace")
+    assert rights_of(service_account(release.namespace), elsewhere) == EXPECTED
+    assert rights_of(service_account(release.namespace), release) == EXPECTED
+
+
+def test_namespaced_operator_has_its_rights_there_and_none_elsewhere(
+    api_server: ApiServer, namespaced_release: Kubectl
+) -> None:
+    user = service_account(namespaced_release.namespace)
+    other = Kubectl(namespaced_release.program, namespaced_release.kubeconfig, "team-b")
+    elsewhere = make_namespace(api_server, "team-c")
+    leases = {(*LEASES, verb) for verb in ("get", "create", "update")}
+    assert rights_of(user, namespaced_release) == EXPECTED | leases
+    assert rights_of(user, other) == EXPECTED
+    assert rights_of(user, elsewhere) == set()
+
+
+@pytest.mark.parametrize(
+    ("role", "verbs"),
+    [
+        pytest.param("view", "get list watch", id="view"),
+        pytest.param(
+            "edit", "get list watch create update patch delete deletecollection", id="edit"
+        ),
+    ],
+)
+def test_users_roles_cover_jobs(release: Kubectl, role: str, verbs: str) -> None:
+    release("create", "rolebinding", f"user-{role}", f"--clusterrole={role}", f"--user={role}-user")
+    wanted = {("kubesynth.io", "syntheticdatajobs", verb) for verb in verbs.split()}
+    deadline = time.monotonic() + 30
+    while not wanted <= (found := rights_of(f"{role}-user", release)):
+        assert time.monotonic() < deadline, "the roles were not aggregated"
+    assert {right for right in found if right[1] == "syntheticdatajobs"} == wanted
+
+
+def test_upgrade_to_two_operators_and_back(
+    api_server: ApiServer, release: Kubectl, program: Path, chart: Path
+) -> None:
+    helm = helm_for(api_server, release, program)
+    for replicas in (2, 1):
+        helm("upgrade", "kubesynth", chart, f"--set=replicas={replicas}")
+        assert release.json("get", "deployment", "kubesynth")["spec"]["replicas"] == replicas
+
+
+def test_definitions_outlive_the_release(
+    api_server: ApiServer, program: Path, chart: Path, release: Kubectl
+) -> None:
+    kubectl = make_namespace(api_server, "short-lived")
+    helm = helm_for(api_server, kubectl, program)
+    helm("install", "brief", chart, "--set=crds.enabled=false")
+    helm("uninstall", "brief")
+    assert kubectl.json("get", "deployments,roles,services,networkpolicies")["items"] == []
+    release("get", "crd", "syntheticdatajobs.kubesynth.io")

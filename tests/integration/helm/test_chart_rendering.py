@@ -1,0 +1,205 @@
+"""What the chart renders, for each value that changes its shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubesynth_api.version import VERSION
+from kubesynth_operator import settings
+from kubesynth_testing.cluster.runners import Runner
+from kubesynth_testing.cluster.shell import CommandError
+
+Manifest = dict[str, Any]
+Render = Callable[..., list[Manifest]]
+
+CLUSTER_SCOPED = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "Namespace"}
+SHAPES = [
+    pytest.param([], id="default"),
+    pytest.param(["replicas=2"], id="highly-available"),
+    pytest.param(["namespaced=true", "namespaces={team-a,team-b}"], id="namespaced"),
+    pytest.param(["crds.enabled=false", "userRoles.create=false"], id="bare"),
+]
+
+
+def only(manifests: list[Manifest], kind: str, name: str = "kubesynth") -> Manifest:
+    [found] = [m for m in manifests if m["kind"] == kind and m["metadata"]["name"] == name]
+    return found
+
+
+def kinds(manifests: list[Manifest]) -> set[str]:
+    return {manifest["kind"] for manifest in manifests}
+
+
+def rules(manifests: list[Manifest]) -> list[Manifest]:
+    roles = [m for m in manifests if m["kind"] in ("Role", "ClusterRole")]
+    return [rule for role in roles for rule in role["rules"]]
+
+
+def operator_settings(manifests: list[Manifest]) -> settings.OperatorSettings:
+    """Read the operator's environment as the operator will."""
+    [container] = only(manifests, "Deployment")["spec"]["template"]["spec"]["containers"]
+    fields = {"metadata.name": "kubesynth-0", "metadata.namespace": "kubesynth-system"}
+    environment = {
+        variable["name"]: variable["value"]
+        if "value" in variable
+        else fields[variable["valueFrom"]["fieldRef"]["fieldPath"]]
+        for variable in container["env"]
+    }
+    return settings.from_environment(environment)
+
+
+def test_lint_finds_nothing(offline_helm: Runner, chart: Path) -> None:
+    assert "0 chart(s) failed" in offline_helm("lint", "--strict", chart)
+
+
+@pytest.mark.parametrize("values", SHAPES)
+def test_no_role_has_a_wildcard(render: Render, values: list[str]) -> None:
+    granted = rules(render(*values))
+    assert granted
+    assert not [rule for rule in granted if any("*" in part for part in rule.values())]
+
+
+@pytest.mark.parametrize("values", SHAPES)
+def test_secrets_are_read_by_name_only(render: Render, values: list[str]) -> None:
+    verbs = [
+        set(rule["verbs"]) for rule in rules(render(*values)) if "secrets" in rule["resources"]
+    ]
+    assert verbs
+    assert all(granted == {"get"} for granted in verbs)
+
+
+@pytest.mark.parametrize("values", SHAPES)
+def test_no_binding_names_a_role_of_the_cluster(render: Render, values: list[str]) -> None:
+    manifests = render(*values)
+    bound = {m["roleRef"]["name"] for m in manifests if m["kind"].endswith("RoleBinding")}
+    own = {m["metadata"]["name"] for m in manifests if m["kind"] in ("Role", "ClusterRole")}
+    assert bound <= own
+
+
+def test_cluster_mode_brings_the_definitions_and_keeps_them(render: Render) -> None:
+    definition = only(render(), "CustomResourceDefinition", "syntheticdatajobs.kubesynth.io")
+    assert definition["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+
+
+def test_definitions_can_be_left_out(render: Render) -> None:
+    assert "CustomResourceDefinition" not in kinds(render("crds.enabled=false"))
+
+
+def test_namespaced_mode_has_nothing_of_the_cluster(render: Render) -> None:
+    assert not kinds(render("namespaced=true", "replicas=2")) & CLUSTER_SCOPED
+
+
+def test_namespaced_mode_serves_the_releases_namespace(render: Render) -> None:
+    manifests = render("namespaced=true")
+    assert operator_settings(manifests).namespaces == ("kubesynth-system",)
+    assert only(manifests, "Role")["metadata"]["namespace"] == "kubesynth-system"
+
+
+def test_namespaced_mode_has_a_role_in_each_namespace(render: Render) -> None:
+    manifests = render("namespaced=true", "namespaces={team-a,team-b}")
+    assert operator_settings(manifests).namespaces == ("team-a", "team-b")
+    for kind in ("Role", "RoleBinding"):
+        found = {m["metadata"]["namespace"] for m in manifests if m["kind"] == kind}
+        assert found == {"team-a", "team-b"}
+
+
+def test_cluster_mode_serves_every_namespace(render: Render) -> None:
+    assert operator_settings(render()).namespaces == ()
+
+
+def test_one_operator_needs_no_lease_and_is_never_doubled(render: Render) -> None:
+    manifests = render()
+    assert operator_settings(manifests).leader_election is False
+    assert only(manifests, "Deployment")["spec"]["strategy"]["type"] == "Recreate"
+    assert not [rule for rule in rules(manifests) if "leases" in rule["resources"]]
+    assert "PodDisruptionBudget" not in kinds(manifests)
+
+
+def test_several_operators_elect_a_leader(render: Render) -> None:
+    manifests = render("replicas=2")
+    assert operator_settings(manifests).leader_election is True
+    assert "strategy" not in only(manifests, "Deployment")["spec"]
+    role = only(manifests, "Role", "kubesynth-leader-election")
+    assert role["rules"] == [
+        {
+            "apiGroups": ["coordination.k8s.io"],
+            "resources": ["leases"],
+            "verbs": ["get", "create", "update"],
+        }
+    ]
+    assert only(manifests, "PodDisruptionBudget")["spec"]["minAvailable"] == 1
+
+
+def test_image_is_the_one_of_this_version(render: Render) -> None:
+    manifests = render("image.repository=registry.example/kubesynth")
+    expected = f"registry.example/kubesynth:{VERSION}"
+    [container] = only(manifests, "Deployment")["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == expected
+    assert operator_settings(manifests).runner_image == expected
+
+
+def test_digest_takes_the_place_of_the_tag(render: Render) -> None:
+    digest = f"sha256:{'0' * 64}"
+    manifests = render("image.tag=v9", f"image.digest={digest}", "runner.image=other:1")
+    [container] = only(manifests, "Deployment")["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == f"kubesynth@{digest}"
+    assert operator_settings(manifests).runner_image == "other:1"
+
+
+def test_values_reach_the_operator(render: Render) -> None:
+    read = operator_settings(
+        render(
+            "log.level=DEBUG",
+            "workers=3",
+            "jobs.networkPolicy.enabled=false",
+            "metrics.namespaces={monitoring}",
+        )
+    )
+    assert (read.log_level, read.workers, read.network_policy) == ("DEBUG", 3, False)
+    assert read.metrics_namespaces == ("monitoring",)
+
+
+def test_pods_carry_the_label_by_which_runners_admit_the_operator(render: Render) -> None:
+    manifests = render("podLabels.app\\.kubernetes\\.io/name=mine")
+    labels = only(manifests, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    name = operator_settings(manifests).operator_pod_name_label
+    assert labels["app.kubernetes.io/name"] == name
+
+
+def test_probes_and_metrics_use_the_port_that_the_operator_listens_on(render: Render) -> None:
+    manifests = render("metrics.serviceMonitor.enabled=true")
+    [container] = only(manifests, "Deployment")["spec"]["template"]["spec"]["containers"]
+    port = {"name": "http", "containerPort": operator_settings(manifests).http_port}
+    assert container["ports"] == [port]
+    assert {
+        container[f"{probe}Probe"]["httpGet"]["port"] for probe in ("liveness", "readiness")
+    } == {"http"}
+    service = only(manifests, "Service", "kubesynth-metrics")
+    assert service["spec"]["ports"][0]["targetPort"] == "http"
+    [endpoint] = only(manifests, "ServiceMonitor")["spec"]["endpoints"]
+    assert endpoint["port"] == service["spec"]["ports"][0]["name"]
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        pytest.param(["replica=2"], "replica", id="misspelt"),
+        pytest.param(["namespaces={team-a}"], "namespaces", id="namespaces-in-cluster-mode"),
+        pytest.param(["log.level=LOUD"], "level", id="unknown-level"),
+        pytest.param(["image.digest=sha256:1"], "digest", id="short-digest"),
+        pytest.param(
+            ["metrics.serviceMonitor.enabled=true", "metrics.service.enabled=false"],
+            "metrics.service.enabled",
+            id="monitor-without-service",
+        ),
+    ],
+)
+def test_wrong_values_are_refused_by_name(
+    render: Render, values: list[str], complaint: str
+) -> None:
+    with pytest.raises(CommandError, match=complaint):
+        render(*values)
