@@ -188,12 +188,16 @@ class ReferenceKind(StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Referent:
-    """What is known about an object that a job refers to. Never its values."""
+    """What is known about an object that a job refers to.
+
+    `data` is filled for ConfigMaps alone: a Secret's values are never kept.
+    """
 
     exists: bool
     denied: bool = False
     keys: frozenset[str] = frozenset()
     access_modes: tuple[str, ...] = ()
+    data: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 Referents = Mapping[tuple[ReferenceKind, str], Referent]

@@ -128,7 +128,7 @@ class Observer:
             return known[1]
         try:
             raw = await self._client.get(_RESOURCES[kind], namespace, name)
-            referent = _describe(raw)
+            referent = _describe(kind, raw)
         except errors.NotFoundError:
             referent = Referent(exists=False)
         except errors.ForbiddenError:
@@ -140,11 +140,17 @@ class Observer:
         return referent
 
 
-def _describe(raw: Object) -> Referent:
-    """Keep the names of keys and the access modes; values are dropped at once."""
-    keys = {*(raw.get("data") or ()), *(raw.get("binaryData") or ())}
+def _describe(kind: ReferenceKind, raw: Object) -> Referent:
+    """Keep what decisions need; the values of a Secret are dropped at once."""
+    data = raw.get("data") or {}
+    keys = {*data, *(raw.get("binaryData") or ())}
     modes = (raw.get("spec") or {}).get("accessModes") or ()
-    return Referent(exists=True, keys=frozenset(keys), access_modes=tuple(modes))
+    return Referent(
+        exists=True,
+        keys=frozenset(keys),
+        access_modes=tuple(modes),
+        data=data if kind is ReferenceKind.CONFIG_MAP else {},
+    )
 
 
 def _leftover(child: ChildJob) -> Obstacle:

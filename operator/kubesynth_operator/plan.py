@@ -80,7 +80,7 @@ def _problem_with(observation: Observation) -> Problem | None:
     """
     job = observation.job
     if job.spec is None or not observation.children:
-        problem = acceptance.problem_with(job)
+        problem = acceptance.problem_with(job, observation.referents)
         if problem is not None:
             return problem
     if observation.referents is None:
@@ -145,7 +145,7 @@ def _park(observation: Observation, settings: OperatorSettings, problem: Problem
             verdicts |= status.stored(job.status, kind)
     verdicts[ConditionType.ACCEPTED] = Verdict(False, problem.reason, problem.message)
     recheck = None
-    if problem.reason in _RECHECKED:
+    if _may_pass(observation, problem):
         since = status.find(job.status, ConditionType.ACCEPTED)
         parked_at = wire.parse_time(since.last_transition_time) if since else None
         recheck = references.recheck_after(
@@ -155,6 +155,14 @@ def _park(observation: Observation, settings: OperatorSettings, problem: Problem
         )
     after = draft.compose(observation, Draft(verdicts))
     return _plan(observation, after, requeue_after_seconds=recheck)
+
+
+def _may_pass(observation: Observation, problem: Problem) -> bool:
+    """Tell whether the problem may go away without a change of the job: then look again."""
+    if problem.reason is Reason.INVALID_SPEC and observation.job.spec is not None:
+        # It may be a prompt in a ConfigMap that is wrong.
+        return bool(references_of(observation.spec).config_maps)
+    return problem.reason in _RECHECKED
 
 
 def _suspend(observation: Observation, assessment: Assessment) -> Plan:

@@ -7,16 +7,8 @@ from datetime import timedelta
 import pytest
 
 from kubesynth_api.conditions import ConditionType, Reason
-from kubesynth_api.runner_contract import (
-    Estimate,
-    RecordCounts,
-    RunnerPhase,
-    Totals,
-)
-from kubesynth_api.v1alpha1.synthetic_data_job import (
-    ShardStatus,
-    SyntheticDataJobStatus,
-)
+from kubesynth_api.runner_contract import Estimate, RecordCounts, RunnerPhase, Totals
+from kubesynth_api.v1alpha1.synthetic_data_job import ShardStatus, SyntheticDataJobStatus
 from kubesynth_operator import status, wire
 from kubesynth_operator.actions import (
     IDLE,
@@ -25,30 +17,10 @@ from kubesynth_operator.actions import (
     CreateJob,
     PatchJob,
 )
-from kubesynth_operator.observation import (
-    LiveProgress,
-    Obstacle,
-    ObstacleKind,
-)
-from kubesynth_testing.builders import (
-    NOW,
-    OTHER_UID,
-    a_child,
-    a_job,
-    a_pod,
-    a_status,
-    observation,
-)
-from kubesynth_testing.decisions import (
-    CLAIMS,
-    after,
-    conditions,
-    created,
-    decide,
-)
-from kubesynth_testing.operator_harness import (
-    plan_message,
-)
+from kubesynth_operator.observation import LiveProgress, Obstacle, ObstacleKind
+from kubesynth_testing.builders import NOW, OTHER_UID, a_child, a_job, a_pod, a_status, observation
+from kubesynth_testing.decisions import CLAIMS, after, conditions, created, decide
+from kubesynth_testing.operator_harness import plan_message
 
 PLAN, GENERATE = RunnerPhase.PLAN, RunnerPhase.GENERATE
 FINALIZE, REPORT = RunnerPhase.FINALIZE, RunnerPhase.REPORT

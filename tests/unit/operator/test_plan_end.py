@@ -20,32 +20,10 @@ from kubesynth_api.v1alpha1.synthetic_data_job import (
     SyntheticDataJobStatus,
 )
 from kubesynth_operator import status, wire
-from kubesynth_operator.actions import (
-    CreateJob,
-    DeleteCustomResource,
-    PatchJob,
-)
-from kubesynth_testing.builders import (
-    NOW,
-    SETTINGS,
-    a_child,
-    a_job,
-    a_pod,
-    a_status,
-    observation,
-)
-from kubesynth_testing.decisions import (
-    ALL_GOOD,
-    CLAIMS,
-    conditions,
-    created,
-    decide,
-    outcome_of,
-)
-from kubesynth_testing.operator_harness import (
-    error_message,
-    run_message,
-)
+from kubesynth_operator.actions import CreateJob, DeleteCustomResource, PatchJob
+from kubesynth_testing.builders import NOW, SETTINGS, a_child, a_job, a_pod, a_status, observation
+from kubesynth_testing.decisions import ALL_GOOD, CLAIMS, conditions, created, decide, outcome_of
+from kubesynth_testing.operator_harness import error_message, run_message
 
 PLAN, GENERATE = RunnerPhase.PLAN, RunnerPhase.GENERATE
 FINALIZE, REPORT = RunnerPhase.FINALIZE, RunnerPhase.REPORT

@@ -5,32 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 from kubesynth_api.conditions import ConditionType, Reason
-from kubesynth_api.runner_contract import (
-    Estimate,
-    RunnerPhase,
-)
+from kubesynth_api.runner_contract import Estimate, RunnerPhase
 from kubesynth_operator import wire
-from kubesynth_operator.actions import (
-    CreateJob,
-    DeleteJob,
-    PatchJob,
-)
-from kubesynth_testing.builders import (
-    NOW,
-    a_child,
-    a_job,
-    a_pod,
-    a_status,
-    observation,
-)
-from kubesynth_testing.decisions import (
-    CLAIMS,
-    conditions,
-    decide,
-)
-from kubesynth_testing.operator_harness import (
-    run_message,
-)
+from kubesynth_operator.actions import CreateJob, DeleteJob, PatchJob
+from kubesynth_testing.builders import NOW, a_child, a_job, a_pod, a_status, observation
+from kubesynth_testing.decisions import CLAIMS, conditions, decide
+from kubesynth_testing.operator_harness import run_message
 
 PLAN, GENERATE = RunnerPhase.PLAN, RunnerPhase.GENERATE
 FINALIZE, REPORT = RunnerPhase.FINALIZE, RunnerPhase.REPORT

@@ -20,15 +20,7 @@ from kubesynth_operator.observation import (
     ReferenceKind,
     Referent,
 )
-from kubesynth_testing.builders import (
-    NOW,
-    SETTINGS,
-    a_child,
-    a_job,
-    a_pod,
-    a_status,
-    observation,
-)
+from kubesynth_testing.builders import NOW, SETTINGS, a_child, a_job, a_pod, a_status, observation
 from kubesynth_testing.operator_harness import error_message, run_message
 
 PLAN, GENERATE = RunnerPhase.PLAN, RunnerPhase.GENERATE
