@@ -114,7 +114,7 @@ def test_cluster_mode_serves_every_namespace(render: Render) -> None:
 def test_one_operator_needs_no_lease_and_is_never_doubled(render: Render) -> None:
     manifests = render()
     assert operator_settings(manifests).leader_election is False
-    assert only(manifests, "Deployment")["spec"]["strategy"]["type"] == "Recreate"
+    assert only(manifests, "Deployment")["spec"]["strategy"] == {"type": "Recreate"}
     assert not [rule for rule in rules(manifests) if "leases" in rule["resources"]]
     assert "PodDisruptionBudget" not in kinds(manifests)
 
@@ -122,7 +122,7 @@ def test_one_operator_needs_no_lease_and_is_never_doubled(render: Render) -> Non
 def test_several_operators_elect_a_leader(render: Render) -> None:
     manifests = render("replicas=2")
     assert operator_settings(manifests).leader_election is True
-    assert "strategy" not in only(manifests, "Deployment")["spec"]
+    assert only(manifests, "Deployment")["spec"]["strategy"]["type"] == "RollingUpdate"
     role = only(manifests, "Role", "kubesynth-leader-election")
     assert role["rules"] == [
         {
