@@ -33,6 +33,33 @@ class _StoredCapabilities(msgspec.Struct, frozen=True, rename="camel"):
     json_schema: bool
 
 
+class CapabilityStore:
+    """What the run's servers understand, as its first pod found out. Blocking.
+
+    All pods, and all restarts, must ask in the same way, or the journal would not fit.
+    """
+
+    def __init__(self, storage: Storage, run_id: str) -> None:
+        self._storage = storage
+        self._layout = layout.RunLayout(run_id)
+
+    def load(self, role: str) -> bool | None:
+        """Return whether the server constrains decoding, or None if nobody knows yet."""
+        try:
+            data = self._storage.read(self._layout.capabilities(role))
+        except FileNotFoundError:
+            return None
+        return msgspec.json.decode(data, type=_StoredCapabilities).json_schema
+
+    def save(self, role: str, json_schema: bool) -> bool:
+        """Store what was found out, unless somebody was faster; return what counts."""
+        found = msgspec.json.encode(_StoredCapabilities(json_schema))
+        if self._storage.create(self._layout.capabilities(role), found):
+            return json_schema
+        stored = self.load(role)
+        return json_schema if stored is None else stored
+
+
 class ModelPool:
     """Connections by role. `wait_failed` returns when an embedded server has died."""
 
@@ -54,7 +81,7 @@ async def connect(
     spec: SyntheticDataJobSpec,
     roles: frozenset[str],
     environment: RunEnvironment,
-    storage: Storage,
+    store: CapabilityStore,
     stop: asyncio.Event,
 ) -> AsyncIterator[ModelPool]:
     """Connect to the models in `roles`, waiting for each to answer; close all at the end.
@@ -89,8 +116,10 @@ async def connect(
             client = OpenAIChatClient(endpoint)
             stack.push_async_callback(client.close)
             deadline_seconds = float(spec.deadlines.model_ready_seconds)
-            wait = _Wait(model.name, client, storage, deadline_seconds, stop)
-            json_schema = await wait.capabilities()
+            json_schema = await asyncio.to_thread(store.load, model.name)
+            if json_schema is None:
+                wait = _Wait(model.name, client, deadline_seconds, stop)
+                json_schema = await asyncio.to_thread(store.save, model.name, await wait.probe())
             external = model.external
             connections[model.name] = ModelConnection(
                 model.name,
@@ -131,56 +160,58 @@ def _external(model: ModelSpec, environment: RunEnvironment, share: int) -> Open
 
 
 class _Wait:
-    """Waiting for one model, and asking it once per run what it understands."""
+    """Waiting for one model to answer."""
 
     def __init__(
-        self,
-        role: str,
-        client: ChatClient,
-        storage: Storage,
-        deadline_seconds: float,
-        stop: asyncio.Event,
+        self, role: str, client: ChatClient, deadline_seconds: float, stop: asyncio.Event
     ) -> None:
         self._role = role
         self._client = client
-        self._storage = storage
         self._deadline_seconds = deadline_seconds
         self._stop = stop
+        self._last_failure = "no answer yet"
 
-    async def capabilities(self) -> bool:
-        """Return whether the server constrains decoding: what the run's first pod found out.
+    async def probe(self) -> bool:
+        """Return whether the server constrains decoding.
 
-        All pods, and all restarts, must ask in the same way, or the journal would not fit.
+        Raises:
+            ConfigurationError: waiting is hopeless.
+            RetryLaterError: there was no answer in time.
+            StoppedError: asked to stop.
         """
-        stored = await asyncio.to_thread(self._load)
-        if stored is not None:
-            return stored.json_schema
-        found = _StoredCapabilities(await self._probe())
-        path = layout.capabilities(self._role)
-        if await asyncio.to_thread(self._storage.create, path, msgspec.json.encode(found)):
-            return found.json_schema
-        stored = await asyncio.to_thread(self._load)
-        return found.json_schema if stored is None else stored.json_schema
-
-    def _load(self) -> _StoredCapabilities | None:
+        work = asyncio.create_task(self._poll())
+        stopped = asyncio.create_task(self._stop.wait())
         try:
-            data = self._storage.read(layout.capabilities(self._role))
-        except FileNotFoundError:
-            return None
-        return msgspec.json.decode(data, type=_StoredCapabilities)
+            await asyncio.wait(
+                {work, stopped},
+                timeout=self._deadline_seconds,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if work.done():
+                return work.result()
+            if stopped.done():
+                raise errors.StoppedError
+            raise errors.RetryLaterError(
+                Reason.MODEL_STARTUP_FAILED,
+                f"models[{self._role}] did not answer within deadlines.modelReadySeconds "
+                f"({self._deadline_seconds:.0f} s): {self._last_failure}",
+            )
+        finally:
+            work.cancel()
+            stopped.cancel()
+            await asyncio.gather(work, stopped, return_exceptions=True)
 
-    async def _probe(self) -> bool:
+    async def _poll(self) -> bool:
         started = asyncio.get_running_loop().time()
         pause = FIRST_POLL_SECONDS
         while True:
             try:
                 return (await self._client.probe()).json_schema
             except ClientError as failure:
+                self._last_failure = str(failure)
                 waited = asyncio.get_running_loop().time() - started
                 self._give_up_if_hopeless(failure, waited)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), pause)
-                raise errors.StoppedError
+            await asyncio.sleep(pause)
             pause = min(pause * 1.5, LAST_POLL_SECONDS)
 
     def _give_up_if_hopeless(self, failure: ClientError, waited_seconds: float) -> None:
@@ -190,10 +221,4 @@ class _Wait:
         if hopeless:
             raise errors.ConfigurationError(
                 Reason.MODEL_STARTUP_FAILED, f"models[{self._role}]: {failure}"
-            ) from failure
-        if waited_seconds > self._deadline_seconds:
-            raise errors.RetryLaterError(
-                Reason.MODEL_STARTUP_FAILED,
-                f"models[{self._role}] did not answer within deadlines.modelReadySeconds "
-                f"({self._deadline_seconds:.0f} s): {failure}",
             ) from failure

@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 from collections.abc import Callable
 
-from kubesynth_api.conditions import Reason
 from kubesynth_api.run_spec import RunSpec
 from kubesynth_api.runner_contract import (
     ExitCode,
@@ -47,14 +46,14 @@ async def run_phase(context: RunContext, request: PhaseRequest) -> TerminationMe
         case RunnerPhase.PLAN:
             return _with_plan(message, await plan.run(context))
         case RunnerPhase.GENERATE:
-            planned = await _load_plan(context)
+            planned = await asyncio.to_thread(plan.load, context)
             tally = await generate.run(context, planned, request.shard)
             totals = tally.to_totals(context.progress.input_records)
             return message.model_copy(update={"totals": totals})
         case RunnerPhase.FINALIZE:
             return _with_result(message, await finalize.run(context, partial=request.partial))
         case RunnerPhase.REPORT:
-            result = await asyncio.to_thread(finalize.load_result, context.storage)
+            result = await asyncio.to_thread(finalize.load_result, context)
             return _with_result(message, result)
         case RunnerPhase.ALL:
             return await _run_all(context, message)
@@ -70,15 +69,6 @@ async def _run_all(context: RunContext, message: TerminationMessage) -> Terminat
         await finalize.run(context, partial=True)
         raise
     return _with_result(message, await finalize.run(context))
-
-
-async def _load_plan(context: RunContext) -> plan_file.PlanFile:
-    planned = await asyncio.to_thread(plan_file.load, context.storage)
-    if planned is None:
-        raise errors.RetryLaterError(
-            Reason.RUNNER_FAILED, f"{context.storage.uri} holds no plan yet; plan runs first"
-        )
-    return planned
 
 
 def _with_plan(message: TerminationMessage, planned: plan_file.PlanFile) -> TerminationMessage:

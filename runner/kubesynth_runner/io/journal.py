@@ -18,6 +18,7 @@ from collections.abc import Iterator
 import msgspec
 import xxhash
 
+from kubesynth_runner import errors
 from kubesynth_runner.io import layout
 from kubesynth_runner.io.storage import AppendLog, Storage
 
@@ -73,7 +74,8 @@ def read_frames(data: bytes) -> Iterator[tuple[int, bytes]]:
         length, checksum = _HEADER.unpack_from(data, position)
         start = position + _HEADER.size
         payload = data[start : start + length]
-        if len(payload) < length or zlib.crc32(payload) != checksum:
+        # No frame is empty: zeros are what a dead machine may leave at the end of a file.
+        if not length or len(payload) < length or zlib.crc32(payload) != checksum:
             return
         yield start, payload
         position = start + length
@@ -86,8 +88,9 @@ class Journal:
     not committed; a replayed call is read from storage when it is asked for.
     """
 
-    def __init__(self, storage: Storage, shard: int, epoch: int) -> None:
+    def __init__(self, storage: Storage, run_id: str, shard: int, epoch: int) -> None:
         self._storage = storage
+        self._layout = layout.RunLayout(run_id)
         self._shard = shard
         self._epoch = epoch
         self._encode = msgspec.msgpack.Encoder().encode
@@ -102,9 +105,13 @@ class Journal:
 
     def load(self, is_done: bytearray) -> None:
         """Index the calls of earlier attempts, except for records that are committed."""
-        for file in self._storage.list_files(layout.journal_folder(self._shard)):
+        for file in self._storage.list_files(self._layout.journal(self._shard)):
+            try:
+                data = self._storage.read(file.path)
+            except FileNotFoundError:  # an older writer, not stopped yet, is done with it
+                continue
             segment = _Segment(file.path)
-            for offset, payload in read_frames(self._storage.read(file.path)):
+            for offset, payload in read_frames(data):
                 frame = self._decode(payload)
                 if is_done[frame.ordinal >> 3] & (1 << (frame.ordinal & 7)):
                     continue
@@ -115,7 +122,7 @@ class Journal:
                 self._storage.delete(file.path)
 
     def _own_prefix(self) -> str:
-        return f"{layout.journal_folder(self._shard)}/{self._epoch:08d}-"
+        return f"{self._layout.journal(self._shard)}/{self._epoch:08d}-"
 
     def _index(self, frame: CallFrame, segment: _Segment, place: _Place) -> None:
         if frame.key not in self._places:
@@ -128,14 +135,19 @@ class Journal:
         place = self._places.get(key)
         if place is None:
             return None
-        payload = self._storage.read_range(place.segment, place.offset, place.length)
+        try:
+            payload = self._storage.read_range(place.segment, place.offset, place.length)
+        except FileNotFoundError as exc:
+            raise errors.FencedError(
+                f"{place.segment} is gone: a newer writer is done with it"
+            ) from exc
         frame = self._decode(payload)
         return frame if frame.request_hash == request_hash else None
 
     def append(self, frame: CallFrame) -> None:
         """Make a finished call survive the death of this process, before its result is used."""
         if self._log is None or self._current is None:
-            path = layout.journal_segment(self._shard, self._epoch, self._sequence)
+            path = self._layout.journal_segment(self._shard, self._epoch, self._sequence)
             self._sequence += 1
             self._log = self._storage.append_log(path)
             self._current = self._segments[path] = _Segment(path, closed=False)

@@ -1,21 +1,30 @@
 """Names in an output folder.
 
     run.json                         whose output this is (RunIdentity)
-    data/part-00003-00000.parquet    rows: shard 3, part 0; only ever committed rows
-    errors/part-00003-00000.jsonl    failed records, committed together with the part
+    data/part-00003-00000-RUN.parquet    rows: shard 3, part 0; only ever committed rows
+    errors/part-00003-00000-RUN.jsonl    failed records, committed together with the part
     manifest.json report.md _SUCCESS written by finalize
-    _kubesynth/plan.json             the plan; partitions/00003.json is one shard's input
-    _kubesynth/capabilities/ROLE.json what a server understands, asked once per run
-    _kubesynth/shards/00003/claims/00000001    one empty-handed file per attempt: the fencing token
-                           /journal/00000001-00000.log   finished calls of that attempt
-                           /commits/00000.json           the commit record of a part
-                           /staging/...                  files on their way to data/ and errors/
-                           /manifest.json                the shard is finished
+    _kubesynth/RUN/owners/           one file per job that has resumed the run
+                  /plan.json         the plan; partitions/HASH/00003.json is one shard's input
+                  /capabilities/ROLE.json    what a server understands, asked once per run
+                  /shards/00003/claims/00000001    one empty-handed file per attempt: the fencing
+                                                   token
+                               /journal/00000001-00000.log   finished calls of that attempt
+                               /commits/00000.json           the commit record of a part
+                               /staging/...                  files on their way to data/ and errors/
+                               /manifest.json                the shard is finished
+
+RUN is a hash of the run's id. It keeps apart what must never mix: a pod that still writes for a run
+whose output has been overwritten finds none of the new run's files under its names.
 
 Readers of datasets skip names that start with an underscore, so the folder's data/ is a dataset.
 """
 
 from __future__ import annotations
+
+import dataclasses
+
+import xxhash
 
 RUN = "run.json"
 MANIFEST = "manifest.json"
@@ -24,54 +33,81 @@ SUCCESS = "_SUCCESS"
 DATA = "data"
 ERRORS = "errors"
 INTERNAL = "_kubesynth"
-PLAN = f"{INTERNAL}/plan.json"
 
 
-def partition(shard: int) -> str:
-    """Return the path of a shard's partition."""
-    return f"{INTERNAL}/partitions/{shard:05d}.json"
+def token(text: str) -> str:
+    """Return a short name for a text, made of hexadecimal digits."""
+    return xxhash.xxh3_64_hexdigest(text.encode())[:10]
 
 
-def capabilities(role: str) -> str:
-    """Return the path of what the server of a model role understands."""
-    return f"{INTERNAL}/capabilities/{role}.json"
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunLayout:
+    """Names of one run's files."""
 
+    run_id: str
 
-def shard(index: int) -> str:
-    """Return the folder of a shard's own state."""
-    return f"{INTERNAL}/shards/{index:05d}"
+    @property
+    def folder(self) -> str:
+        """The run's own state."""
+        return f"{INTERNAL}/{token(self.run_id)}"
 
+    @property
+    def plan(self) -> str:
+        """The plan."""
+        return f"{self.folder}/plan.json"
 
-def claim(index: int, epoch: int) -> str:
-    """Return the path of the claim that makes `epoch` the shard's newest writer."""
-    return f"{shard(index)}/claims/{epoch:08d}"
+    def owner(self, uid: str) -> str:
+        """Return the file that makes a job an owner of the run."""
+        return f"{self.folder}/owners/{token(uid)}"
 
+    def partition(self, version: str, shard: int) -> str:
+        """Return the path of a shard's partition; `version` is the plan's."""
+        return f"{self.folder}/partitions/{version}/{shard:05d}.json"
 
-def journal_folder(index: int) -> str:
-    """Return the folder of a shard's journal segments."""
-    return f"{shard(index)}/journal"
+    def capabilities(self, role: str) -> str:
+        """Return the path of what the server of a model role understands."""
+        return f"{self.folder}/capabilities/{role}.json"
 
+    def shard(self, index: int) -> str:
+        """Return the folder of a shard's own state."""
+        return f"{self.folder}/shards/{index:05d}"
 
-def journal_segment(index: int, epoch: int, sequence: int) -> str:
-    """Return the path of one journal segment."""
-    return f"{journal_folder(index)}/{epoch:08d}-{sequence:05d}.log"
+    def claims(self, index: int) -> str:
+        """Return the folder of a shard's claims."""
+        return f"{self.shard(index)}/claims"
 
+    def claim(self, index: int, epoch: int) -> str:
+        """Return the path of the claim that makes `epoch` the shard's newest writer."""
+        return f"{self.claims(index)}/{epoch:08d}"
 
-def commit(index: int, part: int) -> str:
-    """Return the path of a part's commit record."""
-    return f"{shard(index)}/commits/{part:05d}.json"
+    def journal(self, index: int) -> str:
+        """Return the folder of a shard's journal segments."""
+        return f"{self.shard(index)}/journal"
 
+    def journal_segment(self, index: int, epoch: int, sequence: int) -> str:
+        """Return the path of one journal segment."""
+        return f"{self.journal(index)}/{epoch:08d}-{sequence:05d}.log"
 
-def staged(index: int, epoch: int, name: str) -> str:
-    """Return where a file waits for its commit."""
-    return f"{shard(index)}/staging/{epoch:08d}-{name}"
+    def commit(self, index: int, part: int) -> str:
+        """Return the path of a part's commit record."""
+        return f"{self.shard(index)}/commits/{part:05d}.json"
 
+    def staging(self, index: int) -> str:
+        """Return the folder where a shard's files wait for their commit."""
+        return f"{self.shard(index)}/staging"
 
-def shard_manifest(index: int) -> str:
-    """Return the path of the record that a shard is finished."""
-    return f"{shard(index)}/manifest.json"
+    def staged(self, index: int, epoch: int, name: str) -> str:
+        """Return where a file waits for its commit."""
+        return f"{self.staging(index)}/{epoch:08d}-{name}"
 
+    def shard_manifest(self, index: int) -> str:
+        """Return the path of the record that a shard is finished."""
+        return f"{self.shard(index)}/manifest.json"
 
-def part_name(index: int, part: int, extension: str) -> str:
-    """Return a part file's name, unique in the run."""
-    return f"part-{index:05d}-{part:05d}.{extension}"
+    def is_part(self, path: str) -> bool:
+        """Return whether a path is that of a part of this run."""
+        return f"-{token(self.run_id)}." in path.rsplit("/", 1)[-1]
+
+    def part_name(self, index: int, part: int, extension: str) -> str:
+        """Return a part file's name, unique in the output."""
+        return f"part-{index:05d}-{part:05d}-{token(self.run_id)}.{extension}"

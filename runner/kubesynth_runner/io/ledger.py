@@ -10,8 +10,12 @@ A claim (epoch) makes older writers stop soon; correctness does not rest on it.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+
 import msgspec
 
+from kubesynth_api.conditions import Reason
 from kubesynth_runner import errors
 from kubesynth_runner.io import layout, run_identity
 from kubesynth_runner.io.storage import Storage
@@ -59,6 +63,7 @@ class Ledger:
         self.storage = storage
         self.shard = shard
         self.run_id = run_id
+        self.layout = layout.RunLayout(run_id)
         self.records = records
         self.epoch = 0
         self.done = bytearray((records + 7) // 8)
@@ -68,30 +73,20 @@ class Ledger:
     def open(self, writer: str) -> None:
         """Claim the shard, read its history and finish what an earlier writer left half moved."""
         self._claim(writer)
-        while True:
-            try:
-                data = self.storage.read(layout.commit(self.shard, len(self.commits)))
-            except FileNotFoundError:
-                break
-            self._take(msgspec.json.decode(data, type=CommitRecord))
+        for record in _read_history(self.storage, self.layout, self.shard):
+            self._take(record)
 
     def _claim(self, writer: str) -> None:
-        folder = f"{layout.shard(self.shard)}/claims"
-        known = [int(file.path.rsplit("/", 1)[1]) for file in self.storage.list_files(folder)]
-        self.epoch = max(known, default=0) + 1
-        while not self.storage.create(layout.claim(self.shard, self.epoch), writer.encode()):
+        claims = self.storage.list_files(self.layout.claims(self.shard))
+        self.epoch = max((int(file.path.rsplit("/", 1)[1]) for file in claims), default=0) + 1
+        while not self.storage.create(self.layout.claim(self.shard, self.epoch), writer.encode()):
             self.epoch += 1
 
     def _take(self, record: CommitRecord) -> None:
-        self._publish(record)
+        publish(self.storage, record)
         mark_done(self.done, record.done)
         self.tally.add(record.tally)
         self.commits.append(record)
-
-    def _publish(self, record: CommitRecord) -> None:
-        for file in (record.data, record.errors):
-            if file is not None:
-                self.storage.publish(file.staged, file.path)
 
     def check_fence(self) -> None:
         """Make sure that nobody has taken over this shard or the whole output.
@@ -99,7 +94,7 @@ class Ledger:
         Raises:
             FencedError: somebody has.
         """
-        if self.storage.exists(layout.claim(self.shard, self.epoch + 1)):
+        if self.storage.exists(self.layout.claim(self.shard, self.epoch + 1)):
             raise errors.FencedError(
                 f"shard {self.shard}: a newer writer has claimed it (epoch {self.epoch + 1})"
             )
@@ -121,7 +116,7 @@ class Ledger:
             FencedError: another writer has committed this part.
         """
         self.check_fence()
-        path = layout.commit(self.shard, record.part)
+        path = self.layout.commit(self.shard, record.part)
         if not self.storage.create(path, msgspec.json.encode(record)):
             raise errors.FencedError(
                 f"shard {self.shard}: another writer has committed part {record.part}"
@@ -129,7 +124,17 @@ class Ledger:
         self._take(record)
 
     def finish(self) -> ShardManifest:
-        """Record that the shard is finished; all its input records must be done."""
+        """Record that the shard is finished. Safe to repeat.
+
+        Raises:
+            RetryLaterError: an input record is not done, which only a bug can bring about.
+        """
+        if self.tally.done != self.records:
+            raise errors.RetryLaterError(
+                Reason.RUNNER_FAILED,
+                f"shard {self.shard}: {self.tally.done} of {self.records} input records are done, "
+                "yet there is nothing left to do",
+            )
         manifest = ShardManifest(
             self.run_id,
             self.shard,
@@ -139,30 +144,62 @@ class Ledger:
             tuple(record.data for record in self.commits if record.data is not None),
             tuple(record.errors for record in self.commits if record.errors is not None),
         )
-        self.storage.create(layout.shard_manifest(self.shard), msgspec.json.encode(manifest))
-        for leftover in ("staging", "journal"):
-            self.storage.delete(f"{layout.shard(self.shard)}/{leftover}")
+        path = self.layout.shard_manifest(self.shard)
+        self.storage.create(path, msgspec.json.encode(manifest))
+        tidy(self.storage, self.run_id, self.shard)
         return manifest
 
 
-def read_shard_manifest(storage: Storage, shard: int) -> ShardManifest | None:
+def tidy(storage: Storage, run_id: str, shard: int) -> None:
+    """Delete what a finished shard does not need any more. Safe to repeat."""
+    names = layout.RunLayout(run_id)
+    storage.delete(names.staging(shard))
+    storage.delete(names.journal(shard))
+
+
+def read_shard_manifest(storage: Storage, run_id: str, shard: int) -> ShardManifest | None:
     """Return the manifest of a finished shard, or None while it is not finished."""
     try:
-        data = storage.read(layout.shard_manifest(shard))
+        data = storage.read(layout.RunLayout(run_id).shard_manifest(shard))
     except FileNotFoundError:
         return None
     return msgspec.json.decode(data, type=ShardManifest)
 
 
-def read_commits(storage: Storage, shard: int) -> list[CommitRecord]:
-    """Return the committed parts of a shard, finished or not, without claiming it."""
-    commits: list[CommitRecord] = []
-    while True:
+def read_commits(storage: Storage, run_id: str, shard: int) -> list[CommitRecord]:
+    """Return the committed parts of a shard without claiming it, all files in their places."""
+    commits = list(_read_history(storage, layout.RunLayout(run_id), shard))
+    for record in commits:
+        publish(storage, record)
+    return commits
+
+
+def publish(storage: Storage, record: CommitRecord) -> None:
+    """Move what a record commits to its place. Safe to repeat.
+
+    Raises:
+        ConfigurationError: somebody has deleted a committed file.
+    """
+    for file in (record.data, record.errors):
+        if file is None:
+            continue
         try:
-            data = storage.read(layout.commit(shard, len(commits)))
+            storage.publish(file.staged, file.path)
+        except FileNotFoundError as exc:
+            raise errors.ConfigurationError(
+                Reason.OUTPUT_CONFLICT,
+                f"{storage.uri}/{file.path} is gone, though its {file.rows} rows were committed; "
+                "put it back, or begin again with another output.uri or output.ifExists: Overwrite",
+            ) from exc
+
+
+def _read_history(storage: Storage, names: layout.RunLayout, shard: int) -> Iterator[CommitRecord]:
+    for part in itertools.count():
+        try:
+            data = storage.read(names.commit(shard, part))
         except FileNotFoundError:
-            return commits
-        commits.append(msgspec.json.decode(data, type=CommitRecord))
+            return
+        yield msgspec.json.decode(data, type=CommitRecord)
 
 
 def mark_done(done: bytearray, ranges: list[tuple[int, int]]) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from kubesynth_api import runner_contract
 from kubesynth_api.conditions import Reason
 from kubesynth_runner import errors
-from kubesynth_runner.io.storage import LocalStorage, Storage
+from kubesynth_runner.io.local_storage import LocalStorage
+from kubesynth_runner.io.storage import Storage
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

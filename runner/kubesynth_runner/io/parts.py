@@ -4,38 +4,41 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Mapping
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kubesynth_runner.io.ledger import CommittedFile
-from kubesynth_runner.io.storage import Storage
+from kubesynth_runner.io.storage import StagedFile, Storage
 
-# Rows turned into Arrow at once: bounds memory, and is the size of a Parquet row group.
+# Rows turned into Arrow at once, whichever comes first: bounds memory, and is the size of a Parquet
+# row group.
 ROWS_PER_GROUP = 2048
+CHARACTERS_PER_GROUP = 16 * 1024 * 1024
 _JSON = msgspec.json.Encoder()
 
 
 class _HashingFile(io.RawIOBase):
-    """A file that is only written to, front to back, and knows its SHA-256 and size."""
+    """A staged file that knows the SHA-256 and the size of what was written to it."""
 
-    def __init__(self, raw: BinaryIO) -> None:
+    def __init__(self, staged: StagedFile) -> None:
         super().__init__()
-        self._raw = raw
+        self._staged = staged
         self._digest = hashlib.sha256()
+        self._abandoned = False
         self.size_bytes = 0
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Any, /) -> int:
-        self._digest.update(data)
-        self._raw.write(data)
-        self.size_bytes += len(data)
+        if not self._abandoned:
+            self._digest.update(data)
+            self._staged.write(data)
+            self.size_bytes += len(data)
         return len(data)
 
     def tell(self) -> int:
@@ -43,14 +46,13 @@ class _HashingFile(io.RawIOBase):
 
     def finish(self) -> str:
         """Make the file durable, close it, and return its SHA-256."""
-        self._raw.flush()
-        os.fsync(self._raw.fileno())
-        self._raw.close()
+        self._staged.finish()
         return self._digest.hexdigest()
 
     def abandon(self) -> None:
-        """Close the file; it is left as it is."""
-        self._raw.close()
+        """Close the file as it is; what is written from now on is dropped."""
+        self._abandoned = True
+        self._staged.abandon()
 
 
 class PartWriter(Protocol):
@@ -105,19 +107,24 @@ class ParquetPart:
             pa.PythonFile(self._file, mode="w"), schema, compression="zstd"
         )
         self._buffer: list[Mapping[str, Any]] = []
+        self._buffered_characters = 0
         self.rows = 0
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Add a row."""
         self._buffer.append(row)
+        self._buffered_characters += sum(
+            len(value) for value in row.values() if isinstance(value, str)
+        )
         self.rows += 1
-        if len(self._buffer) >= ROWS_PER_GROUP:
+        if len(self._buffer) >= ROWS_PER_GROUP or self._buffered_characters >= CHARACTERS_PER_GROUP:
             self._flush()
 
     def _flush(self) -> None:
         if self._buffer:
             self._writer.write_table(pa.Table.from_pylist(self._buffer, schema=self._schema))
             self._buffer.clear()
+            self._buffered_characters = 0
 
     def finish(self, final_path: str) -> CommittedFile:
         """Complete the file and describe it."""
@@ -129,8 +136,9 @@ class ParquetPart:
     def abandon(self) -> None:
         """Give the file up."""
         self._buffer.clear()
-        self._writer.close()
+        # First the file: a disk that is full must not be asked to take a footer.
         self._file.abandon()
+        self._writer.close()
 
 
 Format = Literal["Parquet", "JSONL"]

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
+import xxhash
 
+from kubesynth_api.conditions import Reason
+from kubesynth_runner import errors
 from kubesynth_runner.io import layout
 from kubesynth_runner.io.storage import Storage
 
@@ -57,10 +60,15 @@ class Partition(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class PlanFile(msgspec.Struct, frozen=True, rename="camel"):
-    """What plan found out, for all shards and for finalize."""
+    """What plan found out, for all shards and for finalize.
+
+    `partitions` is the version of the partitions that belong to it: two plan pods at once may have
+    seen different input.
+    """
 
     run_id: str
     pipeline_hash: str
+    partitions: str
     shards: int
     records: int
     files: tuple[InputFile, ...]
@@ -70,21 +78,40 @@ class PlanFile(msgspec.Struct, frozen=True, rename="camel"):
     estimated_rows: int
 
 
-def save(storage: Storage, plan: PlanFile, partitions: list[Partition]) -> None:
-    """Store the partitions, then the plan, which makes them count. Safe to repeat."""
+def version_of(partitions: list[Partition]) -> str:
+    """Return a name for partitions: equal ones have equal names."""
+    return xxhash.xxh3_64_hexdigest(msgspec.json.encode(partitions))
+
+
+def save(storage: Storage, plan: PlanFile, partitions: list[Partition]) -> PlanFile:
+    """Store the partitions, then the plan, which makes them count; return the plan that counts.
+
+    Safe to repeat; the first one to be stored is the run's plan.
+    """
+    names = layout.RunLayout(plan.run_id)
     for part in partitions:
-        storage.put(layout.partition(part.shard), msgspec.json.encode(part))
-    storage.create(layout.PLAN, msgspec.json.encode(plan))
+        storage.put(names.partition(plan.partitions, part.shard), msgspec.json.encode(part))
+    if storage.create(names.plan, msgspec.json.encode(plan)):
+        return plan
+    return load(storage, plan.run_id) or plan
 
 
-def load(storage: Storage) -> PlanFile | None:
-    """Return the stored plan, if there is one."""
+def load(storage: Storage, run_id: str) -> PlanFile | None:
+    """Return the stored plan of a run, if there is one."""
     try:
-        return msgspec.json.decode(storage.read(layout.PLAN), type=PlanFile)
+        data = storage.read(layout.RunLayout(run_id).plan)
     except FileNotFoundError:
         return None
+    return msgspec.json.decode(data, type=PlanFile)
 
 
-def load_partition(storage: Storage, shard: int) -> Partition:
+def load_partition(storage: Storage, plan: PlanFile, shard: int) -> Partition:
     """Return a shard's partition."""
-    return msgspec.json.decode(storage.read(layout.partition(shard)), type=Partition)
+    path = layout.RunLayout(plan.run_id).partition(plan.partitions, shard)
+    try:
+        data = storage.read(path)
+    except FileNotFoundError as exc:
+        raise errors.RetryLaterError(
+            Reason.RUNNER_FAILED, f"{storage.uri}/{path} is missing: is the run being deleted?"
+        ) from exc
+    return msgspec.json.decode(data, type=Partition)

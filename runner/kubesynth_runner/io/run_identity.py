@@ -18,12 +18,11 @@ IfExists = Literal["Fail", "Resume", "Overwrite"]
 class RunIdentity(msgspec.Struct, frozen=True, rename="camel"):
     """Content of run.json.
 
-    `run_id` is the uid of the job that began the run; a job that resumes it keeps it and adds its
-    own uid to `owners`, so that its later pods know the run as theirs.
+    `run_id` is the uid of the job that began the run. A job that resumes it becomes an owner too,
+    by a file of its own in the run's folder.
     """
 
     run_id: str
-    owners: tuple[str, ...]
     pipeline_hash: str
     job: str
     version: str = VERSION
@@ -39,28 +38,54 @@ def acquire(
     Raises:
         ConfigurationError: OutputConflict, the folder holds a run that this job may not touch.
     """
-    mine = RunIdentity(uid, (uid,), pipeline_hash, job)
+    mine = RunIdentity(uid, pipeline_hash, job, clearing=if_exists == "Overwrite")
     if not storage.exists(layout.RUN):
-        _refuse_foreign_files(storage, if_exists)
+        if if_exists != "Overwrite":
+            _refuse_foreign_files(storage)
         if storage.create(layout.RUN, msgspec.json.encode(mine)):
-            return mine
+            return _finish_clearing(storage, mine)
     found = load(storage)
     if found is None:
         raise errors.RetryLaterError(
             Reason.OUTPUT_UNWRITABLE, f"{storage.uri}/{layout.RUN} vanished while it was read"
         )
-    if uid in found.owners:
+    if _is_owner(storage, found, uid):
         return _finish_clearing(storage, found)
     match if_exists:
         case "Resume" if found.pipeline_hash == pipeline_hash and not found.clearing:
-            adopted = msgspec.structs.replace(found, owners=(*found.owners[-15:], uid))
-            storage.put(layout.RUN, msgspec.json.encode(adopted))
-            return adopted
+            storage.create(layout.RunLayout(found.run_id).owner(uid), job.encode())
+            return found
         case "Overwrite":
-            announced = msgspec.structs.replace(mine, clearing=True)
-            storage.put(layout.RUN, msgspec.json.encode(announced))
-            return _finish_clearing(storage, announced)
+            storage.put(layout.RUN, msgspec.json.encode(mine))
+            return _finish_clearing(storage, mine)
     raise errors.ConfigurationError(Reason.OUTPUT_CONFLICT, _conflict(storage, found, if_exists))
+
+
+def require(storage: Storage, uid: str) -> RunIdentity:
+    """Return the identity of the run that a job has planned here.
+
+    Raises:
+        RetryLaterError: nothing has been planned yet.
+        ConfigurationError: OutputConflict, the output belongs to another job by now.
+    """
+    identity = load(storage)
+    if identity is None:
+        raise errors.RetryLaterError(
+            Reason.RUNNER_FAILED, f"{storage.uri} holds no run yet; plan runs first"
+        )
+    if not _is_owner(storage, identity, uid):
+        raise errors.ConfigurationError(
+            Reason.OUTPUT_CONFLICT,
+            f"output.uri {storage.uri} belongs to the job {identity.job!r} (uid "
+            f"{identity.run_id}) by now, which has overwritten this job's run",
+        )
+    return identity
+
+
+def _is_owner(storage: Storage, identity: RunIdentity, uid: str) -> bool:
+    if identity.run_id == uid:
+        return True
+    return storage.exists(layout.RunLayout(identity.run_id).owner(uid))
 
 
 def load(storage: Storage) -> RunIdentity | None:
@@ -78,9 +103,7 @@ def load(storage: Storage) -> RunIdentity | None:
         ) from exc
 
 
-def _refuse_foreign_files(storage: Storage, if_exists: IfExists) -> None:
-    if if_exists == "Overwrite":
-        return
+def _refuse_foreign_files(storage: Storage) -> None:
     for folder in (layout.DATA, layout.ERRORS, layout.INTERNAL):
         files = storage.list_files(folder)
         if files:
@@ -92,18 +115,23 @@ def _refuse_foreign_files(storage: Storage, if_exists: IfExists) -> None:
 
 
 def _finish_clearing(storage: Storage, identity: RunIdentity) -> RunIdentity:
-    """Delete what the overwritten run left, if an Overwrite was begun and not finished."""
+    """Delete what other runs have left, if an Overwrite was begun and not finished.
+
+    What this run has made itself is spared: another process may have got further already.
+    """
     if not identity.clearing:
         return identity
-    for name in (
-        layout.SUCCESS,
-        layout.MANIFEST,
-        layout.REPORT,
-        layout.INTERNAL,
-        layout.DATA,
-        layout.ERRORS,
-    ):
+    for name in (layout.SUCCESS, layout.MANIFEST, layout.REPORT):
         storage.delete(name)
+    own = layout.RunLayout(identity.run_id)
+    paths = [file.path for file in storage.list_files(layout.INTERNAL)]
+    for folder in sorted({"/".join(path.split("/")[:2]) for path in paths} - {own.folder}):
+        storage.delete(folder)
+    for file in (*storage.list_files(layout.DATA), *storage.list_files(layout.ERRORS)):
+        if not own.is_part(file.path):
+            storage.delete(file.path)
+    if load(storage) != identity:
+        raise errors.FencedError(f"{storage.uri}: another job has begun to overwrite it")
     ready = msgspec.structs.replace(identity, clearing=False)
     storage.put(layout.RUN, msgspec.json.encode(ready))
     return ready

@@ -124,7 +124,7 @@ class ShardOutput:
 
     def _staged(self, number: int, extension: str) -> str:
         book = self._book
-        return layout.staged(book.shard, book.epoch, f"part-{number:05d}.{extension}")
+        return book.layout.staged(book.shard, book.epoch, f"part-{number:05d}.{extension}")
 
     async def _cut(self) -> None:
         """Hand the open part to a commit in the background, after the one before it."""
@@ -151,10 +151,10 @@ class ShardOutput:
         data = errors = None
         if part.data is not None:
             extension = parts.EXTENSIONS[self._options.file_format]
-            name = layout.part_name(book.shard, part.number, extension)
+            name = book.layout.part_name(book.shard, part.number, extension)
             data = part.data.finish(f"{layout.DATA}/{name}")
         if part.errors is not None:
-            name = layout.part_name(book.shard, part.number, "jsonl")
+            name = book.layout.part_name(book.shard, part.number, "jsonl")
             errors = part.errors.finish(f"{layout.ERRORS}/{name}")
         return ledger.CommitRecord(
             book.run_id,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from typing import Any
 
 import msgspec
 
@@ -12,9 +11,9 @@ from kubesynth_api.conditions import Reason
 from kubesynth_api.runner_contract import Totals
 from kubesynth_api.version import VERSION
 from kubesynth_runner import errors
-from kubesynth_runner.io import layout, ledger, plan_file, schema
+from kubesynth_runner.io import layout, ledger, plan_file, run_identity, schema
 from kubesynth_runner.io.storage import Storage
-from kubesynth_runner.phases import report
+from kubesynth_runner.phases import plan, report
 from kubesynth_runner.phases.context import RunContext
 from kubesynth_runner.pipelines import compile as pipelines
 from kubesynth_runner.tally import Tally
@@ -63,24 +62,27 @@ async def run(context: RunContext, *, partial: bool = False) -> RunResult:
     return await asyncio.to_thread(_run, context, partial)
 
 
-def load_result(storage: Storage) -> RunResult:
+def load_result(context: RunContext) -> RunResult:
     """Return the result of a run that has been finalized.
 
     Raises:
-        FileNotFoundError: it has not.
+        RetryLaterError: it has not.
     """
-    data = storage.read(layout.MANIFEST)
+    storage = context.storage
+    run_identity.require(storage, context.spec.uid)
+    try:
+        data = storage.read(layout.MANIFEST)
+    except FileNotFoundError as exc:
+        raise errors.RetryLaterError(
+            Reason.RUNNER_FAILED, f"{storage.uri} holds no {layout.MANIFEST} yet; finalize it first"
+        ) from exc
     return _to_result(storage, msgspec.json.decode(data, type=RunManifest))
 
 
 def _run(context: RunContext, partial: bool) -> RunResult:
     storage = context.storage
-    plan = plan_file.load(storage)
-    if plan is None:
-        raise errors.RetryLaterError(
-            Reason.RUNNER_FAILED, f"{storage.uri}/{layout.PLAN} is missing: the run is not planned"
-        )
-    manifest = _collect(context, plan, partial)
+    planned = plan.load(context)
+    manifest = _collect(context, planned, partial)
     storage.put(layout.MANIFEST, msgspec.json.encode(manifest))
     storage.put(layout.REPORT, report.render(manifest, context.spec).encode())
     if manifest.complete:
@@ -89,15 +91,15 @@ def _run(context: RunContext, partial: bool) -> RunResult:
     return _to_result(storage, manifest)
 
 
-def _collect(context: RunContext, plan: plan_file.PlanFile, partial: bool) -> RunManifest:
+def _collect(context: RunContext, planned: plan_file.PlanFile, partial: bool) -> RunManifest:
     compiled = pipelines.compile_pipeline(
-        context.spec.spec, context.environment.read_prompt, plan.column_types
+        context.spec.spec, context.environment.read_prompt, planned.column_types
     )
     tally, finished = Tally(), 0
     data: list[ledger.CommittedFile] = []
     failed: list[ledger.CommittedFile] = []
-    for shard in range(plan.shards):
-        manifest = ledger.read_shard_manifest(context.storage, shard)
+    for shard in range(planned.shards):
+        manifest = ledger.read_shard_manifest(context.storage, planned.run_id, shard)
         if manifest is not None:
             finished += 1
             tally.add(manifest.tally)
@@ -108,25 +110,25 @@ def _collect(context: RunContext, plan: plan_file.PlanFile, partial: bool) -> Ru
             raise errors.RetryLaterError(
                 Reason.RUNNER_FAILED, f"shard {shard} is not finished; generate it first"
             )
-        for record in ledger.read_commits(context.storage, shard):
+        for record in ledger.read_commits(context.storage, planned.run_id, shard):
             tally.add(record.tally)
             data += [record.data] if record.data else []
             failed += [record.errors] if record.errors else []
     return RunManifest(
-        plan.run_id,
+        planned.run_id,
         context.spec.name,
         VERSION,
-        plan.pipeline_hash,
+        planned.pipeline_hash,
         schema.SCHEMA_VERSION,
-        finished == plan.shards,
-        plan.shards,
+        finished == planned.shards,
+        planned.shards,
         finished,
-        plan.records,
+        planned.records,
         tally,
         {name: str(kind) for name, kind in compiled.columns.items()},
         tuple(data),
         tuple(failed),
-        plan.files,
+        planned.files,
     )
 
 
@@ -146,9 +148,3 @@ def _to_result(storage: Storage, manifest: RunManifest) -> RunResult:
         f"{storage.uri}/{layout.REPORT}",
         manifest.complete,
     )
-
-
-def describe(manifest: RunManifest) -> dict[str, Any]:
-    """Return the manifest as plain values."""
-    value: dict[str, Any] = msgspec.to_builtins(manifest)
-    return value

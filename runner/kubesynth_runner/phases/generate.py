@@ -29,8 +29,11 @@ async def run(context: RunContext, plan: plan_file.PlanFile, shard: int) -> Tall
         PoisonedShardError: more input records failed than failurePolicy allows.
         RunnerError: anything else that ends this attempt; the journal is complete.
     """
-    finished = await asyncio.to_thread(ledger.read_shard_manifest, context.storage, shard)
+    storage = context.storage
+    finished = await asyncio.to_thread(ledger.read_shard_manifest, storage, plan.run_id, shard)
     if finished is not None:
+        # The one before us may have died right after it was finished.
+        await asyncio.to_thread(ledger.tidy, storage, plan.run_id, shard)
         context.progress.tally = finished.tally
         context.progress.input_records = finished.records
         return finished.tally
@@ -39,7 +42,7 @@ async def run(context: RunContext, plan: plan_file.PlanFile, shard: int) -> Tall
         context.spec.spec,
         attempt.pipeline.roles,
         context.environment,
-        context.storage,
+        models.CapabilityStore(context.storage, plan.run_id),
         context.stop,
     ) as pool:
         context.progress.connections = pool.connections
@@ -82,13 +85,13 @@ class _Attempt:
         """Claim the shard and read what earlier attempts have left."""
 
         def load() -> tuple[plan_file.Partition, ledger.Ledger, Journal]:
-            identity = run_identity.load(context.storage)
-            if identity is None or identity.run_id != plan.run_id:
+            identity = run_identity.require(context.storage, context.spec.uid)
+            if identity.run_id != plan.run_id:
                 raise errors.FencedError(f"{context.storage.uri} belongs to another run now")
-            part = plan_file.load_partition(context.storage, shard)
+            part = plan_file.load_partition(context.storage, plan, shard)
             book = ledger.Ledger(context.storage, shard, plan.run_id, part.records)
             book.open(context.environment.writer)
-            journal = Journal(context.storage, shard, book.epoch)
+            journal = Journal(context.storage, plan.run_id, shard, book.epoch)
             journal.load(book.done)
             return part, book, journal
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 
-import msgspec
-
 from kubesynth_api import validation
 from kubesynth_api.conditions import Reason
 from kubesynth_api.runner_contract import Estimate
@@ -28,12 +26,29 @@ async def run(context: RunContext) -> plan_file.PlanFile:
     """
     _refuse_findings(context)
     identity = await asyncio.to_thread(_acquire, context)
-    existing = await asyncio.to_thread(plan_file.load, context.storage)
-    if existing is not None and existing.run_id == identity.run_id:
+    existing = await asyncio.to_thread(plan_file.load, context.storage, identity.run_id)
+    if existing is not None:
         return existing
     plan = await asyncio.to_thread(_make, context, identity)
     LOG.info("planned", extra={"records": plan.records, "files": len(plan.files)})
     return plan
+
+
+def load(context: RunContext) -> plan_file.PlanFile:
+    """Return the plan that this job has stored.
+
+    Raises:
+        RetryLaterError: there is none yet.
+        ConfigurationError: OutputConflict, the output belongs to another job by now.
+    """
+    storage = context.storage
+    identity = run_identity.require(storage, context.spec.uid)
+    planned = plan_file.load(storage, identity.run_id)
+    if planned is None:
+        raise errors.RetryLaterError(
+            Reason.RUNNER_FAILED, f"{storage.uri} holds no plan yet; plan runs first"
+        )
+    return planned
 
 
 def to_estimate(plan: plan_file.PlanFile) -> Estimate:
@@ -90,13 +105,13 @@ def _make(context: RunContext, identity: RunIdentity) -> plan_file.PlanFile:
     plan = plan_file.PlanFile(
         identity.run_id,
         identity.pipeline_hash,
+        plan_file.version_of(partitions),
         spec.shards.count,
         records,
-        tuple(msgspec.structs.replace(scan.file) for scan in scanned),
+        tuple(scan.file for scan in scanned),
         column_types,
         estimate.calls,
         estimate.tokens,
         estimate.rows,
     )
-    plan_file.save(context.storage, plan, partitions)
-    return plan
+    return plan_file.save(context.storage, plan, partitions)
