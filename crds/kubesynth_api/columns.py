@@ -11,7 +11,7 @@ from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
 
 # Written into every row beside the user's columns.
 RESERVED_COLUMNS = frozenset({"id", "parent_id", "root_id", "source", "provenance"})
-_TEXT_SUFFIXES = (".txt", ".text", ".md", ".markdown")
+_TEXT_SUFFIXES = (".txt", ".md")  # as `input.format` says
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ Generated are the CRDs, their copies in both charts, and the reference pages of 
 from __future__ import annotations
 
 import argparse
+import inspect
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,7 +72,7 @@ def crd_manifest(kind: Kind) -> dict[str, Any]:
 def root_schema(kind: Kind) -> Schema:
     """Return the schema of a whole object. Its metadata is Kubernetes' own."""
     schema: Schema = {
-        "description": kind.model.__doc__,
+        "description": inspect.cleandoc(kind.model.__doc__ or ""),
         "type": "object",
         "required": ["spec"],
         "properties": {

@@ -15,7 +15,7 @@ class PrinterColumn:
     """A column of `kubectl get`; with a priority above 0 only of `kubectl get -o wide`."""
 
     name: str
-    type: Literal["string", "integer", "date"]
+    type: Literal["string", "integer", "number", "date"]
     json_path: str
     description: str
     priority: int = 0
@@ -62,7 +62,7 @@ SYNTHETIC_DATA_JOB = Kind(
         PrinterColumn("Progress", "integer", ".status.progress.percent", "Input done, in percent."),
         PrinterColumn(
             "Rate",
-            "string",
+            "number",
             ".status.progress.recordsPerSecond",
             "Input records per second, over all pods.",
             priority=1,

@@ -11,6 +11,8 @@ CustomResourceDefinitions", sections on structural schemas, defaulting and valid
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
@@ -158,6 +160,9 @@ class _Converter:
                 schema.setdefault(LIST_TYPE, "atomic")
         if not self._defaults:
             schema.pop("default", None)
+        elif "default" in schema and "properties" not in schema and "description" in schema:
+            # kubectl explain shows no default on its own.
+            schema["description"] += f" Default: {json.dumps(schema['default'])}."
         _check(schema, path)
         return {keyword: schema[keyword] for keyword in _KEYWORDS if keyword in schema}
 
@@ -214,6 +219,8 @@ def _respell(schema: Schema) -> None:
     """Turn keywords of JSON Schema into those of OpenAPI v3.0, and drop what has no place."""
     for keyword in _DROPPED:
         schema.pop(keyword, None)
+    if "description" in schema:  # a docstring is broken into lines
+        schema["description"] = re.sub(r"(?<!\n)\n(?!\n)", " ", schema["description"])
     if "const" in schema:
         schema["enum"] = [schema.pop("const")]
     for bound, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):

@@ -15,6 +15,7 @@ from kubesynth_api._base import (
     matches,
 )
 from kubesynth_api.meta import SecretValue, TextSource
+from kubesynth_api.v1alpha1 import changes
 from kubesynth_api.v1alpha1.sampling import SamplingParameters
 
 NamespaceName = Annotated[
@@ -60,9 +61,16 @@ class ExternalModel(ApiModel):
     )
     headers: Annotated[
         dict[HeaderName, Annotated[str, Field(max_length=1024)]], Field(max_length=16)
-    ] = Field(default_factory=dict, description="Extra headers. Nothing confidential here.")
+    ] = Field(
+        default_factory=dict,
+        description="Extra headers of every request. Nothing confidential here.",
+    )
     extra_body: JsonObject | None = Field(
-        default=None, description="Extra fields of every request body; they win over all others."
+        default=None,
+        description=(
+            "Extra fields of every request body, for what a server knows beyond sampling. They win "
+            "over all others."
+        ),
     )
 
 
@@ -105,7 +113,10 @@ class ModelLimits(ApiModel):
         default=32,
         ge=1,
         le=100000,
-        description="Requests under way at once. At least one per pod, so at least parallelism.",
+        description=(
+            "Requests under way at once. Pods share it, and each needs one, so it is at least the "
+            "number of pods at work (shards.parallelism)."
+        ),
     )
     requests_per_minute: int | None = Field(
         default=None, ge=1, le=10**9, description="Requests per minute. Not available yet."
@@ -120,19 +131,40 @@ class ModelSpec(ApiModel):
 
     cel: ClassVar[tuple[CelRule, ...]] = (
         exactly_one_of("external", "server", "serverRef", "embedded"),
+        *changes.MODEL_RULES,
     )
 
     name: Annotated[LabelName, Field(max_length=15)] = Field(
-        description="The role, as stages name it in `model`. The first model is the default."
+        description="The role, such as generator or judge. Stages name it in `model`."
     )
-    external: ExternalModel | None = Field(default=None, description="An endpoint that exists.")
-    server: InlineServer | None = Field(default=None, description="A server of this job's own.")
-    server_ref: ServerReference | None = Field(default=None, description="A shared server.")
+    external: ExternalModel | None = Field(
+        default=None,
+        description=(
+            "An OpenAI-compatible endpoint that is already there: a Service of the cluster, or a "
+            "hosted API."
+        ),
+    )
+    server: InlineServer | None = Field(
+        default=None,
+        description="A model server that lives and dies with the job. Not available yet.",
+    )
+    server_ref: ServerReference | None = Field(
+        default=None, description="A shared ModelServer. Not available yet."
+    )
     embedded: EmbeddedModel | None = Field(
-        default=None, description="The small model that ships with kubesynth, on the CPU."
+        default=None,
+        description=(
+            "The small model that ships with kubesynth, on the CPU of the runner pods. For trying "
+            "things out without a key or a GPU: it is far too small for data of any quality. The "
+            "runner's image must contain it."
+        ),
     )
     sampling: SamplingParameters | None = Field(
-        default=None, description="Defaults for every stage that uses this model."
+        default=None,
+        description=(
+            "How completions are drawn, for every stage that uses this model. A stage's own "
+            "sampling wins field by field; what neither sets is left to the server."
+        ),
     )
     limits: ModelLimits = Field(
         default_factory=ModelLimits, description="Limits over all pods of the job together."

@@ -28,7 +28,8 @@ class LlmStage(ApiModel):
         default=None, description="Role of the model; without it the first of spec.models."
     )
     sampling: SamplingParameters | None = Field(
-        default=None, description="Sampling for this stage, over the model's own."
+        default=None,
+        description="How completions are drawn in this stage; wins over the model's sampling.",
     )
 
 
@@ -42,7 +43,10 @@ class ClosedQA(LlmStage):
     )
     prompts: Prompts = Field(
         default_factory=Prompts,
-        description="Variables: document, questions, and every column of the record.",
+        description=(
+            "Prompts that replace the built-in ones. Variables: document (the text, must be used), "
+            "questions (how many), and every column of the record."
+        ),
     )
 
 
@@ -58,7 +62,10 @@ class Answer(LlmStage):
     )
     prompts: Prompts = Field(
         default_factory=Prompts,
-        description="Variables: question, document, and every column of the record.",
+        description=(
+            "Prompts that replace the built-in ones. Variables: question (must be used), document "
+            "(none without one), and every column of the record."
+        ),
     )
 
 
@@ -111,16 +118,22 @@ class PromptOutput(ApiModel):
     )
     json_schema: JsonObject | None = Field(
         default=None,
-        description="JSON Schema (draft 2020-12) of an object. Every completion is checked.",
+        description=(
+            "JSON Schema (draft 2020-12) of an object, required with type JSON. Its properties "
+            "become columns. Every completion is checked against it; where the server can be held "
+            "to a schema, it is."
+        ),
     )
 
 
 class Prompt(LlmStage):
     """A prompt of the user's own."""
 
-    system: PromptText | None = Field(default=None, description="System prompt (Jinja2).")
+    system: PromptText | None = Field(
+        default=None, description="System prompt (Jinja2); none without it."
+    )
     user: PromptText = Field(
-        description="User prompt (Jinja2); the record's columns are variables."
+        description="User prompt (Jinja2). The record's columns are its variables."
     )
     examples: Annotated[tuple[PromptExample, ...], Field(max_length=16)] = Field(
         default=(), description="Few-shot examples, in order."
@@ -152,10 +165,27 @@ class Stage(ApiModel):
         ),
     )
     closed_qa: ClosedQA | None = Field(
-        default=None, alias="closedQA", description="Questions from each document."
+        default=None,
+        alias="closedQA",
+        description=(
+            "Asks for questions that a document itself answers. One document becomes many records, "
+            "each with its question in the column `question`."
+        ),
     )
-    answer: Answer | None = Field(default=None, description="Answers to questions.")
-    prompt: Prompt | None = Field(default=None, description="A prompt of the user's own.")
+    answer: Answer | None = Field(
+        default=None,
+        description=(
+            "Answers the question of each record, from the document that it came with where there "
+            "is one."
+        ),
+    )
+    prompt: Prompt | None = Field(
+        default=None,
+        description=(
+            "A prompt of your own. The completion becomes a text, a list (one record per item) or, "
+            "with a JSON schema, columns."
+        ),
+    )
 
     @property
     def member(self) -> LlmStage:

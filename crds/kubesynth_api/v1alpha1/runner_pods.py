@@ -95,8 +95,12 @@ class EnvVarSource(ApiModel):
 
     cel: ClassVar[tuple[CelRule, ...]] = (exactly_one_of("secretKeyRef", "configMapKeyRef"),)
 
-    secret_key_ref: KeySelector | None = Field(default=None, description="Secret and key.")
-    config_map_key_ref: KeySelector | None = Field(default=None, description="ConfigMap and key.")
+    secret_key_ref: KeySelector | None = Field(
+        default=None, description="Secret and key that hold it."
+    )
+    config_map_key_ref: KeySelector | None = Field(
+        default=None, description="ConfigMap and key that hold it."
+    )
 
 
 _OWN_VARIABLES = (
@@ -130,7 +134,7 @@ class EnvVar(ApiModel):
         str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     ] = Field(description="Name of the variable.")
     value: Annotated[str, Field(max_length=4096)] | None = Field(
-        default=None, description="Its value. Nothing confidential here."
+        default=None, description="Its value. What is confidential goes through valueFrom."
     )
     value_from: EnvVarSource | None = Field(default=None, description="Where its value is.")
 
@@ -200,10 +204,10 @@ class RunnerPods(ApiModel):
     )
 
     image: Annotated[str, Field(min_length=1, max_length=500)] | None = Field(
-        default=None, description="Image; without it the operator's own default."
+        default=None, description="Image; without it the one that the operator is set up with."
     )
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
-        default=None, description="As in a pod spec."
+        default=None, description="When to pull the image, as in a pod spec."
     )
     image_pull_secrets: Annotated[tuple[NameReference, ...], Field(max_length=8)] = Field(
         default=(), description="Secrets for pulling the image."

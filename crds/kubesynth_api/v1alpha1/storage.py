@@ -88,9 +88,10 @@ class InputSpec(ApiModel):
     uri: Uri = Field(
         description=(
             "File, folder or pattern (*, ?, **). pvc://CLAIM/PATH is a path in a volume claim of "
-            "the job's namespace, configmap://NAME/KEY a key of a ConfigMap, file:///PATH a path "
-            "in the pod (or, without a cluster, on the machine). A folder means every file in it "
-            "whose format is known."
+            "the job's namespace, configmap://NAME/KEY a key of a ConfigMap. file:///PATH is a "
+            "path in the pod or, without a cluster, on the machine, and file://PATH one beside the "
+            "manifest. A folder means every file below it. s3://, gs://, az:// and https:// are "
+            "not available yet."
         ),
         examples=["pvc://corpus/docs/*.jsonl.gz"],
     )
@@ -124,8 +125,12 @@ class InputSpec(ApiModel):
     limit: int | None = Field(
         default=None, ge=1, le=10**12, description="Take only the first so many records."
     )
-    sample: InputSample | None = Field(default=None, description="Take a random part.")
-    storage: StorageOptions | None = Field(default=None, description="Access to an object store.")
+    sample: InputSample | None = Field(
+        default=None, description="Take a random part of the records. Not available yet."
+    )
+    storage: StorageOptions | None = Field(
+        default=None, description="How to reach the object store. Not available yet."
+    )
 
 
 class OutputSplit(ApiModel):
@@ -172,8 +177,12 @@ class OutputSpec(ApiModel):
             "the same pipeline and input; Overwrite deletes it. A run always resumes itself."
         ),
     )
-    split: OutputSplit | None = Field(default=None, description="Divide the rows into splits.")
+    split: OutputSplit | None = Field(
+        default=None, description="Divide the rows into splits. Not available yet."
+    )
     exports: (
         Annotated[tuple[Literal["messages", "alpaca", "sharegpt"], ...], Field(max_length=8)] | None
     ) = Field(default=None, description="Extra copies for trainers. Not available yet.")
-    storage: StorageOptions | None = Field(default=None, description="Access to an object store.")
+    storage: StorageOptions | None = Field(
+        default=None, description="How to reach the object store. Not available yet."
+    )

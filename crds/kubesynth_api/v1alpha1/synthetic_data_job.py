@@ -11,9 +11,11 @@ from kubesynth_api._base import ApiModel, CelRule, Uri
 from kubesynth_api.labels import MANAGED_BY
 from kubesynth_api.meta import Condition
 from kubesynth_api.runner_contract import Estimate, RecordCounts, RequestCounts, TokenCounts
+from kubesynth_api.v1alpha1 import changes
 from kubesynth_api.v1alpha1.models import ModelSpec
 from kubesynth_api.v1alpha1.pipeline import Stage
 from kubesynth_api.v1alpha1.runner_pods import RunnerPods
+from kubesynth_api.v1alpha1.spending import Budget, Target
 from kubesynth_api.v1alpha1.storage import InputSpec, OutputSpec
 
 KIND = "SyntheticDataJob"
@@ -25,41 +27,6 @@ _JOB_NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 def is_job_name(name: str) -> bool:
     """Tell whether a job may have this name: children's names and host names derive from it."""
     return len(name) <= JOB_NAME_MAX_LENGTH and re.search(_JOB_NAME_PATTERN, name) is not None
-
-
-class Target(ApiModel):
-    """When to stop early. Not available yet."""
-
-    accepted_records: int = Field(
-        ge=1, le=10**12, description="Stop when so many records are accepted."
-    )
-
-
-class Price(ApiModel):
-    """Price of a model in US dollars per million tokens."""
-
-    prompt_per_million: float = Field(ge=0, le=10**6, description="Per million prompt tokens.")
-    completion_per_million: float = Field(
-        ge=0, le=10**6, description="Per million completion tokens."
-    )
-
-
-class Budget(ApiModel):
-    """What the job may spend; it stops cleanly when it is spent. Not available yet."""
-
-    cel: ClassVar[tuple[CelRule, ...]] = (
-        CelRule(
-            "has(self.tokens) || has(self.usd)",
-            "at least one of tokens and usd must be set",
-            holds=lambda model: model.tokens is not None or model.usd is not None,
-        ),
-    )
-
-    tokens: int | None = Field(default=None, ge=1, le=10**15, description="Tokens in all.")
-    usd: float | None = Field(default=None, gt=0, le=10**9, description="US dollars in all.")
-    prices: Annotated[dict[Annotated[str, Field(max_length=15)], Price], Field(max_length=16)] = (
-        Field(default_factory=dict, description="Prices by the model's role.")
-    )
 
 
 class Shards(ApiModel):
@@ -136,70 +103,15 @@ class RetryFailed(ApiModel):
     from_output: Uri = Field(description="Output of the run whose errors/ are replayed.")
 
 
-def _immutable(field: str) -> CelRule:
-    """Return the rule that a field of the spec neither changes, comes nor goes.
-
-    Both ways, because where a field is unknown to CEL (a map of anything) the API server only
-    looks at what the left side has.
-    """
-    return CelRule(
-        f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field})"
-        f" || (self.{field} == oldSelf.{field} && oldSelf.{field} == self.{field}))",
-        f"{field} is immutable",
-        f".{field}",
-    )
-
-
-# spec.models is immutable but for `limits`.
-_MODELS_IMMUTABLE = CelRule(
-    "self.models.size() == oldSelf.models.size() && self.models.all(m, oldSelf.models.exists(o,"
-    " o.name == m.name"
-    + "".join(
-        f" && has(o.{field}) == has(m.{field})"
-        f" && (!has(m.{field}) || (o.{field} == m.{field} && m.{field} == o.{field}))"
-        for field in ("external", "server", "serverRef", "embedded", "sampling")
-    )
-    + " && o.requestTimeoutSeconds == m.requestTimeoutSeconds"
-    " && o.maxAttempts == m.maxAttempts))",
-    "models are immutable, except for their limits",
-    ".models",
-)
-
-
 class SyntheticDataJobSpec(ApiModel):
-    """What the user wants. Everything but suspend, limits, budget and the like is immutable."""
+    """What to make, and how.
+
+    Once applied, only suspend, shards.parallelism, models[].limits, budget (upwards), deadlines and
+    cleanup can change. For anything else, apply a job of another name.
+    """
 
     cel: ClassVar[tuple[CelRule, ...]] = (
-        *(
-            _immutable(field)
-            for field in (
-                "input",
-                "pipeline",
-                "output",
-                "target",
-                "runner",
-                "failurePolicy",
-                "seed",
-                "execution",
-                "retryFailed",
-                "managedBy",
-            )
-        ),
-        _MODELS_IMMUTABLE,
-        CelRule(
-            "self.shards.count == oldSelf.shards.count",
-            "shards.count is immutable (parallelism may change)",
-            ".shards.count",
-        ),
-        CelRule(
-            "!has(oldSelf.budget) || (has(self.budget)"
-            " && (!has(oldSelf.budget.tokens) || (has(self.budget.tokens)"
-            " && self.budget.tokens >= oldSelf.budget.tokens))"
-            " && (!has(oldSelf.budget.usd) || (has(self.budget.usd)"
-            " && self.budget.usd >= oldSelf.budget.usd)))",
-            "a budget may only be raised",
-            ".budget",
-        ),
+        *changes.SPEC_RULES,
         CelRule(
             "self.failurePolicy.maxFailedShards <= self.shards.count",
             "maxFailedShards must not exceed shards.count",
@@ -216,26 +128,48 @@ class SyntheticDataJobSpec(ApiModel):
     )
 
     models: Annotated[tuple[ModelSpec, ...], Field(min_length=1, max_length=16)] = Field(
-        description="Models by role; stages name them. The first one is the default.",
+        description="The models that stages ask, by role. A stage that names none asks the first.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
     input: InputSpec = Field(description="The records that the pipeline starts from.")
     pipeline: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=32)] = Field(
-        description="Stages, in order. Each turns one record into zero or more records.",
+        description=(
+            "The stages, in order. Each makes zero or more records of every record that reaches it."
+        ),
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
-    output: OutputSpec = Field(description="Where the dataset goes.")
-    target: Target | None = Field(default=None, description="When to stop early.")
-    budget: Budget | None = Field(default=None, description="What the job may spend.")
-    shards: Shards = Field(default_factory=Shards, description="How the work is divided over pods.")
+    output: OutputSpec = Field(description="Where the dataset goes, and in what form.")
+    target: Target | None = Field(
+        default=None, description="When there are enough rows. Not available yet."
+    )
+    budget: Budget | None = Field(
+        default=None,
+        description=(
+            "What the job may spend; when it is spent the job stops cleanly, with what is done. It "
+            "can be raised while the job runs. Not available yet."
+        ),
+    )
+    shards: Shards = Field(
+        default_factory=Shards,
+        description=(
+            "How the work is divided: the input into `count` shards, each the work of one pod, "
+            "`parallelism` of them at once."
+        ),
+    )
     runner: RunnerPods = Field(
-        default_factory=RunnerPods, description="The pods that execute the pipeline."
+        default_factory=RunnerPods,
+        description="The pods that run the pipeline: image, resources, environment, placement.",
     )
     failure_policy: FailurePolicy = Field(
-        default_factory=FailurePolicy, description="How much may go wrong."
+        default_factory=FailurePolicy, description="How much may go wrong before the job fails."
     )
-    deadlines: Deadlines = Field(default_factory=Deadlines, description="How long things may take.")
-    cleanup: Cleanup = Field(default_factory=Cleanup, description="What happens after the end.")
+    deadlines: Deadlines = Field(
+        default_factory=Deadlines,
+        description="How long things may take before the job fails, in seconds.",
+    )
+    cleanup: Cleanup = Field(
+        default_factory=Cleanup, description="What happens after the job has ended."
+    )
     seed: int | None = Field(
         default=None,
         ge=0,
@@ -244,16 +178,28 @@ class SyntheticDataJobSpec(ApiModel):
     )
     execution: Literal["Online", "Batch"] = Field(
         default="Online",
-        description="Online sends requests one by one; Batch (not available yet) uses a batch API.",
+        description=(
+            "Online sends one request per prompt. Batch hands all of them to the endpoint's batch "
+            "API. Batch is not available yet."
+        ),
     )
     retry_failed: RetryFailed | None = Field(
-        default=None, description="Replay the failed records of another run."
+        default=None,
+        description="Replay only the failed records of another run. Not available yet.",
     )
     managed_by: Annotated[str, Field(min_length=1, max_length=63)] = Field(
-        default=MANAGED_BY, description="The controller of this job; others leave it alone."
+        default=MANAGED_BY,
+        description=(
+            "The controller that carries the job out. The operator leaves jobs with another value "
+            "alone."
+        ),
     )
     suspend: bool = Field(
-        default=False, description="Stop all pods, keeping what is done; false goes on."
+        default=False,
+        description=(
+            "true stops all pods and keeps what is done; false goes on from there, and repeats "
+            "nothing that was finished."
+        ),
     )
 
     @property
@@ -369,7 +315,10 @@ class SyntheticDataJobStatus(ApiModel):
 
 
 class SyntheticDataJob(ApiModel):
-    """Make a synthetic text dataset: input records, a pipeline of stages, models, and an output."""
+    """A synthetic text dataset to make: an input, stages that make rows of it, and models.
+
+    The operator plans the run, starts pods that carry it out, and reports in the status.
+    """
 
     cel: ClassVar[tuple[CelRule, ...]] = (
         CelRule(
