@@ -1,0 +1,78 @@
+"""The work: documents to rewrite, the same for every client."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kubesynth_api.run_spec import RunSpec
+
+from benchmarks.endpoint_process import MODEL
+
+PROMPT = "Rewrite the following document in clear and simple English.\n\n"
+MAX_TOKENS = 400
+DOCUMENT_WORDS = 150
+_POOL_WORDS = 5000
+
+REWRITE: tuple[Mapping[str, Any], ...] = (
+    {"prompt": {"user": {"inline": PROMPT + "{{ text }}"}, "output": {"column": "rewritten"}}},
+)
+# One document makes five questions, each of which is answered: six calls.
+QUESTIONS_AND_ANSWERS: tuple[Mapping[str, Any], ...] = (
+    {"closedQA": {"questions": 5}},
+    {"answer": {}},
+)
+CALLS_PER_DOCUMENT = 6
+
+
+def write_documents(path: Path, count: int, words: int = DOCUMENT_WORDS) -> None:
+    """Write JSON lines with `id` and `text`. No two texts are equal; equal counts, equal files."""
+    source = random.Random(11)
+    letters = "abcdefghiklmnoprstuvw"
+    pool = [
+        "".join(source.choices(letters, k=source.randint(2, 8))) for _ in range(_POOL_WORDS + words)
+    ]
+    with path.open("w") as file:
+        for number in range(count):
+            start = (number * 7919) % _POOL_WORDS
+            text = " ".join(pool[start : start + words])
+            file.write(f'{{"id": "{number}", "text": "Document {number}. {text}"}}\n')
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What a run of the engine does, and how."""
+
+    concurrency: int
+    pipeline: tuple[Mapping[str, Any], ...] = REWRITE
+    rows_per_part: int | None = None
+    uid: str = "00000000-0000-4000-8000-000000000001"
+
+
+def run_spec(api_url: str, documents: Path, output: Path, options: RunOptions) -> RunSpec:
+    """Return the specification of a run of the engine."""
+    wire_output: dict[str, Any] = {"uri": f"file://{output}"}
+    if options.rows_per_part is not None:
+        wire_output["rowsPerPart"] = options.rows_per_part
+    return RunSpec.model_validate(
+        {
+            "name": "benchmark",
+            "uid": options.uid,
+            "spec": {
+                "models": [
+                    {
+                        "name": "writer",
+                        "external": {"url": api_url, "model": MODEL},
+                        "limits": {"concurrency": options.concurrency},
+                        "sampling": {"maxTokens": MAX_TOKENS},
+                    }
+                ],
+                "input": {"uri": f"file://{documents}"},
+                "pipeline": [dict(stage) for stage in options.pipeline],
+                "output": wire_output,
+            },
+        }
+    )
