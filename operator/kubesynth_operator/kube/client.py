@@ -7,6 +7,7 @@ that, with the whole picture looked at anew.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -73,6 +74,8 @@ class KubeClient:
     async def close(self) -> None:
         """Close connections. Safe to repeat."""
         await self._api.close()
+        # Aborted transports need a turn of the loop to let go of their sockets.
+        await asyncio.sleep(0)
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Object:
         """Return one object.
@@ -189,7 +192,7 @@ class KubeClient:
                 raise errors.from_refusal(f"watch {request.path}", await _refusal(response))
             yield _events(f"watch {request.path}", response)
         finally:
-            response.close()
+            _hang_up(response)
 
     async def _call(
         self,
@@ -230,6 +233,14 @@ class KubeClient:
             raise errors.from_refusal(str(request), _no_answer(exc)) from exc
         response: aiohttp.ClientResponse = answer.response
         return response
+
+
+def _hang_up(response: aiohttp.ClientResponse) -> None:
+    """Drop a connection that is still sending, without waiting for TLS to say goodbye."""
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
+    response.close()
 
 
 async def _events(request: str, response: aiohttp.ClientResponse) -> AsyncIterator[Object]:

@@ -8,9 +8,11 @@ import pytest
 
 from kubesynth_api.crd import crd_manifest
 from kubesynth_api.kinds import KINDS
+from kubesynth_operator.app import Application
 from kubesynth_operator.kube.client import KubeClient
+from kubesynth_operator.settings import Limits, OperatorSettings
 from kubesynth_testing.apiserver import ApiServer
-from kubesynth_testing.operator_harness import Namespace
+from kubesynth_testing.operator_harness import Namespace, running_operator
 
 _NUMBERS = itertools.count(1)
 
@@ -20,9 +22,8 @@ def api_server() -> Iterator[ApiServer]:
     """Run a Kubernetes control plane without nodes, with our CRD, for all tests of the session."""
     with ApiServer.start(controllers=True) as server:
         for kind in KINDS:
-            server.kubectl(
-                "apply", "--server-side", "-f", "-", stdin=json.dumps(crd_manifest(kind))
-            )
+            manifest = json.dumps(crd_manifest(kind))
+            server.kubectl("apply", "--server-side", "-f", "-", stdin=manifest)
         server.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
         yield server
 
@@ -54,3 +55,27 @@ async def namespace(client: KubeClient, namespace_name: str) -> Namespace:
     made = Namespace(client, namespace_name)
     await made.create_claims("corpus", "datasets")
     return made
+
+
+@pytest.fixture
+def settings(namespace_name: str) -> OperatorSettings:
+    """Return settings of an operator for the test's namespace alone, quicker than in real life."""
+    return OperatorSettings(
+        runner_image="kubesynth:test",
+        namespaces=(namespace_name,),
+        limits=Limits(
+            progress_write_seconds=0.5,
+            poll_seconds=0.5,
+            reference_recheck_seconds=1,
+            reference_recheck_max_seconds=1,
+        ),
+    )
+
+
+@pytest.fixture
+async def operator(
+    api_server: ApiServer, namespace: Namespace, settings: OperatorSettings
+) -> AsyncIterator[Application]:
+    """Run an operator for the test's namespace."""
+    async with running_operator(str(api_server.kubeconfig), settings) as app:
+        yield app

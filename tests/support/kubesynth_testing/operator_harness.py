@@ -221,10 +221,18 @@ class Namespace:
         return name
 
     async def set_pod_status(self, name: str, status: dict[str, Any]) -> None:
-        """Write a pod's status, as a kubelet does."""
-        raw = await self.client.get(PODS, self.name, name)
-        raw["status"] |= status
-        await self.client.replace(PODS, self.name, raw, "status")
+        """Write a pod's status, as a kubelet does; the scheduler may write at the same time."""
+
+        async def write() -> bool:
+            raw = await self.client.get(PODS, self.name, name)
+            raw["status"] |= status
+            try:
+                await self.client.replace(PODS, self.name, raw, "status")
+            except errors.ConflictError:
+                return False
+            return True
+
+        await eventually(write, f"the status of pod {name} is written")
 
     async def condition(self, kind: str, name: str = "qa") -> dict[str, Any]:
         """Return one of a job's conditions; an empty dict if it has none of that type."""
