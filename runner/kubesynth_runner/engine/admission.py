@@ -16,6 +16,8 @@ CONGESTION_EVENT_SECONDS = 0.5
 # Without Retry-After, and doubled with every cut in a row.
 PAUSE_SECONDS = 0.25
 PAUSE_LIMIT_SECONDS = 30.0
+# Of what a server asks for. It may know better than we do, but not be trusted with a day.
+RETRY_AFTER_LIMIT_SECONDS = 300.0
 # So many failures to connect in a row, without one answer between them, are an outage.
 OUTAGE_AFTER_FAILURES = 3
 OUTAGE_PAUSE_SECONDS = 0.5
@@ -64,10 +66,11 @@ class Admission:
             self._last_cut = now
             self.limit = max(1.0, self.limit * CUT_FACTOR)
             self._cuts_in_a_row += 1
-        pause = PAUSE_SECONDS * 2 ** min(self._cuts_in_a_row - 1, 10)
         if retry_after_seconds is not None:
-            pause = retry_after_seconds
-        self.closed_until = max(self.closed_until, now + min(pause, PAUSE_LIMIT_SECONDS))
+            pause = min(retry_after_seconds, RETRY_AFTER_LIMIT_SECONDS)
+        else:
+            pause = min(PAUSE_SECONDS * 2 ** min(self._cuts_in_a_row - 1, 10), PAUSE_LIMIT_SECONDS)
+        self.closed_until = max(self.closed_until, now + pause)
 
     def on_unreachable(self, now: float) -> bool:
         """Note a failure to connect; return whether this is an outage."""

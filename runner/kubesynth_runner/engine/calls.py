@@ -27,6 +27,10 @@ from kubesynth_runner.llm.base import (
 from kubesynth_runner.llm.errors import BACKPRESSURE, FATAL, RETRYABLE, ClientError, ErrorKind
 from kubesynth_runner.tally import Tally
 
+# A request that is put off so often in a row may be at fault itself: it takes a gateway's patience,
+# or the server down with it. Then the server is asked for something else.
+REFUSALS_PER_ATTEMPT = 8
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ModelConnection:
@@ -74,6 +78,8 @@ class Caller:
         self._hash_encode = msgspec.json.Encoder(order="sorted").encode
         self._random = random.Random()
         self.stopped = asyncio.Event()
+        # When a model began to give no answers, by role.
+        self._silent_since: dict[str, float] = {}
         # Retries and 429s of this process; they belong to no record.
         self.process_tally = Tally()
 
@@ -107,7 +113,7 @@ class Caller:
         self, connection: ModelConnection, request: CompletionRequest
     ) -> tuple[Completion | ClientError, int]:
         """Send until there is an answer, or attempts run out; return it with their number."""
-        attempts = 0
+        attempts = refusals = 0
         while True:
             await connection.gate.enter()
             try:
@@ -115,11 +121,16 @@ class Caller:
             except ClientError as error:
                 failure = error
             else:
-                connection.gate.admission.on_answer()
+                self._on_answer(connection)
                 return completion, attempts + 1
             finally:
                 connection.gate.leave()
-            if self._costs_an_attempt(connection, failure):
+            costs_an_attempt = self._costs_an_attempt(connection, failure)
+            if not costs_an_attempt and failure.kind is not ErrorKind.RATE_LIMITED:
+                refusals += 1
+                if refusals % REFUSALS_PER_ATTEMPT == 0:
+                    costs_an_attempt = await self._answers_others(connection)
+            if costs_an_attempt:
                 attempts += 1
                 if failure.kind not in RETRYABLE or attempts >= connection.max_attempts:
                     return failure, attempts
@@ -137,23 +148,42 @@ class Caller:
         if failure.kind in BACKPRESSURE:
             if failure.kind is ErrorKind.RATE_LIMITED:
                 self.process_tally.requests_rate_limited += 1
+            else:
+                self._note_silence(connection, failure, now)
             admission.on_backpressure(now, failure.retry_after_seconds)
             connection.gate.on_change()
             return False
         if failure.kind is not ErrorKind.CONNECTION:
             if failure.kind is not ErrorKind.TIMEOUT:
-                admission.on_answer()
+                self._on_answer(connection)
             return True
+        self._note_silence(connection, failure, now)
         is_outage = admission.on_unreachable(now)
         connection.gate.on_change()
-        since = admission.outage_since
-        if since is not None and now - since > connection.outage_limit_seconds:
+        return not is_outage
+
+    def _on_answer(self, connection: ModelConnection) -> None:
+        self._silent_since.pop(connection.role, None)
+        connection.gate.admission.on_answer()
+
+    def _note_silence(self, connection: ModelConnection, failure: ClientError, now: float) -> None:
+        """Give up on a model that has given no answer to anybody for too long."""
+        since = self._silent_since.setdefault(connection.role, now)
+        if now - since > connection.outage_limit_seconds:
             raise errors.RetryLaterError(
                 Reason.MODEL_UNHEALTHY,
-                f"model {connection.role!r} could not be reached for {now - since:.0f} s: "
-                f"{failure}",
+                f"model {connection.role!r} has not answered for {now - since:.0f} s: {failure}",
             ) from failure
-        return not is_outage
+
+    async def _answers_others(self, connection: ModelConnection) -> bool:
+        """Ask the model for next to nothing; return whether it answers."""
+        try:
+            await connection.client.probe()
+        except ClientError:
+            return False
+        self._on_answer(connection)
+        connection.gate.on_change()
+        return True
 
     async def _pause(self, seconds: float) -> None:
         """Sleep, but not into a stop.

@@ -99,6 +99,7 @@ class Journal:
         self._segments: dict[str, _Segment] = {}
         self._keys_of_root: dict[int, list[bytes]] = {}
         self._log: AppendLog | None = None
+        self._rotated: list[AppendLog] = []
         self._current: _Segment | None = None
         self._sequence = 0
         self.dirty = False
@@ -165,11 +166,20 @@ class Journal:
             log.sync()
 
     def rotate(self) -> None:
-        """Close the current segment, so that it can be deleted once its records are committed."""
+        """End the current segment, so that it can be deleted once its records are committed.
+
+        Does not block: `close_rotated` makes it durable.
+        """
         if self._log is not None and self._current is not None:
-            self._log.close()
+            self._rotated.append(self._log)
             self._current.closed = True
         self._log = self._current = None
+
+    def close_rotated(self) -> None:
+        """Sync and close ended segments. May run in another thread than everything else."""
+        while self._rotated:
+            self._rotated[0].close()
+            self._rotated.pop(0)
 
     def forget(self, ordinals: list[int]) -> None:
         """Drop the calls of committed records, and the segments that hold nothing else."""
@@ -186,3 +196,4 @@ class Journal:
     def close(self) -> None:
         """Sync and close. Safe to repeat."""
         self.rotate()
+        self.close_rotated()

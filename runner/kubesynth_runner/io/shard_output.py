@@ -6,7 +6,8 @@ import asyncio
 import dataclasses
 from collections.abc import Callable, Mapping
 
-from kubesynth_runner import records
+from kubesynth_api.conditions import Reason
+from kubesynth_runner import errors, records
 from kubesynth_runner.io import layout, ledger, parts, schema
 from kubesynth_runner.io.journal import Journal
 from kubesynth_runner.io.plan_file import ColumnType
@@ -66,6 +67,7 @@ class ShardOutput:
         self._schema = schema.build(options.columns)
         self._part = _OpenPart(book.next_part)
         self._committing: asyncio.Task[None] | None = None
+        self._is_whole = True
         # While a commit is waited for, nobody adds to the part that is about to be cut.
         self._lock = asyncio.Lock()
         # Everything finished: committed in this or an earlier attempt, or in the open part.
@@ -78,9 +80,20 @@ class ShardOutput:
             FencedError: another writer has taken over.
         """
         async with self._lock:
+            self._refuse_broken_part()
+            # False for good if a write fails: then the part holds rows of a record that is not
+            # done, which somebody who is waiting for the lock must not commit.
+            self._is_whole = False
             self._take(outcome)
+            self._is_whole = True
             if self._is_full(self._part):
                 await self._cut()
+
+    def _refuse_broken_part(self) -> None:
+        if not self._is_whole:
+            raise errors.RetryLaterError(
+                Reason.OUTPUT_UNWRITABLE, "a part could not be written; see the error before"
+            )
 
     def _take(self, outcome: RootOutcome) -> None:
         part, tally = self._part, outcome.tally.copy()
@@ -137,25 +150,33 @@ class ShardOutput:
         self._committing = asyncio.create_task(self._commit(part))
 
     async def _settle(self) -> None:
+        """Wait for the running commit, which goes on if we are cancelled while we wait.
+
+        After a commit that failed every call fails: a later part must never be committed over the
+        gap, or a restart would commit its records again.
+        """
         if self._committing is not None:
-            committing, self._committing = self._committing, None
-            await committing
+            await asyncio.shield(self._committing)
+            self._committing = None
 
     async def _commit(self, part: _OpenPart) -> None:
-        record = await asyncio.to_thread(self._complete, part)
-        await asyncio.to_thread(self._book.commit, record)
+        await asyncio.to_thread(self._commit_blocking, part)
         self._journal.forget(part.ordinals)
+
+    def _commit_blocking(self, part: _OpenPart) -> None:
+        self._journal.close_rotated()
+        self._book.commit(self._complete(part))
 
     def _complete(self, part: _OpenPart) -> ledger.CommitRecord:
         book = self._book
-        data = errors = None
+        data = failed = None
         if part.data is not None:
             extension = parts.EXTENSIONS[self._options.file_format]
             name = book.layout.part_name(book.shard, part.number, extension)
             data = part.data.finish(f"{layout.DATA}/{name}")
         if part.errors is not None:
             name = book.layout.part_name(book.shard, part.number, "jsonl")
-            errors = part.errors.finish(f"{layout.ERRORS}/{name}")
+            failed = part.errors.finish(f"{layout.ERRORS}/{name}")
         return ledger.CommitRecord(
             book.run_id,
             part.number,
@@ -163,22 +184,25 @@ class ShardOutput:
             ledger.to_ranges(part.ordinals),
             part.tally,
             data,
-            errors,
+            failed,
         )
 
     async def flush(self) -> None:
         """Commit what is open and wait until it is committed."""
         async with self._lock:
+            self._refuse_broken_part()
             if self._part.ordinals:
                 await self._cut()
             await self._settle()
 
     async def abandon(self) -> None:
         """Let a running commit end and leave the open part to the next attempt's journal."""
-        await self._settle()
-        for writer in (self._part.data, self._part.errors):
-            if writer is not None:
-                writer.abandon()
+        try:
+            await self._settle()
+        finally:
+            for writer in (self._part.data, self._part.errors):
+                if writer is not None:
+                    writer.abandon()
 
 
 def _unwritable(record: records.Record, message: str) -> records.FailedRecord:
