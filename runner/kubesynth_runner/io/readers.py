@@ -25,6 +25,7 @@ from kubesynth_runner.io.plan_file import InputFile, Slice
 # Every so many records a JSONL file gets an entry point; a shard reads at most that many in vain.
 ENTRY_EVERY_RECORDS = 4096
 PARQUET_BATCH_ROWS = 256
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def scan(file: InputFile, path: Path) -> ScannedFile:
             case "JSONL":
                 return _scan_jsonl(file, path)
             case "Parquet":
-                rows = pq.ParquetFile(path).metadata.num_rows
+                rows = pq.read_metadata(path).num_rows
                 return ScannedFile(msgspec.structs.replace(file, records=rows))
             case "Text":
                 return ScannedFile(msgspec.structs.replace(file, records=1))
@@ -89,19 +90,24 @@ def unreadable(file: InputFile, exc: Exception) -> errors.ConfigurationError:
     )
 
 
+def is_gzip(path: Path) -> bool:
+    """Return whether a file is compressed, by its name."""
+    return path.name.lower().endswith(".gz")
+
+
 def _open(path: Path) -> BinaryIO:
-    if path.name.endswith(".gz"):
+    if is_gzip(path):
         return cast("BinaryIO", gzip.open(path, "rb"))
     return path.open("rb")
 
 
 def _scan_jsonl(file: InputFile, path: Path) -> ScannedFile:
-    can_seek = not path.name.endswith(".gz")
+    can_seek = not is_gzip(path)
     entries = [Entry(0, 0, 0)]
     records = offset = 0
     with _open(path) as lines:
         for number, line in enumerate(lines):
-            if not line.isspace():
+            if _content(line, number):
                 if can_seek and records and records % ENTRY_EVERY_RECORDS == 0:
                     entries.append(Entry(records, offset, number))
                 records += 1
@@ -118,17 +124,23 @@ def _read_jsonl(piece: Slice, path: Path) -> Iterator[GoodRecord | BadRecord]:
         for number, line in enumerate(lines, start=piece.line + 1):
             if index >= end:
                 return
-            if line.isspace():
+            content = _content(line, number - 1)
+            if not content:
                 continue
             index += 1
             if index <= piece.first_record:
                 continue
             try:
-                yield GoodRecord(number, decode(line))
-            except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+                yield GoodRecord(number, decode(content))
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
                 yield BadRecord(number, f"not a JSON object: {exc}", _excerpt(line))
     if index < end:
         raise OSError(0, f"ends after {index} records, {end} were planned", str(path))
+
+
+def _content(line: bytes, index: int) -> bytes:
+    """Return a line without white space around it, and the first one without a byte order mark."""
+    return (line.removeprefix(BYTE_ORDER_MARK) if index == 0 else line).strip()
 
 
 def _read_parquet(piece: Slice, path: Path) -> Iterator[GoodRecord | BadRecord]:
@@ -146,10 +158,45 @@ def _read_parquet(piece: Slice, path: Path) -> Iterator[GoodRecord | BadRecord]:
         position = skipped
         for batch in parquet.iter_batches(batch_size=PARQUET_BATCH_ROWS, row_groups=groups):
             if position + batch.num_rows > piece.first_record:
-                for offset, row in enumerate(batch.to_pylist()):
+                for offset, row in enumerate(_rows(batch, position + 1)):
                     if piece.first_record <= position + offset < end:
-                        yield GoodRecord(position + offset + 1, row)
+                        yield row
             position += batch.num_rows
+    if position < end:
+        raise OSError(0, f"ends after {position} rows, {end} were planned", str(path))
+
+
+def _rows(batch: pa.RecordBatch, first_position: int) -> list[GoodRecord | BadRecord]:
+    batch = batch.cast(
+        pa.schema([_without_nanoseconds(field) for field in batch.schema]), safe=False
+    )
+    try:
+        return [
+            GoodRecord(first_position + offset, row) for offset, row in enumerate(batch.to_pylist())
+        ]
+    except (ValueError, OverflowError):
+        # Some row holds what Python has no value for: text that is no UTF-8, the year 20000.
+        return [_row(batch, offset, first_position) for offset in range(batch.num_rows)]
+
+
+def _without_nanoseconds(field: pa.Field) -> pa.Field:
+    """Return a field whose times Python has values for."""
+    kind = field.type
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return field.with_type(pa.timestamp("us", kind.tz))
+    if pa.types.is_duration(kind) and kind.unit == "ns":
+        return field.with_type(pa.duration("us"))
+    if pa.types.is_time64(kind) and kind.unit == "ns":
+        return field.with_type(pa.time64("us"))
+    return field
+
+
+def _row(batch: pa.RecordBatch, offset: int, first_position: int) -> GoodRecord | BadRecord:
+    position = first_position + offset
+    try:
+        return GoodRecord(position, batch.slice(offset, 1).to_pylist()[0])
+    except (ValueError, OverflowError) as exc:
+        return BadRecord(position, f"the row cannot be read: {exc}", "")
 
 
 def _read_text(path: Path) -> GoodRecord | BadRecord:

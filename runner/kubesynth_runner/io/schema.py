@@ -8,6 +8,7 @@ provenance                      list of struct: the completions that this row is
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,19 +61,39 @@ def build(columns: Mapping[str, ColumnType]) -> pa.Schema:
     return pa.schema(fields, metadata={"kubesynth.schema_version": SCHEMA_VERSION})
 
 
-def misfit(value: Any, kind: ColumnType) -> bool:
-    """Return whether a value cannot be stored in a column of this type."""
+def to_column_value(value: Any, kind: ColumnType) -> Any:
+    """Return a value as a column of this type stores it; None stays None.
+
+    Raises:
+        ValueError: it cannot be stored.
+    """
+    if value is None:
+        return None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
     match kind:
         case "json":
-            return False
-        case "string":
-            return not isinstance(value, str)
-        case "boolean":
-            return not isinstance(value, bool)
-        case "integer":
-            return isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 2**63
-        case "number":
-            return isinstance(value, bool) or not isinstance(value, int | float)
+            return _to_json(value)
+        case "string" if isinstance(value, str):
+            return value
+        case "boolean" if isinstance(value, bool):
+            return value
+        case "number" if is_number and not _is_beyond(value, sys.float_info.max):
+            return float(value)
+        # JSON Schema counts 3.0 as an integer, and so do models.
+        case "integer" if is_number and -(2**63) <= value < 2**63 and int(value) == value:
+            return int(value)
+    raise ValueError(f"{value!r:.100} is no {kind}")
+
+
+def _is_beyond(value: float, limit: float) -> bool:
+    return isinstance(value, int) and abs(value) > limit
+
+
+def _to_json(value: Any) -> str:
+    try:
+        return msgspec.json.encode(value).decode()
+    except TypeError as exc:  # Parquet has maps with any keys
+        raise ValueError(f"{value!r:.100} cannot be written as JSON: {exc}") from exc
 
 
 def to_row(record: records.Record, columns: Mapping[str, ColumnType]) -> dict[str, Any]:
@@ -92,12 +113,10 @@ def to_row(record: records.Record, columns: Mapping[str, ColumnType]) -> dict[st
         },
     }
     for name, kind in columns.items():
-        value = record.columns.get(name)
-        if value is not None and misfit(value, kind):
-            raise ValueError(f"column {name!r} holds {value!r:.100}, which is no {kind}")
-        if kind == "json" and value is not None:
-            value = msgspec.json.encode(value).decode()
-        row[name] = value
+        try:
+            row[name] = to_column_value(record.columns.get(name), kind)
+        except ValueError as exc:
+            raise ValueError(f"column {name!r}: {exc}") from exc
     row["provenance"] = [msgspec.structs.asdict(call) for call in record.provenance]
     return row
 
