@@ -110,10 +110,10 @@ $(VENV)/.bootstrapped: constraints/bootstrap.txt | $(bin)/python
 
 $(run_installed): constraints/runtime.txt constraints/local.txt pyproject.toml $(VENV)/.bootstrapped
 	$(bin)/pip install -q --require-hashes -r constraints/runtime.txt -r constraints/local.txt
-	$(bin)/pip install -q --no-deps --no-build-isolation -e .
+	PYTHONWARNINGS=ignore $(bin)/pip install -q --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(dev_installed): constraints/dev.txt pyproject.toml $(VENV)/.bootstrapped
 	$(bin)/pip install -q --require-hashes -r constraints/dev.txt
-	$(bin)/pip install -q --no-deps --no-build-isolation -e .
+	PYTHONWARNINGS=ignore $(bin)/pip install -q --no-deps --no-build-isolation -e .
 	@touch $@
