@@ -107,7 +107,10 @@ def generated_files() -> dict[str, str]:
         files[f"crds/{name}"] = _HEADER + _yaml(manifest)
         files[f"helm/kubesynth-crds/templates/{name}"] = _HEADER + template
         files[f"helm/kubesynth/templates/crds/{name}"] = (
-            "{{- if .Values.crds.enabled }}\n" + _HEADER + template + "{{- end }}\n"
+            "{{- if and .Values.crds.enabled (not .Values.namespaced) }}\n"
+            + _HEADER
+            + template
+            + "{{- end }}\n"
         )
         files[f"docs/reference/{kind.singular}.md"] = reference_page(kind, root_schema(kind))
     return files

@@ -22,10 +22,13 @@ _CLAIM_RULE = CelRule(
     ),
 )
 _NOT_CLIMBING_RULE = CelRule(
-    f"!self.uri.matches(r'{_CLIMBING_PATTERN}')",
-    "uri must not contain .. as a folder",
+    "self.uri.startsWith('file://') || self.uri.startsWith('/')"
+    f" || !self.uri.matches(r'{_CLIMBING_PATTERN}')",
+    "the path must not lead out of its volume or bucket (..)",
     ".uri",
-    lambda model: re.search(_CLIMBING_PATTERN, model.uri) is None,
+    lambda model: (
+        model.uri.startswith(("file://", "/")) or re.search(_CLIMBING_PATTERN, model.uri) is None
+    ),
 )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from kubesynth_api._base import ApiModel, CelRule, Uri
+from kubesynth_api.conditions import ConditionType
 from kubesynth_api.labels import MANAGED_BY
 from kubesynth_api.meta import Condition
 from kubesynth_api.runner_contract import Estimate, RecordCounts, RequestCounts, TokenCounts
@@ -292,7 +293,10 @@ class SyntheticDataJobStatus(ApiModel):
     )
     conditions: Annotated[tuple[Condition, ...], Field(max_length=16)] = Field(
         default=(),
-        description="The state of the job; types and reasons are in the documentation.",
+        description=(
+            "The state of the job, by type: " + ", ".join(ConditionType) + ". A type that does not "
+            "apply may be absent."
+        ),
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     start_time: Annotated[str, Field(max_length=40)] | None = Field(
