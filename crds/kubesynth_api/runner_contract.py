@@ -42,6 +42,8 @@ ENV_SHARD_INDEX = "JOB_COMPLETION_INDEX"  # set by the Job controller on Indexed
 ENV_POD_NAME = "POD_NAME"
 ENV_POD_UID = "POD_UID"
 ENV_LOG_LEVEL = "KUBESYNTH_LOG_LEVEL"
+# Outside a pod several runners share one network; a pod always serves on HTTP_PORT.
+ENV_HTTP_PORT = "KUBESYNTH_HTTP_PORT"
 ENV_TERMINATION_MESSAGE_PATH = "KUBESYNTH_TERMINATION_MESSAGE_PATH"
 
 RUN_SPEC_DIR = "/etc/kubesynth/run"
