@@ -14,6 +14,8 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from types import TracebackType
+from typing import NoReturn
 
 import msgspec
 import pydantic
@@ -40,6 +42,7 @@ ERROR_MESSAGE_CHARACTERS = 1200
 def main() -> None:
     """Run the phase that the environment names and exit with its code."""
     telemetry.configure(os.environ.get(runner_contract.ENV_LOG_LEVEL, "INFO"))
+    sys.excepthook = _on_crash
     signal.signal(signal.SIGTERM, _exit_before_start)
     request = runs.PhaseRequest(
         RunnerPhase(os.environ.get(runner_contract.ENV_PHASE, RunnerPhase.ALL)),
@@ -60,11 +63,27 @@ def main() -> None:
         error = RunnerError(reason=exc.reason, message=text)
         message = TerminationMessage(phase=request.phase, error=error)
         code = exc.exit_code
+    _end(message, code)
+
+
+def _end(message: TerminationMessage, code: ExitCode) -> NoReturn:
     _write_termination_message(message)
     logging.shutdown()
     # Threads that hang in a read of a lost mount must not keep the pod.
     sys.stderr.flush()
     os._exit(int(code))
+
+
+def _on_crash(
+    kind: type[BaseException], value: BaseException, traceback: TracebackType | None
+) -> None:
+    """Say in the pod's status, too, what nobody has caught."""
+    LOG.critical("crashed", exc_info=(kind, value, traceback))
+    text = f"{kind.__name__}: {value}"[:ERROR_MESSAGE_CHARACTERS]
+    error = RunnerError(reason=Reason.RUNNER_FAILED, message=text)
+    phase = os.environ.get(runner_contract.ENV_PHASE, "")
+    known = RunnerPhase(phase) if phase in tuple(RunnerPhase) else RunnerPhase.ALL
+    _end(TerminationMessage(phase=known, error=error), ExitCode.RETRY)
 
 
 def _exit_before_start(*_: object) -> None:
@@ -89,7 +108,8 @@ async def _run(spec: RunSpec, request: runs.PhaseRequest) -> TerminationMessage:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, stop)
     state = progress.Progress(request.phase, request.shard)
-    server = await progress.serve(state, runner_contract.HTTP_PORT)
+    port = int(os.environ.get(runner_contract.ENV_HTTP_PORT, runner_contract.HTTP_PORT))
+    server = await progress.serve(state, port)
     try:
         environment = pod_environment([model.name for model in spec.spec.models])
         storage = locations.open_storage(spec.spec.output.uri, environment.mounts)
@@ -125,12 +145,23 @@ def _write_termination_message(message: TerminationMessage) -> None:
             runner_contract.ENV_TERMINATION_MESSAGE_PATH, runner_contract.TERMINATION_MESSAGE_PATH
         )
     )
-    data = msgspec.json.encode(message.to_wire())
-    if len(data) > runner_contract.TERMINATION_MESSAGE_MAX_BYTES and message.error is not None:
-        short = message.error.model_copy(update={"message": message.error.message[:400]})
-        data = msgspec.json.encode(message.model_copy(update={"error": short}).to_wire())
     with contextlib.suppress(OSError):
-        path.write_bytes(data)
+        path.write_bytes(encode_termination_message(message))
+
+
+def encode_termination_message(message: TerminationMessage) -> bytes:
+    """Return a message as JSON, shortened to what the contract allows."""
+    data = msgspec.json.encode(message.to_wire())
+    while len(data) > runner_contract.TERMINATION_MESSAGE_MAX_BYTES:
+        if message.error is not None and message.error.message:
+            text = message.error.message[: len(message.error.message) // 2]
+            short = message.error.model_copy(update={"message": text})
+            message = message.model_copy(update={"error": short})
+        else:
+            # Long URIs; both follow from output.uri.
+            message = message.model_copy(update={"manifest_uri": None, "report_uri": None})
+        data = msgspec.json.encode(message.to_wire())
+    return data
 
 
 if __name__ == "__main__":

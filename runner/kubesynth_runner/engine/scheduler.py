@@ -135,8 +135,12 @@ class Scheduler:
                     self._tasks += [
                         group.create_task(self._work(lane)) for _ in range(lane.workers)
                     ]
-        except* errors.RunnerError as caught:
-            raise _first(caught) from None
+        except BaseExceptionGroup as group:
+            # Whatever else went wrong on the way down, this is why.
+            why = group.subgroup(errors.RunnerError)
+            if why is None:
+                raise
+            raise _first(why) from group
         if self._stopping:
             raise errors.StoppedError
 

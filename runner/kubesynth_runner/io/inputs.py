@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import xxhash
@@ -43,6 +44,10 @@ def find(spec: InputSpec, mounts: Mounts) -> list[FoundFile]:
         paths = _match(root, pattern)
     except OSError as exc:
         raise _unreadable(spec.uri, exc) from exc
+    except ValueError as exc:
+        raise errors.ConfigurationError(
+            Reason.INVALID_SPEC, f"input.uri: {spec.uri} is no usable pattern: {exc}"
+        ) from exc
     is_folder = (root / pattern).is_dir()
     found = []
     for path in paths:
@@ -97,19 +102,30 @@ def _split(uri: str, mounts: Mounts) -> tuple[str, Path, str]:
     if scheme == "file":
         return "file://", mounts.base_folder, rest
     name, _, pattern = rest.partition("/")
+    local_path(uri, mounts)  # refuses a path that leads out of the volume
     return f"{scheme}://{name}/", local_path(f"{scheme}://{name}/", mounts), pattern
 
 
 def _match(root: Path, pattern: str) -> list[Path]:
     whole = root / pattern
-    if ".." in Path(pattern).parts and not root.is_absolute():
-        return []
     if whole.is_file():
         return [whole]
+    # What the user has spelled out is meant, whatever its name.
+    spelled_out = whole if whole.is_dir() else root / _without_wildcards(pattern)
+    if pattern.endswith("**"):  # every file below, not every folder
+        pattern += "/*"
     candidates = whole.rglob("*") if whole.is_dir() else root.glob(pattern)
     return sorted(
-        path for path in candidates if path.is_file() and not _is_hidden(path.relative_to(root))
+        path
+        for path in candidates
+        if path.is_file() and not _is_hidden(path.relative_to(spelled_out))
     )
+
+
+def _without_wildcards(pattern: str) -> Path:
+    """Return the folders that a pattern names before its first wildcard."""
+    parts = itertools.takewhile(lambda part: not set("*?[") & set(part), Path(pattern).parts)
+    return Path(*parts)
 
 
 def _is_hidden(relative: Path) -> bool:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from kubesynth_api.conditions import Reason
 from kubesynth_runner import errors
 from kubesynth_runner.io.partition import Entry, ScannedFile
-from kubesynth_runner.io.plan_file import InputFile, Slice
+from kubesynth_runner.io.plan_file import ColumnType, InputFile, Slice
 
 # Every so many records a JSONL file gets an entry point; a shard reads at most that many in vain.
 ENTRY_EVERY_RECORDS = 4096
@@ -164,6 +164,35 @@ def _read_parquet(piece: Slice, path: Path) -> Iterator[GoodRecord | BadRecord]:
             position += batch.num_rows
     if position < end:
         raise OSError(0, f"ends after {position} rows, {end} were planned", str(path))
+
+
+def parquet_column_types(file: InputFile, path: Path) -> dict[str, frozenset[ColumnType]]:
+    """Return the type of each column of a Parquet file; the empty set for one without values.
+
+    Raises:
+        ConfigurationError: the file as a whole cannot be read.
+    """
+    try:
+        schema = pq.read_schema(path)
+    except (OSError, pa.ArrowException) as exc:
+        raise unreadable(file, exc) from exc
+    return {field.name: _column_type(field.type) for field in schema}
+
+
+def _column_type(kind: pa.DataType) -> frozenset[ColumnType]:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_null(kind):
+        return frozenset()
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return frozenset({"string"})
+    if pa.types.is_boolean(kind):
+        return frozenset({"boolean"})
+    if pa.types.is_integer(kind) and kind != pa.uint64():
+        return frozenset({"integer"})
+    if pa.types.is_floating(kind):
+        return frozenset({"number"})
+    return frozenset({"json"})
 
 
 def _rows(batch: pa.RecordBatch, first_position: int) -> list[GoodRecord | BadRecord]:

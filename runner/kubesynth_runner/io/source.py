@@ -19,7 +19,11 @@ from kubesynth_runner.io.locations import Mounts
 from kubesynth_runner.io.partition import ScannedFile
 from kubesynth_runner.io.plan_file import ColumnType, InputFile, Partition, Slice
 
-TYPE_SAMPLE_RECORDS = 1000
+_STRING: frozenset[ColumnType] = frozenset({"string"})
+_BOOLEAN: frozenset[ColumnType] = frozenset({"boolean"})
+_INTEGER: frozenset[ColumnType] = frozenset({"integer"})
+_NUMBER: frozenset[ColumnType] = frozenset({"number"})
+_JSON: frozenset[ColumnType] = frozenset({"json"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -146,35 +150,42 @@ def find_duplicates(files: list[tuple[ScannedFile, inputs.FoundFile]], id_column
 def infer_column_types(
     files: list[tuple[ScannedFile, inputs.FoundFile]], spec: InputSpec
 ) -> dict[str, ColumnType]:
-    """Return the types of the carried columns, from the first records of the input."""
+    """Return the types of the carried columns.
+
+    Every record is looked at: one that does not fit its column would fail only after its
+    completions have been paid for.
+    """
     seen: dict[str, set[ColumnType]] = {name: set() for name in spec.columns}
-    taken = 0
+    if not spec.columns:
+        return {}
     for scanned, found in files:
-        if taken >= TYPE_SAMPLE_RECORDS or not spec.columns:
-            break
-        count = min(scanned.file.records, TYPE_SAMPLE_RECORDS - taken)
-        for row in readers.read(Slice(scanned.file, 0, count), found.path):
-            taken += 1
+        if scanned.file.format == "Parquet":
+            types = readers.parquet_column_types(scanned.file, found.path)
+            for name, original in spec.columns.items():
+                seen[name] |= types.get(original, frozenset())
+            continue
+        whole = Slice(scanned.file, 0, scanned.file.records)
+        for row in readers.read(whole, found.path):
             if isinstance(row, readers.GoodRecord):
                 for name, original in spec.columns.items():
-                    value = row.columns.get(original)
-                    if value is not None:
-                        seen[name].add(_type_of(value))
+                    seen[name] |= _types_of(row.columns.get(original))
     return {name: _widest(types) for name, types in seen.items()}
 
 
-def _type_of(value: Any) -> ColumnType:
+def _types_of(value: Any) -> frozenset[ColumnType]:
     match value:
+        case None:
+            return frozenset()
         case str():
-            return "string"
+            return _STRING
         case bool():
-            return "boolean"
-        case int():
-            return "integer"
+            return _BOOLEAN
+        case int() if -(2**63) <= value < 2**63:
+            return _INTEGER
         case float():
-            return "number"
+            return _NUMBER
         case _:
-            return "json"
+            return _JSON
 
 
 def _widest(types: set[ColumnType]) -> ColumnType:

@@ -38,6 +38,7 @@ async def run(context: RunContext, plan: plan_file.PlanFile, shard: int) -> Tall
         context.progress.input_records = finished.records
         return finished.tally
     attempt = await _Attempt.open(context, plan, shard)
+    attempt.check_failures()
     async with models.connect(
         context.spec.spec,
         attempt.pipeline.roles,
@@ -167,6 +168,14 @@ class _Attempt:
 
     async def _deliver(self, outcome: RootOutcome) -> None:
         await self._output.add(outcome)
+        self.check_failures()
+
+    def check_failures(self) -> None:
+        """Give the shard up if too much of it has failed, in this attempt or before.
+
+        Raises:
+            PoisonedShardError: it has.
+        """
         failed = self._output.tally.failed_roots
         if failed > self._allowed_failures:
             raise errors.PoisonedShardError(
