@@ -14,6 +14,7 @@ from kubesynth_testing.cluster import (
     kind,
     leftovers,
     recipe,
+    sessions,
 )
 from kubesynth_testing.cluster.docker_client import NoBuildKitError
 from kubesynth_testing.cluster.progress import say
@@ -25,6 +26,7 @@ _DEV_TAG = "kubesynth:dev"
 def up(_: argparse.Namespace) -> int:
     """Make the cluster, or find that it runs already."""
     cluster = kind.up()
+    sessions.adopt()
     print(f"export KUBECONFIG={cluster.kubeconfig}")
     return 0
 
@@ -32,6 +34,7 @@ def up(_: argparse.Namespace) -> int:
 def down(arguments: argparse.Namespace) -> int:
     """Delete the cluster and stop the Docker daemon that was started for it."""
     kind.down(purge=arguments.purge)
+    sessions.adopt()
     return 0
 
 

@@ -73,6 +73,13 @@ class Docker:
         except CommandError:
             return None
 
+    def keep_newest(self, repository: str, count: int) -> None:
+        """Delete all but the newest images of a repository that no container uses."""
+        template = "{{.Repository}}:{{.Tag}}"
+        newest_first = self.run("image", "ls", repository, "--format", template).split()
+        for name in newest_first[count:]:
+            Shell(env=self.env).succeeds(self.program, "image", "rm", name)
+
     def can_pull(self, image: str) -> bool:
         """Tell whether the image's registry can be reached and has the image; pulls nothing."""
         shell = Shell(env=self.env)

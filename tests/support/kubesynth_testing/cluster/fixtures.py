@@ -5,8 +5,8 @@ A cluster comes from one of two places:
 - `KUBECONFIG` and `KUBESYNTH_IMAGE_LOADER`, a command such as `kind load docker-image {image}`: an
   existing cluster is used, and left as it is but for the namespaces that a failed run may leave.
 - Otherwise kind, with the user's Docker daemon or, for root, one that the harness starts. A cluster
-  that `make cluster-up` made is used and kept; one that the session made is deleted with it, unless
-  `KUBESYNTH_KEEP_CLUSTER=1`.
+  that `make cluster-up` made is used and kept; one that a session made is deleted by the last
+  session that uses it, unless `KUBESYNTH_KEEP_CLUSTER=1`.
 
 Where neither can be had, the tests of the cluster are deselected, and a line says what to do.
 """
@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pytest
 
-from kubesynth_testing.cluster import binaries, docker_daemon, host, images, kind
+from kubesynth_testing.cluster import binaries, docker_daemon, host, images, kind, sessions
 from kubesynth_testing.cluster.kind import Cluster
 from kubesynth_testing.cluster.runners import Kubectl, Runner
 from kubesynth_testing.cluster.shell import Shell
@@ -93,10 +93,9 @@ def cluster() -> Iterator[Cluster]:
     if cluster_source() is Source.EXISTING:
         yield Cluster(Path(os.environ["KUBECONFIG"]), binaries.ensure(["kubectl"]) / "kubectl")
         return
-    was_running = kind.find() is not None
-    yield kind.up()
-    if not was_running and os.environ.get("KUBESYNTH_KEEP_CLUSTER") != "1":
-        kind.down()
+    keep = os.environ.get("KUBESYNTH_KEEP_CLUSTER") == "1"
+    with sessions.use_cluster(keep=keep) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

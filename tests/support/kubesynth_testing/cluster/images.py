@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from pathlib import Path
 
-from kubesynth_testing.cluster import debian, host, paths, recipe
+from kubesynth_testing.cluster import debian, host, locks, paths, recipe
 from kubesynth_testing.cluster.docker_client import Docker
 from kubesynth_testing.cluster.progress import say, step
 
@@ -35,6 +34,11 @@ def build(docker: Docker, *, tag: str | None = None, extras: str = "") -> str:
     Raises:
         CommandError: The build failed.
     """
+    with locks.file_lock(paths.cache_root() / "image.lock"):
+        return _build(docker, tag, extras)
+
+
+def _build(docker: Docker, tag: str | None, extras: str) -> str:
     base = _base_image(docker)
     key = project_key(extras, base or "")
     name = tag or f"{REPOSITORY}:{key}"
@@ -49,7 +53,7 @@ def build(docker: Docker, *, tag: str | None = None, extras: str = "") -> str:
         command += ["--secret", f"id=ca,src={bundle}"]
     with step(f"build the image {name}"):
         docker.run(*command, paths.REPOSITORY, timeout_seconds=_BUILD_TIMEOUT_SECONDS)
-    _forget_old(docker, name.rpartition(":")[0])
+    docker.keep_newest(name.rpartition(":")[0], _KEEP_IMAGES)
     return name
 
 
@@ -77,11 +81,12 @@ def _base_image(docker: Docker) -> str | None:
     if docker.has_image(default) or docker.can_pull(default):
         return None
     say(f"{default} cannot be pulled: the base image is made from Debian packages")
-    with tempfile.TemporaryDirectory(dir=paths.cache_root(), prefix="base-") as scratch:
-        archive = Path(scratch, "python.tar")
+    with paths.scratch_folder("base-image") as scratch:
+        archive = scratch / "python.tar"
         debian.root_file_system(archive, _BASE_PACKAGES)
         changes = [f"--change=ENV PATH={_BASE_PATH}", '--change=CMD ["python3"]']
         docker.run("import", *changes, archive, own)
+    docker.keep_newest(_BASE_REPOSITORY, 1)
     return own
 
 
@@ -96,11 +101,3 @@ def _default_base_image() -> str:
     if found is None:
         raise LookupError("the Dockerfile has no default for ARG BASE_IMAGE")
     return found[1]
-
-
-def _forget_old(docker: Docker, repository: str) -> None:
-    """Delete all but the newest images of a repository, and layers that no image has."""
-    names = docker.run("image", "ls", repository, "--format", "{{.Repository}}:{{.Tag}}").split()
-    for name in names[_KEEP_IMAGES:]:  # docker lists the newest first
-        docker.run("image", "rm", "--force", name)
-    docker.run("image", "prune", "--force")

@@ -11,11 +11,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from kubesynth_testing.cluster import binaries, debian, host, image_archive, paths, recipe
+from kubesynth_testing.cluster import binaries, debian, host, image_archive, locks, paths, recipe
 from kubesynth_testing.cluster.docker_client import Docker
 from kubesynth_testing.cluster.image_archive import Image
 from kubesynth_testing.cluster.progress import step
@@ -44,9 +43,10 @@ _CNI_BIN = ("loopback", "ptp", "portmap", "host-local")
 
 def tag() -> str:
     """Return the tag of the image that the present recipe builds."""
+    modules = [Path(str(module.__file__)) for module in (debian, image_archive)]
     files = [paths.FILES / "Dockerfile.node", paths.FILES / "pod-network.service", Path(__file__)]
     facts = [recipe.binaries_key(), debian.SUITE, str(host.holds_sys_resource())]
-    key = recipe.content_key(paths.FILES.parent, files, *facts)
+    key = recipe.content_key(paths.FILES.parent, files + modules, *facts)
     return f"{REPOSITORY}:{recipe.kubernetes_version()}-{key}"
 
 
@@ -57,10 +57,12 @@ def ensure(docker: Docker) -> str:
         CommandError: A step of the build failed.
     """
     image = tag()
-    if not docker.has_image(image):
-        programs = binaries.ensure()
-        with tempfile.TemporaryDirectory(dir=paths.cache_root(), prefix="node-") as scratch:
-            _build(docker, image, programs, Path(scratch))
+    with locks.file_lock(paths.cache_root() / "node-image.lock"):
+        if not docker.has_image(image):
+            programs = binaries.ensure()
+            with paths.scratch_folder("node-image") as scratch:
+                _build(docker, image, programs, scratch)
+            docker.keep_newest(REPOSITORY, 1)
     return image
 
 
@@ -89,6 +91,7 @@ def _build(docker: Docker, image: str, programs: Path, scratch: Path) -> None:
         for name, value in arguments.items():
             build += ["--build-arg", f"{name}={value}"]
         docker.run(*build, context)
+    docker.run("image", "rm", root_file_system)  # its layers live on in the image
 
 
 def _import_root_file_system(docker: Docker, scratch: Path) -> str:

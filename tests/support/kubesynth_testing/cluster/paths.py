@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 FILES = Path(__file__).parent / "files"
@@ -28,3 +31,19 @@ def cache_folder(*parts: str) -> Path:
     folder = cache_root().joinpath(*parts)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@contextmanager
+def scratch_folder(name: str) -> Iterator[Path]:
+    """Make an empty folder under the cache root and delete it at the end of the block.
+
+    Its name is fixed, so that what a killed process left goes with the next use. The caller holds a
+    lock: two processes must not use one at once.
+    """
+    folder = cache_root() / "scratch" / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
