@@ -70,7 +70,8 @@ def prepare(source: str, flags: mappings.Flags, scratch: Path) -> LocalRun:
     spec = mappings.with_servers(document.job.spec, flags.server)
     job = document.job.model_copy(update={"spec": spec})
     mapped = mappings.map_objects(manifest, flags, scratch)
-    problems = manifests.problems_of(job) or mappings.missing(spec, mapped)
+    texts = mappings.prompt_texts(spec, mapped)
+    problems = manifests.problems_of(job, texts) or mappings.missing(spec, mapped)
     if problems:
         raise _refused(manifest, document, problems)
     for warning in mappings.unused(spec, flags):

@@ -29,7 +29,7 @@ def _validate(source: str) -> bool:
         raise CommandError(f"{source}: no document of kind SyntheticDataJob")
     valid = True
     for document in manifest.jobs:
-        problems = manifests.check(document)
+        problems = manifests.check(manifest, document)
         for problem in problems:
             print(manifest.describe(document.document, problem), file=sys.stderr)
         if not problems:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import dataclasses
 import json
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import pydantic
 
 from kubesynth_api import validation
+from kubesynth_api.stages import ConfigMapData
 from kubesynth_api.v1alpha1 import synthetic_data_job
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJob
 from kubesynth_runner.cli import yaml_documents
@@ -110,19 +112,31 @@ def the_job(manifest: Manifest) -> JobDocument:
     )
 
 
-def check(document: JobDocument) -> tuple[Problem, ...]:
-    """Return all problems of a job: of its schema, else of what it means."""
+def check(manifest: Manifest, document: JobDocument) -> tuple[Problem, ...]:
+    """Return all problems of a job: of its schema, else of what it means.
+
+    Prompts in ConfigMaps are looked at where the manifest holds the ConfigMap too.
+    """
     if document.job is None:
         return document.problems
-    return problems_of(document.job)
+    texts = {item.name: decode_texts(item.data) for item in manifest.config_maps}
+    return problems_of(document.job, texts)
 
 
-def problems_of(job: SyntheticDataJob) -> tuple[Problem, ...]:
+def problems_of(job: SyntheticDataJob, config_maps: ConfigMapData) -> tuple[Problem, ...]:
     """Return the problems of a job that fits its schema."""
     name = str(job.metadata.get("name") or "")
-    return tuple(
-        Problem(finding.path, finding.message) for finding in validation.check(job.spec, name)
-    )
+    findings = validation.check(job.spec, name, config_maps)
+    return tuple(Problem(finding.path, finding.message) for finding in findings)
+
+
+def decode_texts(data: Mapping[str, bytes]) -> dict[str, str]:
+    """Return the keys of a ConfigMap that hold text."""
+    texts: dict[str, str] = {}
+    for key, value in data.items():
+        with contextlib.suppress(UnicodeDecodeError):
+            texts[key] = value.decode()
+    return texts
 
 
 def _kind(document: YamlDocument) -> str:

@@ -6,6 +6,7 @@ missing is reported at once, each with the flag that would give it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from kubesynth_api.references import Access, KeyReference, Use
 from kubesynth_api.v1alpha1.models import ExternalModel, ModelSpec
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
 from kubesynth_runner.cli.errors import CommandError
-from kubesynth_runner.cli.manifests import DataObject, Manifest, Problem
+from kubesynth_runner.cli.manifests import DataObject, Manifest, Problem, decode_texts
 from kubesynth_runner.environment import RunEnvironment
 from kubesynth_runner.io.locations import Mounts
 
@@ -105,6 +106,19 @@ def missing(spec: SyntheticDataJobSpec, mapped: Mapped) -> tuple[Problem, ...]:
     )  # fmt: skip
 
 
+def prompt_texts(spec: SyntheticDataJobSpec, mapped: Mapped) -> dict[str, dict[str, str]]:
+    """Return the prompts that are in ConfigMaps, by name and key, as far as they are there."""
+    texts: dict[str, dict[str, str]] = {}
+    for reference in references.references(spec).config_maps:
+        folder = mapped.config_maps.get(reference.name)
+        if folder is None or reference.key is None or not _is_prompt(reference):
+            continue
+        with contextlib.suppress(OSError):
+            data = {reference.key: (folder / reference.key).read_bytes()}
+            texts.setdefault(reference.name, {}).update(decode_texts(data))
+    return texts
+
+
 def unused(spec: SyntheticDataJobSpec, flags: Flags) -> Iterator[str]:
     """Yield the flags that the job does not refer to: a mistyped name, most often."""
     found = references.references(spec)
@@ -143,6 +157,10 @@ def _missing_keys(
 def _is_needed(reference: KeyReference) -> bool:
     """Tell whether a reference matters without pods: their environment and images do not."""
     return reference.use is not Use.IMAGE_PULL and not reference.path.startswith("spec.runner.")
+
+
+def _is_prompt(reference: KeyReference) -> bool:
+    return reference.path.startswith("spec.pipeline[")
 
 
 def _missing_claims(found: references.References, claims: Mapping[str, Path]) -> Iterator[Problem]:

@@ -123,6 +123,16 @@ def test_documents_of_the_manifest_serve_as_objects(
     assert (ca.read_text(), ca.stat().st_mode & 0o777) == ("from the manifest", 0o600)
 
 
+def test_prompt_in_a_mapped_config_map_is_checked(
+    write_manifest: Callable[[str], Path], flags: Flags, scratch: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "ask").write_text("Ask about {{ documnt }}")
+    prompts = "closedQA: {prompts: {user: {configMapKeyRef: {name: prompts, key: ask}}}}"
+    mapped = Flags([*flags.config, f"prompts={tmp_path / 'ask'}"], flags.secret, flags.volume)
+    text = JOB.replace("closedQA: {}", prompts)
+    assert "must use {{ document }}" in _refusal(write_manifest(text), mapped, scratch)
+
+
 def test_flag_wins_over_a_document(
     write_manifest: Callable[[str], Path], flags: Flags, scratch: Path
 ) -> None:

@@ -112,8 +112,9 @@ async def test_interrupted_run_goes_on_where_it_stopped(
     server.set_faults(Faults(latency_seconds=0.3))
     path = write_manifest(_external(server))
     process = await _start("run", path)
-    while server.statistics.answered.total() < 5:
-        await asyncio.sleep(0.02)
+    async with asyncio.timeout(30):
+        while server.statistics.answered.total() < 5:
+            await asyncio.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, err = await process.communicate()
     assert process.returncode == 143

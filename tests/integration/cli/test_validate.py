@@ -79,6 +79,21 @@ def test_what_the_schema_cannot_see_is_found(
     assert f": {field}: " in capsys.readouterr().err
 
 
+def test_prompt_in_a_config_map_of_the_manifest_is_checked(
+    write_manifest: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = JOB.replace(
+        "        questions: 5\n",
+        "        prompts: {user: {configMapKeyRef: {name: prompts, key: ask}}}\n",
+    )
+    config_map = (
+        "---\nkind: ConfigMap\nmetadata: {name: prompts}\ndata: {ask: 'Ask about {{ documnt }}'}\n"
+    )
+    assert _validate(write_manifest(job)) == 0
+    assert _validate(write_manifest(job + config_map)) == 1
+    assert "must use {{ document }}" in capsys.readouterr().err
+
+
 def test_every_file_is_checked(
     write_manifest: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
