@@ -79,9 +79,10 @@ def prepare(source: str, flags: mappings.Flags, scratch: Path) -> LocalRun:
     writer = f"{socket.gethostname()} pid {os.getpid()}"
     environment = mappings.environment(spec, mapped, manifest.folder, writer)
     try:
-        output = locations.local_path(spec.output.uri, environment.mounts).absolute()
+        output = locations.local_path(spec.output.uri, environment.mounts)
     except errors.RunnerError as exc:
         raise CommandError(f"spec.output.uri: {exc}") from exc
+    output = Path(os.path.abspath(output))  # unlike resolve(), leaves the user's links alone
     draft = RunSpec(name=document.name, uid="", spec=spec)
     return LocalRun(draft.model_copy(update={"uid": _uid(draft, output)}), environment, output)
 
@@ -140,15 +141,22 @@ def _tell(prepared: LocalRun, outcome: runs.RunOutcome) -> int:
     )
     if outcome.exit_code is ExitCode.OK:
         print(f"complete: {counts}")
-        print(f"dataset: {prepared.output}")
-        print(f"look at it: kubesynth show {prepared.output}")
+        print(f"dataset: {_shown(prepared.output)}")
+        print(f"look at it: kubesynth show {_shown(prepared.output)}")
     elif outcome.exit_code is ExitCode.CHECKPOINTED:
         print(f"stopped: {counts}", file=sys.stderr)
         print("everything is kept; the same command goes on from here", file=sys.stderr)
     else:
         error = outcome.error
         print(f"failed: {error.message if error else 'unknown'}", file=sys.stderr)
-        print(f"so far: {counts}", file=sys.stderr)
+        if records.done:
+            print(f"so far: {counts}", file=sys.stderr)
         if outcome.exit_code is ExitCode.RETRY:
             print("what is done is kept; the same command tries again", file=sys.stderr)
     return int(outcome.exit_code)
+
+
+def _shown(path: Path) -> Path:
+    """Return a path as short as it can be from where the user stands."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

@@ -122,7 +122,8 @@ def describe_counts(report: ProgressReport) -> str:
     """Return rows, failures and tokens so far."""
     totals = report.totals
     tokens = totals.tokens.prompt + totals.tokens.completion
-    parts = [f"{totals.records.accepted:,} rows"]
+    rows = totals.records.accepted
+    parts = [f"{rows:,} row{'' if rows == 1 else 's'}"]
     if totals.records.failed:
         parts.append(f"{totals.records.failed:,} failed")
     if totals.requests.rate_limited:
