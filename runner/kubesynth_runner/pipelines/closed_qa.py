@@ -28,10 +28,13 @@ class ClosedQAStage:
 
     async def run(self, record: records.Record, llm: StageLlm) -> AsyncIterator[records.Columns]:
         """Yield one child per question."""
+        document = record.columns.get(self.text_column)
+        if not isinstance(document, str) or not document.strip():
+            raise StageFailure("BadInput", f"column {self.text_column!r} holds no document")
         messages = self.prompt.render(
             {
                 **record.columns,
-                "document": record.columns[self.text_column],
+                "document": document,
                 "questions": self.questions,
             }
         )

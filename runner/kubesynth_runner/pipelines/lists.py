@@ -1,121 +1,83 @@
 """Lists out of free text: what a person would read as the items of a model's answer.
 
-Understood are JSON (also fenced, wrapped in an object, or cut off in the middle), numbered and
-bulleted lines, and, failing these, one item a line. Text before the first marker and after the last
-item is not part of the list; an item may go on over indented lines.
+Understood are JSON (also fenced, wrapped in an object, one object a line, with trailing commas, or
+cut off in the middle), numbered, lettered and bulleted lines with or without Markdown, headings
+such as "Question 1" above each item, and, failing these, one item a line. Text before the first
+marker and after the last item is not part of the list; an item may go on over indented lines.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
 
-import msgspec
+from kubesynth_runner.pipelines import json_lists, marked_lines
 
-_FENCE = re.compile(r"```[a-zA-Z0-9_-]*[ \t]*\r?\n(.*?)(?:```|\Z)", re.DOTALL)
-_MARKER = re.compile(
-    r"""^(?P<indent>[ \t]*)
-    (?:\*\*|__)?                                   # the number itself may be bold
-    (?:
-        (?P<number>\(?\d{1,4}\s?[.):\]\u3001\uff0e]\)?)   # 1. 1) (1) 1: and full-width forms
-      | (?P<word>(?:[Qq]uestion|[Ii]tem|Q)\s?\#?\d{1,4}\s?[.:)-])
-      | (?P<bullet>[-*+\u2022\u2023\u25aa\u25e6\u2013\u2014])
-    )
-    (?:\*\*|__)?
-    [ \t]+(?P<text>\S.*)$""",
-    re.VERBOSE,
+_FENCE = re.compile(r"```[a-zA-Z0-9_-]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
+_QUESTION_MARKS = ("?", "\uff1f", "\u061f", "\u037e")
+_COLONS = (":", "\uff1a")
+_QUOTES = (
+    ("**", "**"),
+    ("__", "__"),
+    ("*", "*"),
+    ('"', '"'),
+    ("\u201c", "\u201d"),
+    ("\u00ab", "\u00bb"),
+    ("\u300c", "\u300d"),
+    ("`", "`"),
 )
-_JSON_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
-def parse(text: str) -> list[str]:
-    """Return the items of a list, cleaned, in order; empty if there are none."""
-    text = text.replace("\r\n", "\n").strip()
+def parse(text: str, expected: int | None = None) -> list[str]:
+    """Return the items of a list, cleaned, in order; empty if there are none.
+
+    `expected` is how many were asked for. One line alone is only taken for a list of one if that
+    was wanted: it may as well be an excuse.
+    """
+    text = text.replace("\r\n", "\n").replace("\r", "\n").strip("\n")
     fenced = _FENCE.search(text)
-    if fenced:
-        text = fenced.group(1).strip()
-    items = _from_json(text) or _from_markers(text) or _from_lines(text)
-    return [item for item in (clean(item) for item in items) if item]
+    # A block below the first item is part of the list, not all of it.
+    if fenced and not marked_lines.items(text[: fenced.start()]):
+        inside = _parse_structured(fenced[1])
+        if inside is not None:
+            return inside
+        if not marked_lines.items(text[fenced.end() :]):
+            text = fenced[1]
+    items = _parse_structured(text)
+    return _clean_all(_from_lines(text, expected)) if items is None else items
 
 
-def _from_json(text: str) -> list[str]:
-    start = min((i for i in (text.find("["), text.find("{")) if i >= 0), default=-1)
-    if start < 0 or (start > 0 and not text[:start].rstrip().endswith((":", "\n", "."))):
-        return []
-    body = text[start:]
-    end = max(body.rfind("]"), body.rfind("}"))
-    try:
-        return _items(msgspec.json.decode(body[: end + 1]))
-    except msgspec.DecodeError:
-        return _salvage(body)
+def _parse_structured(text: str) -> list[str] | None:
+    """Return the items of JSON or of marked lines, or None if there is neither."""
+    start = json_lists.find(text)
+    if start is not None and not marked_lines.items(text[:start]):
+        return [item.strip() for item in json_lists.items(text[start:]) if item.strip()]
+    marked = marked_lines.items(text)
+    return _clean_all(marked) if marked else None
 
 
-def _items(value: Any) -> list[str]:
-    """Return the texts of a decoded list; of an object, those of its first list."""
-    if isinstance(value, dict):
-        lists = [entry for entry in value.values() if isinstance(entry, list)]
-        return _items(lists[0]) if lists else []
-    if not isinstance(value, list):
-        return []
-    texts = []
-    for entry in value:
-        if isinstance(entry, dict):
-            entry = next((part for part in entry.values() if isinstance(part, str)), None)
-        if isinstance(entry, str):
-            texts.append(entry)
-    return texts
+def _clean_all(items: Iterable[str]) -> list[str]:
+    return [item for item in map(clean, items) if item]
 
 
-def _salvage(body: str) -> list[str]:
-    """Return the whole strings of a JSON list that was cut off."""
-    start = body.find("[")
-    if start < 0 or '"' not in body:
-        return []
-    whole = _JSON_STRING.finditer(body[start:])
-    texts = []
-    for match in whole:
-        try:
-            texts.append(msgspec.json.decode(f'"{match.group(1)}"', type=str))
-        except msgspec.DecodeError:
-            continue
-    return texts
-
-
-def _from_markers(text: str) -> list[str]:
-    """Return marked lines of the outermost level, with the lines that continue them."""
-    matches = [(line, _MARKER.match(line)) for line in text.split("\n")]
-    found = [match for _, match in matches if match]
-    if not found:
-        return []
-    use_numbers = any(match["bullet"] is None for match in found)
-    outer = min(len(match["indent"]) for match in found if not (use_numbers and match["bullet"]))
-    items: list[str] = []
-    open_item = False
-    for line, match in matches:
-        if match and len(match["indent"]) <= outer and not (use_numbers and match["bullet"]):
-            items.append(match["text"])
-            open_item = True
-        elif not line.strip():
-            open_item = False
-        elif open_item and not match and line[:1] in " \t":
-            items[-1] += " " + line.strip()
-    return items
-
-
-def _from_lines(text: str) -> list[str]:
+def _from_lines(text: str, expected: int | None) -> list[str]:
     lines = [line.strip() for line in text.split("\n") if line.strip()]
-    if len(lines) > 1 and lines[0].endswith(":"):
+    if len(lines) > 1 and lines[0].endswith(_COLONS):
         lines = lines[1:]
-    return lines
+    questions = [line for line in lines if line.rstrip('"*_ ').endswith(_QUESTION_MARKS)]
+    if 2 * len(questions) >= len(lines):
+        return questions
+    return lines if len(lines) > 1 or expected == 1 else []
 
 
 def clean(item: str) -> str:
     """Return an item without white space, emphasis and quotes around all of it."""
     item = " ".join(item.split())
+    if item.endswith(('",', "',")):
+        item = item[:-1]
     while True:
         before = item
-        for left, right in (("**", "**"), ("__", "__"), ('"', '"'), ("“", "”"), ("`", "`")):
+        for left, right in _QUOTES:
             inner = item[len(left) : -len(right)]
             if (
                 len(item) > len(left) + len(right)

@@ -7,9 +7,10 @@ one repair re-ask follows; then the failure is data.
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import jsonschema
 import msgspec
@@ -18,7 +19,7 @@ from kubesynth_runner.llm.base import Completion, JsonSchemaFormat, Message
 from kubesynth_runner.pipelines import lists, templates
 from kubesynth_runner.pipelines.base import StageFailure, StageLlm, accept_text
 
-_FENCE = re.compile(r"\A```[a-zA-Z0-9_-]*\s*\n(.*?)\n?```\s*\Z", re.DOTALL)
+_OBJECT_START = re.compile(r"""\{(?=\s*["}])""")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,11 +56,11 @@ async def ask_list(
     response_format = request.response_format() if llm.json_schema else None
     completion = await llm.complete(messages, response_format)
     text = accept_text(completion)
-    items = lists.distinct(lists.parse(text))
+    items = lists.distinct(lists.parse(text, request.count))
     if not items:
         repair = _repair("list_repair.v1.user", messages, completion, request)
         text = accept_text(await llm.complete(repair, response_format))
-        items = lists.distinct(lists.parse(text))
+        items = lists.distinct(lists.parse(text, request.count))
     if not items:
         raise StageFailure("UnparsableCompletion", f"no list of {request.item_name} in it", text)
     return items[: request.count], text
@@ -89,19 +90,43 @@ async def ask_json(
 def _check(
     text: str, validator: jsonschema.Draft202012Validator
 ) -> tuple[str, dict[str, Any] | None]:
-    fenced = _FENCE.match(text)
-    body = fenced.group(1) if fenced else text
-    start, end = body.find("{"), body.rfind("}")
     try:
-        value = msgspec.json.decode(body[start : end + 1] if start >= 0 else body)
-    except msgspec.DecodeError as exc:
-        return f"not JSON: {exc}", None
-    error = jsonschema.exceptions.best_match(validator.iter_errors(value))
+        value = _find_object(text)
+        error = jsonschema.exceptions.best_match(validator.iter_errors(value))
+    except ValueError as exc:
+        return str(exc), None
+    except RecursionError:
+        return "nested too deeply", None
     if error is not None:
         return f"does not fit the schema at {error.json_path}: {error.message:.300}", None
-    if not isinstance(value, dict):
-        return "not a JSON object", None
     return "", value
+
+
+def _find_object(text: str) -> dict[str, Any]:
+    """Return the first JSON object in a text; there may be words or a fence around it.
+
+    Raises:
+        ValueError: there is none.
+    """
+    start = _OBJECT_START.search(text)
+    if start is None:
+        raise ValueError("there is no JSON object in it")
+    try:
+        value, _ = _DECODER.raw_decode(text, start.start())
+        # Half of an escaped surrogate pair is no text, and cannot be stored as one.
+        msgspec.json.encode(value)
+    except (ValueError, OverflowError) as exc:
+        raise ValueError(f"not JSON: {exc}") from exc
+    assert isinstance(value, dict), "it begins with a brace"
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+# Models write line breaks into strings.
+_DECODER = json.JSONDecoder(strict=False, parse_constant=_refuse_constant)
 
 
 def _repair(

@@ -56,10 +56,29 @@ class PromptTemplate:
             StageFailure: a name is not defined for this record, or an expression fails.
         """
         try:
-            user = Message("user", self.user.render(variables).strip())
+            user = Message("user", _render(self.user, variables))
             if self.system is None:
                 return (*self.examples, user)
-            system = Message("system", self.system.render(variables).strip())
-        except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as exc:
+            system = Message("system", _render(self.system, variables))
+        except _RENDER_ERRORS as exc:
             raise StageFailure("TemplateError", f"the prompt cannot be rendered: {exc}") from exc
         return (system, *self.examples, user)
+
+
+# What an expression of the user's own can come to.
+_RENDER_ERRORS = (
+    jinja2.TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+
+def _render(template: jinja2.Template, variables: Mapping[str, Any]) -> str:
+    text = template.render(variables).strip()
+    text.encode()  # half of a surrogate pair, written as an escape, is no text
+    return text

@@ -1,0 +1,149 @@
+"""Items out of marked lines: numbered, lettered or bulleted, with or without Markdown around it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Literal
+
+Kind = Literal["number", "letter", "bullet"]
+
+_LEAD = re.compile(r"(?P<indent>[ \t\u3000]*)(?:>[ \t]?)?(?:#{1,6}[ \t]+)?(?P<bold>\*\*|__)?")
+_DASHES = "\\-\u2013\u2014"
+_MARKERS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
+    # 1. 1) (1) [1] 1\. and full-width forms, but not 1.5
+    ("number", re.compile(r"[(\[\uff08]?(\d{1,4}) ?\\?[.)\]\u3001\uff0e\uff09\u3002](?![\d.])\)?")),
+    # 1: but not 10:30; 1 - text but not 1-5
+    ("number", re.compile(rf"(\d{{1,4}})(?::(?=\s|\*|$)| [{_DASHES}](?=\s))")),
+    # Question 1, Item #1, Q1
+    (
+        "number",
+        re.compile(
+            r"(?:question|item|topic|fact|entry|q) ?(?:no\.? ?)?#? ?(\d{1,4})"
+            rf"(?=\s*(?:[.:){_DASHES}*_]|$))",
+            re.IGNORECASE,
+        ),
+    ),
+    ("letter", re.compile(r"\(?([a-zA-Z])[.)](?=\s)")),
+    ("bullet", re.compile(rf"[*+{_DASHES}](?=\s+\S)()")),
+    (
+        "bullet",
+        re.compile(
+            r"[\u2022\u2023\u25aa\u25e6\u25cf\u25cb\u25a0\u00b7\u2219\u27a4\u2794](?=\s*\S)()"
+        ),
+    ),
+)
+_SEPARATOR = rf"\s*(?:[.:){_DASHES}]+(?=[\s*_]|$))?"
+_TAIL = re.compile(_SEPARATOR)
+# The end of emphasis that began before the marker: **Question 1**: or **Question 1:**
+_BOLD_TAIL = re.compile(rf"(?:(?:\*\*|__){_SEPARATOR}|{_SEPARATOR}(?:\*\*|__))")
+_COLONS = (":", "\uff1a")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Line:
+    """A line; without a marker, `kind` is None and `text` the whole line."""
+
+    text: str
+    kind: Kind | None = None
+    indent: int = 0
+    number: int | None = None
+
+
+def read_line(line: str) -> Line:
+    """Return a line with its marker taken off, if it has one."""
+    lead = _LEAD.match(line)
+    assert lead is not None, "everything in it is optional"
+    for kind, pattern in _MARKERS:
+        match = pattern.match(line, lead.end())
+        if match is None:
+            continue
+        text = _text(line, match.end(), kind, lead["bold"])
+        return Line(text, kind, len(lead["indent"]), _number(kind, match[1]))
+    return Line(line)
+
+
+def _text(line: str, start: int, kind: Kind, bold: str | None) -> str:
+    """Return what follows a marker; `bold` is the emphasis that began before it."""
+    closed = _BOLD_TAIL.match(line, start) if bold else None
+    tail = closed or (_TAIL.match(line, start) if kind == "number" else None)
+    text = line[tail.end() if tail else start :].strip()
+    return text.replace(bold, "", 1) if bold and not closed else text
+
+
+def _number(kind: Kind, marker: str) -> int | None:
+    match kind:
+        case "number":
+            return int(marker)
+        case "letter":
+            return ord(marker.lower()) - ord("a") + 1
+        case "bullet":
+            return None
+
+
+def items(text: str) -> list[str]:
+    """Return the texts of the outermost marked lines, with the lines that continue them."""
+    lines = _read(text)
+    marked = [line for line in lines if line.kind]
+    if not marked:
+        return []
+    base = min(line.indent for line in marked) + 1
+    outermost = [line for line in marked if line.indent <= base]
+    has_numbers = any(line.kind != "bullet" for line in outermost)
+    if not has_numbers and all(line.text.endswith(_COLONS) for line in outermost):
+        # Bulleted headings over numbered items.
+        has_numbers = any(line.kind != "bullet" for line in marked)
+    wanted = [line for line in marked if not (has_numbers and line.kind == "bullet")]
+    return _collect(lines, min(line.indent for line in wanted) + 1, has_numbers)
+
+
+def _read(text: str) -> list[Line]:
+    """Return the lines of a text.
+
+    Letters number the items only from A on, and where nothing else does. Otherwise they are
+    options below an item, if they are indented.
+    """
+    raw = text.split("\n")
+    lines = [read_line(line) for line in raw]
+    letters = [line.number for line in lines if line.kind == "letter"]
+    others = any(line.kind not in (None, "letter") for line in lines)
+    if letters and (others or letters[:2] != [1, 2]):
+        return [
+            line
+            if line.kind != "letter"
+            else Line(line.text, "bullet", line.indent)
+            if line.indent
+            else Line(whole)
+            for whole, line in zip(raw, lines, strict=True)
+        ]
+    return lines
+
+
+def _collect(lines: list[Line], depth: int, has_numbers: bool) -> list[str]:
+    found: list[str] = []
+    is_open = False
+    last: int | None = None  # number of the marked line before, if it began an item
+    for line in lines:
+        if line.kind is None:
+            is_open = is_open and _continue(found, line.text)
+            continue
+        is_item = not (has_numbers and line.kind == "bullet")
+        # The first line of an indented list has often lost its indentation.
+        is_second = len(found) == 1 and last is not None and line.number == last + 1
+        is_open = is_item and (line.indent <= depth or is_second)
+        if is_open:
+            depth = max(depth, line.indent)
+            found.append(line.text)
+        last = line.number if is_open else None
+    return found
+
+
+def _continue(found: list[str], text: str) -> bool:
+    """Add an unmarked line to the last item if it belongs to it; return whether it stays open."""
+    if not found[-1]:  # a heading, such as "Question 1": the item stands below it
+        found[-1] = text.strip()
+        return True
+    if text[:1] in (" ", "\t") and text.strip():
+        found[-1] += " " + text.strip()
+        return True
+    return bool(text.strip())
