@@ -7,7 +7,7 @@ import logging
 import random
 import time
 from collections.abc import Coroutine
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from kubesynth_api.labels import MANAGED_BY_LABEL, MANAGED_BY_VALUE
@@ -87,7 +87,10 @@ class Application:
         for watch in self._watches:
             await watch.synced.wait()
         self.ready.set()
-        observer = Observer(self._client, Snapshots(self._jobs, self._pods, self._book), _now)
+        # Half of the time after which a missing reference is looked for again.
+        referent_age = timedelta(seconds=self._settings.limits.reference_recheck_seconds / 2)
+        snapshots = Snapshots(self._jobs, self._pods, self._book)
+        observer = Observer(self._client, snapshots, _now, referent_age=referent_age)
         cluster = LiveCluster(
             self._client,
             observer.observe,

@@ -46,8 +46,6 @@ _RESOURCES = {
     ReferenceKind.CONFIG_MAP: CONFIG_MAPS,
     ReferenceKind.CLAIM: CLAIMS,
 }
-# A reference is looked up once in so long, however often the job is looked at.
-_REFERENT_AGE = timedelta(seconds=10)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,11 +61,18 @@ class Observer:
     """Builds observations. Holds nothing but a short memory of references."""
 
     def __init__(
-        self, client: KubeClient, snapshots: Snapshots, clock: Callable[[], datetime]
+        self,
+        client: KubeClient,
+        snapshots: Snapshots,
+        clock: Callable[[], datetime],
+        *,
+        referent_age: timedelta,
     ) -> None:
+        """Remember for `referent_age` what a job refers to, however often it is looked at."""
         self._client = client
         self._snapshots = snapshots
         self._clock = clock
+        self._referent_age = referent_age
         self._referents: dict[tuple[str, ReferenceKind, str], tuple[datetime, Referent]] = {}
 
     async def observe(self, key: JobKey) -> Observation | None:
@@ -124,7 +129,7 @@ class Observer:
     async def _referent(self, namespace: str, kind: ReferenceKind, name: str) -> Referent:
         now = self._clock()
         known = self._referents.get((namespace, kind, name))
-        if known is not None and known[1].exists and now - known[0] < _REFERENT_AGE:
+        if known is not None and known[1].exists and now - known[0] < self._referent_age:
             return known[1]
         try:
             raw = await self._client.get(_RESOURCES[kind], namespace, name)
@@ -134,7 +139,9 @@ class Observer:
         except errors.ForbiddenError:
             referent = Referent(exists=False, denied=True)
         self._referents = {
-            each: entry for each, entry in self._referents.items() if now - entry[0] < _REFERENT_AGE
+            each: entry
+            for each, entry in self._referents.items()
+            if now - entry[0] < self._referent_age
         }
         self._referents[namespace, kind, name] = (now, referent)
         return referent

@@ -31,6 +31,7 @@ _load_incluster_config: Callable[..., None] = kubernetes_config.load_incluster_c
 
 _CONNECT_SECONDS = 5.0
 _REQUEST_SECONDS = 30.0
+_GOODBYE_SECONDS = 0.1
 _JSON = "application/json"
 _MERGE_PATCH = "application/merge-patch+json"
 _APPLY = "application/apply-patch+yaml"
@@ -74,8 +75,8 @@ class KubeClient:
     async def close(self) -> None:
         """Close connections. Safe to repeat."""
         await self._api.close()
-        # Aborted transports need a turn of the loop to let go of their sockets.
-        await asyncio.sleep(0)
+        # Connections of requests that were cut off say goodbye in the background (TLS).
+        await asyncio.sleep(_GOODBYE_SECONDS)
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Object:
         """Return one object.

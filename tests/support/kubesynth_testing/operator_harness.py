@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import dataclasses
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -26,7 +27,7 @@ from kubesynth_api.runner_contract import (
     TokenCounts,
     Totals,
 )
-from kubesynth_operator.app import Application
+from kubesynth_operator.app import Application, first_end
 from kubesynth_operator.kube import errors
 from kubesynth_operator.kube.client import KubeClient
 from kubesynth_operator.kube.resources import (
@@ -240,19 +241,24 @@ class Namespace:
         return next((dict(item) for item in conditions if item["type"] == kind), {})
 
     async def until(
-        self, kind: str, status: str, reason: str | None = None, name: str = "qa"
+        self,
+        kind: str,
+        status: str,
+        reason: str | None = None,
+        *,
+        seconds: float = _WAIT_SECONDS,
     ) -> dict[str, Any]:
         """Wait until one of a job's conditions says this, and return it."""
 
         async def look() -> dict[str, Any] | None:
-            found = await self.condition(kind, name)
+            found = await self.condition(kind)
             fits = found.get("status") == status and reason in (None, found.get("reason"))
             return found if fits else None
 
         try:
-            return await eventually(look, f"{kind}={status}/{reason}")
+            return await eventually(look, f"{kind}={status}/{reason}", seconds)
         except AssertionError as exc:
-            raise AssertionError(f"{exc}; status: {(await self.job(name)).get('status')}") from None
+            raise AssertionError(f"{exc}; status: {(await self.job()).get('status')}") from None
 
     async def events(self) -> list[tuple[str, str, str]]:
         """Return type, action and reason of the Events on jobs, in no order."""
@@ -261,6 +267,34 @@ class Namespace:
             for event in await self.objects(EVENTS)
             if event["regarding"]["kind"] == "SyntheticDataJob"
         ]
+
+
+class Kubelet:
+    """Runs every pod of a namespace to its end, successfully, and counts how often each ran."""
+
+    def __init__(self, namespace: Namespace, *, records: int) -> None:
+        self._namespace = namespace
+        self._records = records
+        self.runs: Counter[str] = Counter()
+
+    async def run(self) -> None:
+        """Play until cancelled."""
+        while True:
+            for pod in await self._namespace.objects(PODS):
+                if pod["status"]["phase"] == "Pending":
+                    await self._play(pod["metadata"])
+            await asyncio.sleep(0.1)
+
+    async def _play(self, metadata: dict[str, Any]) -> None:
+        job = metadata["labels"]["batch.kubernetes.io/job-name"]
+        index = int(metadata["labels"][_INDEX_LABEL])
+        phase = metadata["labels"][labels.PHASE_LABEL]
+        message = {
+            RunnerPhase.PLAN.value: plan_message(self._records),
+            RunnerPhase.GENERATE.value: shard_message(self._records // 2),
+        }.get(phase, run_message(RunnerPhase(phase), self._records))
+        self.runs[f"{phase}-{index}"] += 1
+        await self._namespace.play(job, index, message=message)
 
 
 class _JobSink:
@@ -282,25 +316,28 @@ class _JobSink:
         self._app.deleted(JobKey(raw["metadata"]["namespace"], raw["metadata"]["name"]))
 
 
+async def run_operator(client: KubeClient, settings: OperatorSettings, app: Application) -> None:
+    """Run an operator until it dies, with a watch of our own in Kopf's place."""
+    scope = Scope(SYNTHETIC_DATA_JOBS, settings.watched_namespaces[0], "")
+    watch = Watch(client, scope, _JobSink(app), lambda: None)
+    await first_end([app.run(with_kopf=False), watch.run()])
+
+
 @asynccontextmanager
 async def running_operator(
     kubeconfig: str, settings: OperatorSettings
 ) -> AsyncIterator[Application]:
-    """Run the operator in this process, with a watch of our own in Kopf's place."""
+    """Run an operator in this process for the length of the block."""
     client = await KubeClient.connect(kubeconfig)
     app = Application(client, settings, Metrics())
-    scope = Scope(SYNTHETIC_DATA_JOBS, settings.watched_namespaces[0], "")
-    watch = Watch(client, scope, _JobSink(app), lambda: None)
-    tasks = [asyncio.create_task(app.run(with_kopf=False)), asyncio.create_task(watch.run())]
+    task = asyncio.create_task(run_operator(client, settings, app))
     try:
         await app.ready.wait()
         yield app
     finally:
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
         await client.close()
 
 

@@ -1,0 +1,209 @@
+"""Jobs that cannot go on, and how they recover by themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from kubesynth_api.runner_contract import RunnerPhase
+from kubesynth_operator.app import Application
+from kubesynth_operator.kube.resources import CONFIG_MAPS, JOBS, NETWORK_POLICIES, SECRETS
+from kubesynth_operator.settings import OperatorSettings
+from kubesynth_testing.apiserver import ApiServer
+from kubesynth_testing.operator_harness import (
+    Kubelet,
+    Namespace,
+    eventually,
+    run_message,
+    running_operator,
+)
+
+KEYED_MODEL = {
+    "name": "generator",
+    "external": {
+        "url": "http://llm.example/v1",
+        "model": "small",
+        "apiKey": {"secretKeyRef": {"name": "llm", "key": "token"}},
+    },
+    "limits": {"concurrency": 4},
+}
+
+
+def a_secret(**data: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "llm"},
+        "stringData": data,
+    }
+
+
+async def jobs_of(namespace: Namespace) -> list[str]:
+    return [job["metadata"]["name"] for job in await namespace.objects(JOBS)]
+
+
+async def test_a_missing_secret_parks_the_job_until_it_has_the_key(
+    operator: Application, namespace: Namespace
+) -> None:
+    await namespace.apply(models=[KEYED_MODEL])
+    parked = await namespace.until("Accepted", "False", "ReferenceNotFound")
+    assert "spec.models[0].external.apiKey.secretKeyRef: Secret 'llm'" in parked["message"]
+    assert (await namespace.condition("Stalled"))["status"] == "True"
+    assert await jobs_of(namespace) == []
+    await namespace.client.create(SECRETS, namespace.name, a_secret(other="x"))
+
+    async def names_the_key() -> bool:
+        return "has no key 'token'" in (await namespace.condition("Accepted"))["message"]
+
+    await eventually(names_the_key, "the missing key is named")
+    patch = {"stringData": {"token": "t0p"}}
+    await namespace.client.merge_patch(SECRETS, namespace.name, "llm", patch)
+    await namespace.until("Accepted", "True", "Valid")
+    assert await namespace.condition("Stalled") == {}
+    await namespace.play("qa-generate", message=run_message(RunnerPhase.ALL))
+    await namespace.until("Complete", "True")
+
+
+async def test_a_missing_claim_and_config_map_are_named_and_waited_for(
+    operator: Application, namespace: Namespace
+) -> None:
+    prompt = {"configMapKeyRef": {"name": "prompts", "key": "ask"}}
+    await namespace.apply(
+        input={"uri": "pvc://later/docs"}, pipeline=[{"prompt": {"user": prompt}}]
+    )
+    parked = await namespace.until("Accepted", "False", "ReferenceNotFound")
+    assert "ConfigMap 'prompts'" in parked["message"]
+    assert "PersistentVolumeClaim 'later'" in parked["message"]
+    await namespace.create_claims("later")
+    config_map = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "prompts"},
+        "data": {"ask": "Summarise {{ text }"},
+    }
+    await namespace.client.create(CONFIG_MAPS, namespace.name, config_map)
+    broken = await namespace.until("Accepted", "False", "InvalidSpec")
+    assert "spec.pipeline[0].prompt.user" in broken["message"]
+    fixed = {"data": {"ask": "Summarise {{ text }}"}}
+    await namespace.client.merge_patch(CONFIG_MAPS, namespace.name, "prompts", fixed)
+    await namespace.until("Accepted", "True", "Valid", seconds=60)
+
+
+async def test_a_volume_of_one_node_does_not_fit_many_pods(
+    operator: Application, namespace: Namespace
+) -> None:
+    await namespace.create_claims("single", mode="ReadWriteOnce")
+    await namespace.apply(shards=3, output={"uri": "pvc://single/qa"})
+    parked = await namespace.until("Accepted", "False", "AccessModeConflict")
+    assert "shards.parallelism: 1" in parked["message"]
+    await namespace.patch("qa", {"shards": {"parallelism": 1}})
+    await namespace.until("Accepted", "True", "Valid")
+
+
+async def test_what_is_not_there_yet_is_refused_and_not_ignored(
+    operator: Application, namespace: Namespace
+) -> None:
+    await namespace.apply(execution="Batch")
+    refused = await namespace.until("Accepted", "False", "NotImplemented")
+    assert "spec.execution" in refused["message"]
+    assert await jobs_of(namespace) == []
+
+
+async def test_another_controller_s_job_is_left_alone(
+    operator: Application, namespace: Namespace
+) -> None:
+    await namespace.apply(managedBy="other.example/controller")
+    await namespace.until("Accepted", "False", "ManagedExternally")
+    version = (await namespace.job())["metadata"]["resourceVersion"]
+    await asyncio.sleep(1.5)
+    assert (await namespace.job())["metadata"]["resourceVersion"] == version
+    assert await jobs_of(namespace) == []
+
+
+async def test_a_stranger_with_a_child_s_name_is_never_adopted(
+    namespace: Namespace, operator: Application
+) -> None:
+    stranger = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "qa-generate"},
+        "spec": {
+            "suspend": True,
+            "template": {
+                "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "x"}]}
+            },
+        },
+    }
+    await namespace.client.create(JOBS, namespace.name, stranger)
+    await namespace.apply()
+    degraded = await namespace.until("Degraded", "True", "ChildConflict")
+    assert "Job 'qa-generate' already exists and belongs to nobody" in degraded["message"]
+    found = await namespace.child("qa-generate")
+    assert found is not None
+    assert "ownerReferences" not in found["metadata"]
+
+
+async def test_a_stranger_s_network_policy_is_never_taken_over(
+    namespace: Namespace, operator: Application
+) -> None:
+    stranger = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "qa-runner"},
+        "spec": {"podSelector": {}},
+    }
+    await namespace.client.create(NETWORK_POLICIES, namespace.name, stranger)
+    await namespace.apply()
+    await namespace.until("Degraded", "True", "ChildConflict")
+    found = await namespace.client.get(NETWORK_POLICIES, namespace.name, "qa-runner")
+    assert found["spec"]["podSelector"] == {}
+
+
+async def test_a_quota_that_refuses_a_job_is_said_in_the_status(
+    namespace: Namespace, operator: Application, api_server: ApiServer
+) -> None:
+    arguments = ("create", "quota", "none", "--hard=count/jobs.batch=0", "-n", namespace.name)
+    api_server.kubectl(*arguments)
+
+    async def quota_is_known() -> bool:
+        found = api_server.kubectl("get", "quota", "none", "-n", namespace.name, "-o", "json")
+        return bool(json.loads(found).get("status", {}).get("hard"))
+
+    await eventually(quota_is_known, "the quota is in force")
+    await namespace.apply()
+
+    async def told() -> bool:
+        return "exceeded quota" in (await namespace.condition("Running")).get("message", "")
+
+    await eventually(told, "the refusal is in the status")
+
+
+async def test_a_job_applied_again_at_once_waits_for_the_old_one_s_children(
+    api_server: ApiServer, namespace: Namespace, settings: OperatorSettings
+) -> None:
+    kubelet = Kubelet(namespace, records=6)
+    async with running_operator(str(api_server.kubeconfig), settings):
+        await namespace.apply(shards=2)
+        await namespace.until("Running", "True", "Planning")
+        await namespace.delete()
+        uid = await namespace.apply(shards=2)
+        playing = asyncio.create_task(kubelet.run())
+        try:
+            await namespace.until("Complete", "True", seconds=60)
+        finally:
+            playing.cancel()
+    owners = {job["metadata"]["ownerReferences"][0]["uid"] for job in await namespace.objects(JOBS)}
+    assert owners == {uid}
+
+
+async def test_a_foreground_deletion_creates_nothing_anew(
+    api_server: ApiServer, namespace: Namespace, operator: Application
+) -> None:
+    await namespace.apply(shards=2)
+    await namespace.until("Running", "True", "Planning")
+    api_server.kubectl(
+        *("delete", "sdj", "qa", "-n", namespace.name, "--cascade=foreground", "--timeout=60s"),
+        timeout_seconds=70,
+    )
+    assert await jobs_of(namespace) == []

@@ -1,0 +1,85 @@
+"""Suspend, resume and parallelism, as the real Job controller carries them out."""
+
+from __future__ import annotations
+
+from kubesynth_operator.app import Application
+from kubesynth_operator.kube.resources import JOBS
+from kubesynth_testing.operator_harness import (
+    Namespace,
+    eventually,
+    plan_message,
+    run_message,
+    shard_message,
+)
+
+
+async def no_pods(namespace: Namespace, job: str) -> None:
+    async def none() -> bool:
+        return not await namespace.pods(job)
+
+    await eventually(none, f"{job} has no pods")
+
+
+async def test_suspend_takes_the_pods_away_and_resume_keeps_what_is_done(
+    operator: Application, namespace: Namespace
+) -> None:
+    await namespace.apply(shards=2)
+    await namespace.play("qa-plan", message=plan_message(6))
+    await namespace.play("qa-generate", 0, message=shard_message(3))
+    await namespace.pod("qa-generate", 1)
+    await namespace.patch("qa", {"suspend": True})
+    await namespace.until("Suspended", "True", "SuspendedByUser")
+    await no_pods(namespace, "qa-generate")
+    status = (await namespace.job())["status"]
+    assert status["phase"] == "Suspended"
+    assert (await namespace.condition("Running"))["status"] == "False"
+    started_at = status["startTime"]
+    await namespace.patch("qa", {"suspend": False})
+    await namespace.until("Suspended", "False", "Resumed")
+    await namespace.play("qa-generate", 1, message=shard_message(3))
+    await namespace.play("qa-finalize", message=run_message(done=6))
+    await namespace.until("Complete", "True")
+    status = (await namespace.job())["status"]
+    assert status["startTime"] >= started_at
+    generate = await namespace.child("qa-generate")
+    assert generate is not None
+    assert generate["status"]["succeeded"] == 2, "shard 0 ran once"
+    assert not generate["status"].get("failed"), "a suspended pod is no failure"
+
+
+async def test_a_job_created_suspended_makes_nothing_until_it_is_resumed(
+    operator: Application, namespace: Namespace
+) -> None:
+    await namespace.apply(suspend=True)
+    await namespace.until("Suspended", "True", "SuspendedByUser")
+    assert await namespace.objects(JOBS) == []
+    assert "startTime" not in (await namespace.job())["status"]
+    await namespace.patch("qa", {"suspend": False})
+    await namespace.pod("qa-generate")
+
+
+async def test_parallelism_follows_the_spec(operator: Application, namespace: Namespace) -> None:
+    await namespace.apply(shards=4)
+    await namespace.patch("qa", {"shards": {"parallelism": 1}})
+    await namespace.play("qa-plan", message=plan_message(8))
+    await namespace.pod("qa-generate", 0)
+    assert len(await namespace.pods("qa-generate")) == 1
+    await namespace.patch("qa", {"shards": {"parallelism": 3}})
+
+    async def three() -> bool:
+        return len(await namespace.pods("qa-generate")) == 3
+
+    await eventually(three, "three pods at once")
+
+
+async def test_a_deadline_stops_the_shards_and_what_they_made_is_reported(
+    operator: Application, namespace: Namespace
+) -> None:
+    await namespace.apply(shards=2, deadlines={"activeSeconds": 4})
+    await namespace.play("qa-plan", message=plan_message(6))
+    await namespace.play("qa-generate", 0, message=shard_message(3))
+    await namespace.until("Running", "True", "Finalizing")
+    assert await namespace.pods("qa-generate") == []
+    await namespace.play("qa-finalize", message=run_message(done=3))
+    await namespace.until("Failed", "True", "DeadlineExceeded")
+    assert (await namespace.job())["status"]["progress"]["records"]["done"] == 3
