@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 
 from kubesynth_api.version import VERSION
 from kubesynth_operator import settings
+from kubesynth_testing.cluster import paths
 from kubesynth_testing.cluster.runners import Runner
 from kubesynth_testing.cluster.shell import CommandError
 
@@ -182,6 +185,27 @@ def test_probes_and_metrics_use_the_port_that_the_operator_listens_on(render: Re
     assert service["spec"]["ports"][0]["targetPort"] == "http"
     [endpoint] = only(manifests, "ServiceMonitor")["spec"]["endpoints"]
     assert endpoint["port"] == service["spec"]["ports"][0]["name"]
+
+
+def test_commands_of_the_documentation_use_values_that_there_are(render: Render) -> None:
+    pages = [paths.REPOSITORY / "README.md", *(paths.REPOSITORY / "docs").rglob("*.md")]
+    shown = [value for page in pages for value in documented_values(page.read_text())]
+    assert shown
+    for values in shown:
+        assert render(*values)
+
+
+def documented_values(page: str) -> list[list[str]]:
+    """Return the values of each `helm install kubesynth` on a page."""
+    commands = [
+        shlex.split(line)
+        for line in page.replace("\\\n", " ").splitlines()
+        if line.startswith("helm install kubesynth helm/")
+    ]
+    return [
+        [value for flag, value in itertools.pairwise(words) if flag == "--set"]
+        for words in commands
+    ]
 
 
 @pytest.mark.parametrize(
