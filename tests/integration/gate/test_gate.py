@@ -1,0 +1,95 @@
+"""`make test` as a program: which step follows which, and what it says at the end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kubesynth_testing import gate
+from kubesynth_testing.gate import Result, Step
+
+PASSES = (sys.executable, "-c", "pass")
+FAILS = (sys.executable, "-c", "raise SystemExit(1)")
+PASSING_TESTS = (
+    "<testsuites><testsuite tests='7' failures='0' errors='0' skipped='1'/></testsuites>"
+)
+
+
+@pytest.fixture(autouse=True)
+def steps_that_pass(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Replace every step by one that passes at once, outside of CI."""
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr(gate, "REPORTS", tmp_path)
+    monkeypatch.setattr(gate, "QUICK", (Step("lint", PASSES), Step("unit", PASSES)))
+    monkeypatch.setattr(gate, "INTEGRATION", Step("integration", PASSES))
+    monkeypatch.setattr(gate, "CLUSTER", Step("cluster", PASSES))
+    monkeypatch.setattr(gate, "CLEAN_UP", (Step("cluster-down", PASSES),))
+    monkeypatch.setattr(gate, "preparation", lambda: Step("prepare", PASSES))
+
+
+def names(results: list[Result]) -> list[str]:
+    return [result.name for result in results]
+
+
+def test_every_step_runs_in_order() -> None:
+    results = gate.run_all()
+    assert names(results) == ["lint", "unit", "integration", "prepare", "cluster"]
+    assert all(result.passed for result in results)
+
+
+def test_ci_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "true")
+    assert names(gate.run_all())[-1] == "cluster-down"
+
+
+def test_failed_check_stops_before_anything_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = (sys.executable, "-c", "import time; time.sleep(60)")
+    monkeypatch.setattr(gate, "preparation", lambda: Step("prepare", slow))
+    monkeypatch.setattr(gate, "QUICK", (Step("lint", FAILS), Step("unit", PASSES)))
+    began = time.monotonic()
+    results = gate.run_all()
+    assert [(result.name, result.passed) for result in results] == [("lint", False), ("unit", True)]
+    assert time.monotonic() - began < 30
+
+
+def test_failed_integration_test_does_not_hide_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "INTEGRATION", Step("integration", FAILS))
+    assert "cluster" in names(gate.run_all())
+
+
+def test_failed_preparation_is_shown_and_stops_the_cluster_tests(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = (sys.executable, "-c", "raise SystemExit('no compiler')")
+    monkeypatch.setattr(gate, "preparation", lambda: Step("prepare", broken))
+    assert "cluster" not in names(gate.run_all())
+    assert "no compiler" in capsys.readouterr().out
+
+
+def test_summary_ends_with_the_sum_of_all_tests() -> None:
+    results = [
+        Result("lint", True, 0.1),
+        Result("unit", True, 2.0, (10, 0, 0)),
+        Result("integration", False, 3.0, (4, 1, 2)),
+    ]
+    lines = gate.summary(results, 5.1).splitlines()
+    assert lines[-1] == "14 passed, 1 failed, 2 skipped"
+    assert "cluster       not run" in lines
+
+
+def test_report_is_counted(tmp_path: Path) -> None:
+    report = tmp_path / "unit.xml"
+    report.write_text(PASSING_TESTS)
+    assert gate.counted(report) == (6, 0, 1)
+    assert gate.counted(tmp_path / "missing.xml") is None
+
+
+@pytest.mark.parametrize(("in_ci", "passed"), [("", True), ("true", False)])
+def test_only_the_gate_itself_must_have_a_cluster(
+    monkeypatch: pytest.MonkeyPatch, in_ci: str, passed: bool
+) -> None:
+    monkeypatch.setenv("CI", in_ci)
+    assert gate.finished(Step("cluster", PASSES), 5, 1.0).passed is passed
