@@ -103,7 +103,12 @@ def _models(
 
 
 def is_progress_only(before: SyntheticDataJobStatus, after: SyntheticDataJobStatus) -> bool:
-    """Tell whether nothing but numbers has changed, which can wait."""
+    """Tell whether nothing but numbers has changed, which can wait.
+
+    That the last pod is gone cannot: whoever suspended the job waits for it.
+    """
+    if before.shards.active and not after.shards.active:
+        return False
     numbers = {
         "shards": after.shards,
         "progress": after.progress,

@@ -9,7 +9,7 @@ from kubesynth_api.runner_contract import Estimate, RunnerPhase
 from kubesynth_operator import wire
 from kubesynth_operator.actions import CreateJob, DeleteJob, PatchJob
 from kubesynth_testing.builders import NOW, a_child, a_job, a_pod, a_status, observation
-from kubesynth_testing.decisions import CLAIMS, conditions, decide
+from kubesynth_testing.decisions import CLAIMS, after, conditions, decide
 from kubesynth_testing.operator_harness import run_message
 
 PLAN, GENERATE = RunnerPhase.PLAN, RunnerPhase.GENERATE
@@ -29,6 +29,17 @@ def test_suspend_stops_every_pod_and_looks_no_more() -> None:
     assert conditions(result)["Running"] == ("False", "SuspendedByUser")
     assert result.status is not None
     assert result.status.phase == "Suspended"
+
+
+def test_that_the_last_pod_of_a_suspended_job_is_gone_is_said_at_once() -> None:
+    job = a_job(shards=3, suspend=True)
+    stopping = observation(job, [a_child(job, GENERATE, suspended=True, active=2, completed="0")])
+    before = decide(stopping)
+    stopped = a_child(job, GENERATE, suspended=True, completed="0")
+    result = decide(after(stopping, before, children={GENERATE: stopped}))
+    assert result.status is not None
+    assert result.status.shards.active == 0
+    assert not result.progress_only
 
 
 def test_a_job_created_suspended_creates_nothing_and_its_clock_stands_still() -> None:
