@@ -17,7 +17,7 @@ _BASE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _CONTENT_LABEL = "kubesynth.io/content"
 _SOURCES = ("Dockerfile", ".dockerignore", "pyproject.toml", "README.md", "LICENSE")
-_SOURCE_FOLDERS = ("constraints", "crds", "operator", "runner")
+_SOURCE_FOLDERS = ("constraints", "crds", "docker", "operator", "runner")
 _KEEP_IMAGES = 4
 _BUILD_TIMEOUT_SECONDS = 1800.0
 
