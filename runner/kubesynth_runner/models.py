@@ -100,6 +100,8 @@ async def connect(
                 continue
             share = max(1, model.limits.concurrency // spec.parallelism)
             if model.embedded is not None:
+                # More would only queue in the server, on the time of their own timeouts.
+                share = min(share, model.embedded.slots)
                 server = EmbeddedServer(
                     weights.locate(weights.model_folder()),
                     EmbeddedOptions(model.embedded.slots, model.embedded.context_tokens),
