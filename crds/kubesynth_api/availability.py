@@ -46,6 +46,7 @@ _PENDING = (
     _Pending("spec.execution", harmless=("Online",)),
     _Pending("spec.retryFailed"),
 )
+PENDING_FIELDS = tuple(pending.field for pending in _PENDING)
 _PENDING_SCHEMES: frozenset[Scheme] = frozenset({"s3", "gs", "az", "http", "https"})
 
 _INDEX = re.compile(r"\[\d+\]")

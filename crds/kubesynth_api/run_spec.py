@@ -35,9 +35,12 @@ class RunSpec(ApiModel):
     def pipeline_hash(self) -> str:
         """Return the hash of everything that decides the rows: models, input, pipeline, seed.
 
-        An output may be resumed by another job exactly if this hash is equal.
+        An output may be resumed by another job exactly if this hash is equal. Fields with their
+        default do not count, so that a version with a new field gives a job its old hash.
         """
-        wire: dict[str, Any] = self.spec.to_wire()
+        wire: dict[str, Any] = self.spec.model_dump(
+            mode="json", by_alias=True, exclude_none=True, exclude_defaults=True
+        )
         for field in (*_MUTABLE, "managedBy"):
             wire.pop(field, None)
         wire["shards"] = {"count": self.spec.shards.count}

@@ -58,6 +58,7 @@ _KEYWORDS = (
     "items",
     "additionalProperties",
     "anyOf",
+    "oneOf",
     RULES,
 )
 _DROPPED = ("title", "examples", "additionalProperties")

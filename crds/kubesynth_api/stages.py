@@ -82,7 +82,7 @@ def _check_prompt(
         yield from _reserved(f"{path}.output.column", output.column)
         return
     if output.type != "JSON":
-        yield invalid(schema_path, f"is for type JSON, not {output.type}")
+        yield invalid(f"{path}.output.type", "must be JSON for a jsonSchema")
     for problem in json_schemas.problems(output.json_schema):
         yield invalid(schema_path, problem)
     properties = output.json_schema.get("properties")

@@ -83,13 +83,16 @@ class PromptExample(ApiModel):
 class PromptOutput(ApiModel):
     """What becomes of the completion."""
 
-    # No rule of CEL's, which sees nothing of a map of anything. The other half, that only JSON has
-    # a jsonSchema, is left to `kubesynth_api.validation`.
+    # JSON has a jsonSchema and nothing else has. No rule of CEL's, which sees nothing of a map of
+    # anything; `kubesynth_api.stages` says it in Python.
     model_config = ConfigDict(
         json_schema_extra={
-            "anyOf": [
-                {"properties": {"type": {"enum": ["Text", "List"]}}},
-                {"required": ["jsonSchema"]},
+            "oneOf": [
+                {"properties": {"type": {"enum": ["JSON"]}}, "required": ["jsonSchema"]},
+                {
+                    "properties": {"type": {"enum": ["Text", "List"]}},
+                    "not": {"required": ["jsonSchema"]},
+                },
             ]
         }
     )
