@@ -36,8 +36,3 @@ def test_rules_go_before_chains_and_the_policy_comes_back() -> None:
 def test_a_rule_that_something_else_added_since_stays() -> None:
     now = [*BEFORE, '-A INPUT -m comment --comment "my vpn" -j ACCEPT']
     assert host_state.undo_commands(BEFORE, now) == []
-
-
-def test_rules_of_a_docker_that_ran_before_stay() -> None:
-    before = [*BEFORE, "-N DOCKER", "-A FORWARD -o docker0 -j DOCKER"]
-    assert host_state.undo_commands(before, before) == []

@@ -114,7 +114,11 @@ def _prepare_module() -> Path:
 
 
 def _go(source: Path) -> Shell:
-    return Shell(env={"CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"}, cwd=source)
+    env = {"CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"}
+    # Each compiler lives for seconds: without garbage collection the build costs a third less. The
+    # limit is for the few that would take all the memory.
+    env |= {"GOGC": "off", "GOMEMLIMIT": "1GiB"}
+    return Shell(env=env, cwd=source)
 
 
 def _output_name(package: str) -> str:

@@ -7,6 +7,7 @@ one cgroup. It outlives the process that started it and is stopped by its proces
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shlex
@@ -24,6 +25,7 @@ from kubesynth_testing.cluster.shell import Shell
 _START_SECONDS = 60.0
 _STOP_SECONDS = 30.0
 _POLL_SECONDS = 0.1
+_LOG_TAIL_CHARACTERS = 3000
 
 _PACKAGES = {
     "dockerd": "docker.io",
@@ -45,6 +47,11 @@ class DockerStartError(RuntimeError):
 def folder() -> Path:
     """Return the folder of the harness's own daemon: socket, data, log, process id."""
     return paths.cache_folder("docker")
+
+
+def cgroup() -> str:
+    """Return the name of the cgroup of its containers: no other daemon's, so it may be removed."""
+    return f"kubesynth-{hashlib.sha256(str(folder()).encode()).hexdigest()[:8]}"
 
 
 def connect() -> Docker:
@@ -78,12 +85,24 @@ def find() -> Docker | None:
 
 
 def own_daemon() -> Docker | None:
-    """Return the harness's own daemon if it runs."""
+    """Return the harness's own daemon if it runs.
+
+    A daemon whose process lives is waited for: on a busy host it may be slow to answer, and to take
+    it for dead would end the cluster in it.
+
+    Raises:
+        DockerStartError: The process lives and does not answer.
+    """
     program = docker_client.find_program()
-    if program is None or _pid() is None:
-        return None
-    docker = Docker(program, f"unix://{folder() / 'docker.sock'}", owned=True)
-    return docker if docker.answers() else None
+    deadline = time.monotonic() + _START_SECONDS
+    while program is not None and _pid() is not None:
+        docker = Docker(program, f"unix://{folder() / 'docker.sock'}", owned=True)
+        if docker.answers():
+            return docker
+        if time.monotonic() > deadline:
+            raise DockerStartError(f"dockerd (process {_pid()}) does not answer:\n{_log_tail()}")
+        time.sleep(_POLL_SECONDS)
+    return None
 
 
 def _start() -> Docker:
@@ -103,8 +122,11 @@ def _start() -> Docker:
             if docker is not None:
                 return docker
             time.sleep(_POLL_SECONDS)
-    tail = (base / "dockerd.log").read_text(errors="replace")[-3000:]
-    raise DockerStartError(f"dockerd did not answer in {_START_SECONDS:.0f} s:\n{tail}")
+    raise DockerStartError(f"dockerd did not start in {_START_SECONDS:.0f} s:\n{_log_tail()}")
+
+
+def _log_tail() -> str:
+    return (folder() / "dockerd.log").read_text(errors="replace")[-_LOG_TAIL_CHARACTERS:]
 
 
 def _configuration(base: Path) -> dict[str, object]:
@@ -115,7 +137,7 @@ def _configuration(base: Path) -> dict[str, object]:
         "exec-root": str(base / "exec"),
         "pidfile": str(base / "dockerd.pid"),
         "bridge": "none",
-        "cgroup-parent": host_state.CGROUP_PARENT,
+        "cgroup-parent": cgroup(),
     }
     if not host.holds_sys_resource():
         configuration["runtimes"] = {"without-sys-resource": {"path": str(_write_runtime(base))}}
@@ -172,13 +194,14 @@ def _forget_dead_daemon() -> None:
     """Undo what a daemon that no longer runs did to the host: mounts, iptables rules, cgroups."""
     base = folder()
     before = base / "host-before.json"
-    for pid in host_state.processes(base):
+    for pid in host_state.processes(base, cgroup()):
         _end(pid, first=signal.SIGKILL)  # containerd and containers of a daemon that was killed
     host_state.unmount_under(base / "exec")
     host_state.unmount_under(base / "data")
     if before.exists():
         host_state.restore(host_state.HostState.load(before))
         before.unlink()
+    host_state.remove_cgroups(cgroup())
     for name in ("docker.sock", "dockerd.pid"):
         (base / name).unlink(missing_ok=True)
     shutil.rmtree(base / "exec", ignore_errors=True)

@@ -1,8 +1,8 @@
 """What a Docker daemon leaves in the kernel, and how to take it away again.
 
-dockerd deletes neither its iptables chains nor its cgroup when it ends. What stood before it
-started is written down, and what it added is removed afterwards, one item at a time, so that
-whatever something else added in between stays.
+dockerd deletes neither its iptables chains nor its cgroup when it ends. Both are taken away
+afterwards, one item at a time, so that whatever something else added stays; and the chains, which
+all daemons of a host share, only when no other daemon runs.
 """
 
 from __future__ import annotations
@@ -11,14 +11,10 @@ import json
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from kubesynth_testing.cluster.shell import CommandError, Shell
-
-CGROUP_PARENT = "kubesynth"
-"""The cgroup under which the daemon's containers run: ours alone, so it may be removed."""
 
 _TABLES = ("filter", "nat", "raw", "mangle")
 _IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
@@ -62,17 +58,18 @@ class HostState:
 
 
 def restore(before: HostState) -> None:
-    """Remove what Docker added to the host since `before` was observed."""
+    """Remove what Docker added to the host's network, unless another daemon needs it."""
+    if runs_docker():
+        return
     for table in _TABLES:
         for command in undo_commands(before.iptables[table], _iptables_lines(table)):
             Shell().run("iptables", "-w", "-t", table, *command)
     if _IP_FORWARD.read_text().strip() != before.ip_forward:
         _IP_FORWARD.write_text(before.ip_forward)
-    remove_cgroups()
 
 
 def undo_commands(before: list[str], now: list[str]) -> list[list[str]]:
-    """Return the iptables commands that take Docker's additions to a table away again.
+    """Return the iptables commands that clear a table of Docker, of which no daemon runs.
 
     Rules go first, then its chains, emptied before any is deleted since they refer to each other,
     then the policy of FORWARD that Docker changes is put back.
@@ -81,9 +78,8 @@ def undo_commands(before: list[str], now: list[str]) -> list[list[str]]:
         before: What `iptables -S` listed before Docker started.
         now: What it lists now.
     """
-    added = [line for line in now if line not in before]
-    rules = [line for line in added if line.startswith("-A ") and is_dockers(line)]
-    chains = [line.split()[1] for line in added if line.startswith("-N DOCKER")]
+    rules = [line for line in now if line.startswith("-A ") and is_dockers(line)]
+    chains = [line.split()[1] for line in now if line.startswith("-N DOCKER")]
     policies = [line for line in before if line.startswith("-P FORWARD") and line not in now]
     return [
         *(["-D", *shlex.split(rule)[1:]] for rule in rules),
@@ -124,21 +120,24 @@ def unmount_under(folder: Path) -> None:
         Shell().succeeds("umount", "--lazy", point)
 
 
-def cgroups() -> Iterator[Path]:
-    """Yield the cgroups of the daemon's containers, of either cgroup version, the deepest first."""
-    for parent in (*_CGROUP_ROOT.glob(CGROUP_PARENT), *_CGROUP_ROOT.glob(f"*/{CGROUP_PARENT}")):
-        folders = [path for path in parent.rglob("*") if path.is_dir()]
-        yield from sorted(folders, key=lambda path: len(path.parts), reverse=True)
-        yield parent
+def cgroups(name: str) -> list[Path]:
+    """Return the cgroups of a name: one in version 2, one in each hierarchy of version 1."""
+    return [*_CGROUP_ROOT.glob(name), *_CGROUP_ROOT.glob(f"*/{name}")]
 
 
-def remove_cgroups() -> None:
-    """Remove the daemon's empty cgroups; one that still holds a process stays."""
-    for cgroup in list(cgroups()):
+def remove_cgroups(name: str) -> None:
+    """Remove the cgroups of a name and below; one that still holds a process stays."""
+    for cgroup in _with_descendants(cgroups(name)):
         try:
             cgroup.rmdir()
         except OSError:
             continue
+
+
+def _with_descendants(parents: list[Path]) -> list[Path]:
+    """Return cgroups and all below them, the deepest first."""
+    below = [path for parent in parents for path in parent.rglob("*") if path.is_dir()]
+    return sorted((*parents, *below), key=lambda path: len(path.parts), reverse=True)
 
 
 def _named_namespaces() -> list[Path]:
@@ -146,15 +145,16 @@ def _named_namespaces() -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() else []
 
 
-def processes(folder: Path) -> dict[int, str]:
+def processes(folder: Path, cgroup: str) -> dict[int, str]:
     """Return the command lines, by process id, of a daemon's processes and of its containers'.
 
     Args:
         folder: What dockerd, containerd and the shims of this daemon name in their command lines.
+        cgroup: The name of the cgroup of its containers.
 
     A process that has ended and waits to be reaped has no command line and does not count.
     """
-    contained = _contained_process_ids()
+    contained = _contained_process_ids(cgroup)
     found = {}
     for entry in Path("/proc").iterdir():
         command = command_line(int(entry.name)) if entry.name.isdigit() else ""
@@ -163,6 +163,12 @@ def processes(folder: Path) -> dict[int, str]:
         if command and (is_daemon or int(entry.name) in contained):
             found[int(entry.name)] = command
     return found
+
+
+def runs_docker() -> bool:
+    """Tell whether any Docker daemon runs, whoever started it."""
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return any(Path(command_line(pid).split(" ")[0]).name == "dockerd" for pid in pids)
 
 
 def command_line(pid: int) -> str:
@@ -174,12 +180,12 @@ def command_line(pid: int) -> str:
     return line.replace(b"\0", b" ").decode(errors="replace").strip()
 
 
-def _contained_process_ids() -> set[int]:
-    """Return the ids of the processes in the cgroups of the daemon's containers."""
+def _contained_process_ids(cgroup: str) -> set[int]:
+    """Return the ids of the processes in the cgroups of a name and below."""
     ids: set[int] = set()
-    for cgroup in cgroups():
+    for path in _with_descendants(cgroups(cgroup)):
         try:
-            ids.update(int(line) for line in (cgroup / "cgroup.procs").read_text().split())
+            ids.update(int(line) for line in (path / "cgroup.procs").read_text().split())
         except OSError:  # removed while we looked
             continue
     return ids
