@@ -153,6 +153,14 @@ class Background:
 
 def run_all() -> list[Result]:
     """Run the steps in their order and return the results of those that were started."""
+    results = run_tests()
+    if os.environ.get("CI"):
+        results += [run(step) for step in CLEAN_UP]
+    return results
+
+
+def run_tests() -> list[Result]:
+    """Run all steps but the last, which tidy up."""
     with Background.started(preparation(), REPORTS / "prepare.log") as prepare:
         results = [run(step) for step in QUICK]
         if not all(result.passed for result in results):
@@ -161,8 +169,6 @@ def run_all() -> list[Result]:
         results.append(prepare.result())
     if results[-1].passed:
         results.append(run(CLUSTER))
-    if os.environ.get("CI"):
-        results += [run(step) for step in CLEAN_UP]
     return results
 
 
