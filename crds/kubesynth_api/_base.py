@@ -7,9 +7,10 @@ structural OpenAPI v3 schema, pydantic parses it on the operator's and the runne
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -83,6 +84,15 @@ class ApiModel(BaseModel):
     )
 
     cel: ClassVar[tuple[CelRule, ...]] = ()
+
+    @classmethod
+    def from_wire(cls, value: object) -> Self:
+        """Parse a manifest as the API server would: camelCase names alone, and "5" is no number.
+
+        Raises:
+            pydantic.ValidationError: it does not fit; each error has its place in `value`.
+        """
+        return cls.model_validate_json(json.dumps(value), strict=True, by_alias=True, by_name=False)
 
     def to_wire(self) -> dict[str, Any]:
         """Return the object as the API server stores it: camelCase, unset fields left out."""

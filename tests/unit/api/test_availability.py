@@ -1,0 +1,59 @@
+"""Fields whose behaviour is not there yet are refused by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kubesynth_api import validation
+from kubesynth_api.conditions import Reason
+from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
+from kubesynth_testing.manifests import SMALL, edited
+
+_QA = "spec.pipeline[0].closedQA"
+_ANSWER = "spec.pipeline[1].answer"
+
+PENDING: list[tuple[dict[str, Any], str]] = [
+    ({"spec.input.sample": {"fraction": 0.5}}, "spec.input.sample"),
+    ({"spec.input.storage": {"region": "r"}}, "spec.input.storage"),
+    ({"spec.output.storage": {"region": "r"}}, "spec.output.storage"),
+    ({"spec.output.split": {"train": 1}}, "spec.output.split"),
+    ({"spec.output.exports": ["alpaca"]}, "spec.output.exports"),
+    ({"spec.target": {"acceptedRecords": 1}}, "spec.target"),
+    ({"spec.budget": {"tokens": 1}}, "spec.budget"),
+    ({"spec.retryFailed": {"fromOutput": "pvc://a/b"}}, "spec.retryFailed"),
+    ({"spec.execution": "Batch"}, "spec.execution"),
+    ({"spec.pipeline[0].when": "text"}, "spec.pipeline[0].when"),
+    (
+        {"spec.models[0]": {"name": "a", "server": {"classRef": "c", "model": "m"}}},
+        "spec.models[0].server",
+    ),
+    ({"spec.models[0]": {"name": "a", "serverRef": {"name": "s"}}}, "spec.models[0].serverRef"),
+    (
+        {"spec.models[0].limits": {"requestsPerMinute": 1}},
+        "spec.models[0].limits.requestsPerMinute",
+    ),
+    ({"spec.models[0].limits": {"tokensPerMinute": 1}}, "spec.models[0].limits.tokensPerMinute"),
+    ({"spec.models[0].sampling": {"n": 2}}, "spec.models[0].sampling.n"),
+    ({f"{_QA}.sampling": {"n": 2}}, f"{_QA}.sampling.n"),
+    ({f"{_QA}.sampling": {"logprobs": True}}, f"{_QA}.sampling.logprobs"),
+    ({f"{_ANSWER}.sampling": {"topLogprobs": 1}}, f"{_ANSWER}.sampling.topLogprobs"),
+    *(
+        ({"spec.input.uri": f"{scheme}://bucket/a"}, "spec.input.uri")
+        for scheme in ("s3", "gs", "az", "http", "https")
+    ),
+    *(
+        ({"spec.output.uri": f"{scheme}://bucket/a"}, "spec.output.uri")
+        for scheme in ("s3", "gs", "az")
+    ),
+]
+
+
+@pytest.mark.parametrize(("edits", "path"), PENDING, ids=[row[1] for row in PENDING])
+def test_field_without_behaviour_is_found(edits: dict[str, Any], path: str) -> None:
+    spec = SyntheticDataJobSpec.model_validate(edited(SMALL, edits)["spec"])
+    found = validation.check(spec, "job")
+    assert [item.path for item in found] == [path], found
+    assert found[0].reason is Reason.NOT_IMPLEMENTED
+    assert "not available in this version" in found[0].message
