@@ -50,10 +50,9 @@ class LocalStagedFile:
 
     def finish(self) -> None:
         """Flush, fsync(2) and close."""
-        with self._storage.translated():
+        with self._storage.translated(), self._file:
             self._file.flush()
             os.fsync(self._file.fileno())
-            self._file.close()
 
     def abandon(self) -> None:
         """Close; what is still in the buffer may be lost, nobody reads it."""

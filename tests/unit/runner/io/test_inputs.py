@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from kubesynth_api.conditions import Reason
+from kubesynth_api.v1alpha1.storage import InputSpec
+from kubesynth_runner import errors
+from kubesynth_runner.io import inputs
+from kubesynth_runner.io.locations import Mounts
+
+FILES = (
+    "a.jsonl",
+    "b.ndjson.gz",
+    "notes.txt",
+    "readme.MD",
+    "table.parquet",
+    "picture.png",
+    ".hidden.jsonl",
+    "_SUCCESS",
+    "part [1].jsonl",
+    "deep/c.jsonl",
+    "deep/er/d.jsonl",
+    "deep/.cache/e.jsonl",
+    "_temporary/f.jsonl",
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    # Itself below a hidden folder: what the user has spelled out is meant.
+    root = tmp_path / ".store/_corpus"
+    for name in FILES:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text('{"text": "x"}\n')
+    return root
+
+
+def found(uri: str, folder: Path, mounts: Mounts | None = None, **spec: str) -> list[str]:
+    wire = {"uri": uri.replace("ROOT", str(folder)), **spec}
+    files = inputs.find(InputSpec.model_validate(wire), mounts or Mounts())
+    return [file.file.uri.replace(str(folder), "ROOT") for file in files]
+
+
+@pytest.mark.parametrize(
+    ("uri", "names"),
+    [
+        pytest.param("file://ROOT/a.jsonl", ["a.jsonl"], id="one-file"),
+        pytest.param("file://ROOT/*.jsonl", ["a.jsonl", "part [1].jsonl"], id="star"),
+        pytest.param("file://ROOT/?.jsonl", ["a.jsonl"], id="question-mark"),
+        pytest.param(
+            "file://ROOT/**/*.jsonl",
+            ["a.jsonl", "deep/c.jsonl", "deep/er/d.jsonl", "part [1].jsonl"],
+            id="two-stars",
+        ),
+        pytest.param("file://ROOT/deep/**", ["deep/c.jsonl", "deep/er/d.jsonl"], id="all-below"),
+        pytest.param("file://ROOT/deep", ["deep/c.jsonl", "deep/er/d.jsonl"], id="folder"),
+        pytest.param("file://ROOT/deep/", ["deep/c.jsonl", "deep/er/d.jsonl"], id="folder-slash"),
+        pytest.param("file://ROOT/part [1].jsonl", ["part [1].jsonl"], id="brackets-in-a-name"),
+        pytest.param("file://ROOT/_temporary/*.jsonl", ["_temporary/f.jsonl"], id="spelled-out"),
+        pytest.param("file://ROOT/.hidden.jsonl", [".hidden.jsonl"], id="hidden-by-name"),
+    ],
+)
+def test_pattern_finds_files_in_order(folder: Path, uri: str, names: list[str]) -> None:
+    assert found(uri, folder) == [f"file://ROOT/{name}" for name in names]
+
+
+def test_folder_means_every_file_of_a_known_format(folder: Path) -> None:
+    assert found("file://ROOT", folder) == [
+        f"file://ROOT/{name}"
+        for name in (
+            "a.jsonl",
+            "b.ndjson.gz",
+            "deep/c.jsonl",
+            "deep/er/d.jsonl",
+            "notes.txt",
+            "part [1].jsonl",
+            "readme.MD",
+            "table.parquet",
+        )
+    ]
+
+
+def test_paths_without_a_scheme_are_absolute_or_below_the_manifest(folder: Path) -> None:
+    assert found("ROOT/a.jsonl", folder) == ["ROOT/a.jsonl"]
+    assert found("file://deep/*.jsonl", folder, Mounts(base_folder=folder)) == [
+        "file://deep/c.jsonl"
+    ]
+
+
+def test_volume_claims_are_named_in_uris(folder: Path) -> None:
+    mounts = Mounts(claims={"corpus": folder})
+    assert found("pvc://corpus/deep/**/*.jsonl", folder, mounts) == [
+        "pvc://corpus/deep/c.jsonl",
+        "pvc://corpus/deep/er/d.jsonl",
+    ]
+
+
+def config_map(root: Path, version: str, **files: str) -> Path:
+    """Lay a ConfigMap out as the kubelet mounts it: symbolic links through ..data."""
+    (root / version).mkdir(parents=True)
+    for name, text in files.items():
+        (root / version / name).write_text(text)
+        link = root / name
+        if not link.is_symlink():
+            link.symlink_to(f"..data/{name}")
+    data = root / "..data"
+    data.unlink(missing_ok=True)
+    data.symlink_to(version)
+    return root
+
+
+def test_config_map_files_are_found_once(tmp_path: Path) -> None:
+    root = config_map(tmp_path / "docs", "..2026_01", **{"a.jsonl": "{}", "b.jsonl": "{}"})
+    mounts = Mounts(config_maps={"docs": root})
+    assert found("configmap://docs/*.jsonl", root, mounts) == [
+        "configmap://docs/a.jsonl",
+        "configmap://docs/b.jsonl",
+    ]
+
+
+def test_config_map_mounted_again_is_the_same_input(tmp_path: Path) -> None:
+    first = config_map(tmp_path / "1", "..2026_01", **{"a.jsonl": "same"})
+    second = config_map(tmp_path / "2", "..2026_02", **{"a.jsonl": "same"})
+    os.utime(second / "a.jsonl", (1, 1))
+    spec = InputSpec(uri="configmap://docs/a.jsonl")
+    (file,) = inputs.find(spec, Mounts(config_maps={"docs": first}))
+    assert inputs.open_checked(file.file, Mounts(config_maps={"docs": second})).exists()
+
+
+@pytest.mark.parametrize(
+    ("uri", "problem"),
+    [
+        pytest.param("file://ROOT/*.csv", "matches no file", id="no-match"),
+        pytest.param("file://ROOT/nothing.jsonl", "matches no file", id="missing"),
+        pytest.param("file://ROOT/nowhere/*.jsonl", "matches no file", id="missing-folder"),
+        pytest.param(
+            "file://ROOT/*.png", r"picture\.png has none of the known", id="unknown-ending"
+        ),
+        pytest.param("file://ROOT/**.jsonl", "no usable pattern", id="bad-pattern"),
+        pytest.param("pvc://other/a.jsonl", "--volume other=PATH", id="unmapped-claim"),
+        pytest.param("pvc://corpus/../../etc/passwd", "out of its volume", id="out-of-the-volume"),
+        pytest.param("s3://bucket/a.jsonl", "not available", id="object-store"),
+    ],
+)
+def test_unusable_input_is_a_configuration_error_that_names_it(
+    folder: Path, uri: str, problem: str
+) -> None:
+    with pytest.raises(errors.ConfigurationError, match=problem):
+        found(uri, folder, Mounts(claims={"corpus": folder}))
+
+
+def test_format_can_be_set_where_the_ending_says_nothing(folder: Path) -> None:
+    (folder / "dump").write_text('{"text": "x"}\n')
+    (file,) = inputs.find(InputSpec(uri=f"file://{folder}/dump", format="JSONL"), Mounts())
+    assert file.file.format == "JSONL"
+
+
+def test_changed_file_is_refused_by_its_name(folder: Path) -> None:
+    (file,) = inputs.find(InputSpec(uri=f"file://{folder}/a.jsonl"), Mounts())
+    assert inputs.open_checked(file.file, Mounts()) == folder / "a.jsonl"
+    (folder / "a.jsonl").write_text('{"text": "another"}\n')
+    with pytest.raises(errors.ConfigurationError, match=r"a\.jsonl has changed") as caught:
+        inputs.open_checked(file.file, Mounts())
+    assert caught.value.reason is Reason.INPUT_CHANGED
+
+
+def test_file_that_is_gone_is_refused_by_its_name(folder: Path) -> None:
+    (file,) = inputs.find(InputSpec(uri=f"file://{folder}/a.jsonl"), Mounts())
+    (folder / "a.jsonl").unlink()
+    with pytest.raises(errors.ConfigurationError, match=r"a\.jsonl") as caught:
+        inputs.open_checked(file.file, Mounts())
+    assert caught.value.reason is Reason.INPUT_UNREADABLE

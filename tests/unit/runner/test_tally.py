@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from kubesynth_runner.tally import Tally
+
+ONE = Tally(1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
+
+
+def test_counters_add_up_field_by_field() -> None:
+    total = ONE.copy()
+    total.add(ONE)
+    assert total == Tally(2, 4, 6, 8, 10, 12, 14, 16, 18, 20)
+    assert total.minus(ONE) == ONE
+
+
+def test_a_copy_is_a_tally_of_its_own() -> None:
+    copy = ONE.copy()
+    copy.done += 1
+    assert ONE.done == 1
+
+
+def test_totals_are_what_the_operator_reads() -> None:
+    assert ONE.to_totals(20).to_wire() == {
+        "records": {"in": 20, "done": 1, "accepted": 3, "filtered": 4, "failed": 5},
+        "tokens": {"prompt": 6, "completion": 7},
+        "requests": {"ok": 8, "retried": 9, "rateLimited": 10},
+    }
