@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from kubesynth_api.conditions import Reason
+from kubesynth_api.meta import Condition
 from kubesynth_api.runner_contract import RunnerPhase
 from kubesynth_api.v1alpha1.synthetic_data_job import (
     ModelStatus,
@@ -103,19 +104,29 @@ def _models(
 
 
 def is_progress_only(before: SyntheticDataJobStatus, after: SyntheticDataJobStatus) -> bool:
-    """Tell whether nothing but numbers has changed, which can wait.
+    """Tell whether nothing but numbers and sentences has changed, which can wait.
 
-    That the last pod is gone cannot: whoever suspended the job waits for it.
+    What pods wait for, say, may be told differently from one moment to the next. That the last pod
+    is gone cannot wait: whoever suspended the job waits for it.
     """
     if before.shards.active and not after.shards.active:
         return False
+    if [_verdict(item) for item in before.conditions] != [
+        _verdict(item) for item in after.conditions
+    ]:
+        return False
     numbers = {
+        "conditions": after.conditions,
         "shards": after.shards,
         "progress": after.progress,
         "summary": after.summary,
         "models": after.models,
     }
     return before.model_copy(update=numbers) == after
+
+
+def _verdict(condition: Condition) -> tuple[str, str, str, int | None]:
+    return condition.type, condition.status, condition.reason, condition.observed_generation
 
 
 def running_reason(phase: RunnerPhase) -> Reason:

@@ -149,6 +149,10 @@ class WorkQueue(Generic[KeyT]):
         self._schedule.done(key)
         self._wake()
 
+    def next_due(self) -> float | None:
+        """Return when the next delayed key is due, on the queue's clock, or None."""
+        return self._schedule.next_due()
+
     async def get(self) -> KeyT:
         """Wait for the next key. Its caller must call `done` in the end."""
         while True:
@@ -159,7 +163,7 @@ class WorkQueue(Generic[KeyT]):
 
     async def _wait(self) -> None:
         """Wait until something was added, or the next delayed key is due."""
-        due = self._schedule.next_due()
+        due = self.next_due()
         timeout = None if due is None else max(due - self._clock(), 0.0)
         wakeup = asyncio.Event()
         self._wakeups.add(wakeup)

@@ -140,7 +140,7 @@ class KubeClient:
 
         Raises:
             NotFoundError: it does not exist.
-            ConflictError: it is another object of that name.
+            InvalidError: it is another object of that name (a uid cannot be changed).
         """
         path = resource.path(namespace, name)
         query = {"fieldManager": FIELD_MANAGER}

@@ -6,6 +6,7 @@ real: replacement pods, failed indexes, failed Jobs.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -22,12 +23,17 @@ KILLED = 137
 
 
 async def create(
-    namespace: Namespace, slot: RunnerPhase, *, backoff_limit: int = 0, shards: int = SHARDS
+    namespace: Namespace,
+    slot: RunnerPhase,
+    *,
+    backoff_limit: int = 0,
+    shards: int = SHARDS,
+    name: str = "qa",
 ) -> str:
     """Create the operator's own Job, owned by a job that no operator looks at."""
     policy = {"backoffLimitPerShard": backoff_limit, "maxFailedShards": shards}
-    await namespace.apply(shards=shards, failurePolicy=policy)
-    raw = await namespace.job()
+    await namespace.apply(name, shards=shards, failurePolicy=policy)
+    raw = await namespace.job(name)
     manifest = runner_job.build(
         wire.parse_job(raw),
         slot,
@@ -86,26 +92,38 @@ async def test_65_fails_a_job_of_one_pod(namespace: Namespace) -> None:
     assert failed["reason"] == "MaxFailedIndexesExceeded"
 
 
-@pytest.mark.parametrize("disrupted", [False, True], ids=["143", "DisruptionTarget"])
-async def test_a_checkpointed_or_disrupted_pod_is_replaced_and_counts_for_nothing(
-    namespace: Namespace, disrupted: bool
+async def replaced_for_nothing(
+    namespace: Namespace, name: str, code: int, *, disrupted: bool
 ) -> None:
-    job = await create(namespace, RunnerPhase.GENERATE, backoff_limit=0, shards=2)
-    code = KILLED if disrupted else ExitCode.CHECKPOINTED
-    for _ in range(2):
-        name = await namespace.play(job, 1, exit_code=code, disrupted=disrupted)
-        replacement = await namespace.pod(job, 1)
-        assert replacement != name
+    """Let a pod of a Job without any retry end so; it must be replaced all the same."""
+    job = await create(namespace, RunnerPhase.GENERATE, backoff_limit=0, shards=2, name=name)
+    ended = await namespace.play(job, 1, exit_code=code, disrupted=disrupted)
+    assert await namespace.pod(job, 1) != ended
     status = await settled(namespace, job, active=2)
     assert not status.get("failedIndexes")
     assert not status.get("conditions")
 
 
-async def test_a_disruption_goes_before_every_exit_code(namespace: Namespace) -> None:
-    job = await create(namespace, RunnerPhase.GENERATE, backoff_limit=0, shards=2)
-    await namespace.play(job, 0, exit_code=ExitCode.CONFIGURATION, disrupted=True)
-    await namespace.pod(job, 0)
-    assert not (await settled(namespace, job, active=2)).get("conditions")
+async def tried_again_once(namespace: Namespace, name: str) -> None:
+    """Let a pod of a Job with one retry ask for it twice."""
+    job = await create(namespace, RunnerPhase.GENERATE, backoff_limit=1, shards=2, name=name)
+    ended = await namespace.play(job, 1, exit_code=ExitCode.RETRY)
+    assert await namespace.pod(job, 1) != ended
+    await namespace.play(job, 1, exit_code=ExitCode.RETRY)
+    await settled(namespace, job, failedIndexes="1")
+
+
+async def test_what_counts_for_nothing_is_replaced_and_what_counts_is_counted(
+    namespace: Namespace,
+) -> None:
+    """Several rows at once: the Job controller waits 10 s before every replacement."""
+    await asyncio.gather(
+        replaced_for_nothing(namespace, "sigterm", ExitCode.CHECKPOINTED, disrupted=False),
+        replaced_for_nothing(namespace, "evicted", KILLED, disrupted=True),
+        # A disruption goes before every exit code, also before the one that fails the Job.
+        replaced_for_nothing(namespace, "both", ExitCode.CONFIGURATION, disrupted=True),
+        tried_again_once(namespace, "retry"),
+    )
 
 
 @pytest.mark.parametrize("code", [ExitCode.RETRY, 1, KILLED])
@@ -116,11 +134,3 @@ async def test_every_other_failure_counts_against_the_backoff_limit_of_its_index
     await namespace.play(job, 1, exit_code=code)
     status = await settled(namespace, job, failedIndexes="1")
     assert status["failed"] == 1
-
-
-async def test_a_failure_within_the_limit_is_tried_again(namespace: Namespace) -> None:
-    job = await create(namespace, RunnerPhase.GENERATE, backoff_limit=1, shards=2)
-    name = await namespace.play(job, 1, exit_code=ExitCode.RETRY)
-    assert await namespace.pod(job, 1) != name  # after the Job controller's 10 s
-    await namespace.play(job, 1, exit_code=ExitCode.RETRY)
-    await settled(namespace, job, failedIndexes="1")

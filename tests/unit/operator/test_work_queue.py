@@ -3,42 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import selectors
-from collections.abc import Coroutine
-from typing import Any, TypeVar
 
 import pytest
 
 from kubesynth_operator.work_queue import Backoff, Schedule, WorkQueue
-
-ResultT = TypeVar("ResultT")
-
-
-class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock jumps to the next timer instead of waiting for it."""
-
-    def __init__(self) -> None:
-        super().__init__(_JumpingSelector(self))
-        self.now = 0.0
-
-    def time(self) -> float:
-        return self.now
-
-
-class _JumpingSelector(selectors.SelectSelector):
-    def __init__(self, loop: VirtualTimeLoop) -> None:
-        super().__init__()
-        self._loop = loop
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout:
-            self._loop.now += timeout
-        return super().select(0)
-
-
-def on_virtual_time(main: Coroutine[Any, Any, ResultT]) -> ResultT:
-    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-        return runner.run(main)
+from kubesynth_testing import virtual_time
 
 
 def a_queue(backoff: Backoff | None = None) -> WorkQueue[str]:
@@ -115,7 +84,7 @@ def test_a_waiting_worker_gets_a_key_at_once() -> None:
         queue.add("a")
         return await worker, asyncio.get_running_loop().time()
 
-    assert on_virtual_time(main()) == ("a", 5.0)
+    assert virtual_time.run(main()) == ("a", 5.0)
 
 
 def test_a_waiting_worker_wakes_up_when_a_delay_is_over() -> None:
@@ -128,7 +97,7 @@ def test_a_waiting_worker_wakes_up_when_a_delay_is_over() -> None:
         queue.add_after("a", 10)
         return await worker, asyncio.get_running_loop().time()
 
-    key, at = on_virtual_time(main())
+    key, at = virtual_time.run(main())
     assert key == "a"
     assert at == pytest.approx(12, abs=0.01)
 
@@ -140,14 +109,14 @@ def test_failures_in_a_row_wait_longer_until_one_success() -> None:
         queue.forget("a")
         return [*delays, queue.retry("a")]
 
-    assert on_virtual_time(main()) == pytest.approx([0.5, 1.0, 2.0, 0.5])
+    assert virtual_time.run(main()) == pytest.approx([0.5, 1.0, 2.0, 0.5])
 
 
 def test_a_server_that_asks_for_patience_gets_it() -> None:
     async def main() -> float:
         return a_queue().retry("a", at_least_seconds=17)
 
-    assert on_virtual_time(main()) == 17
+    assert virtual_time.run(main()) == 17
 
 
 def test_many_workers_never_share_a_key_and_lose_none() -> None:
@@ -178,6 +147,6 @@ def test_many_workers_never_share_a_key_and_lose_none() -> None:
             worker.cancel()
         return clashes, handled
 
-    clashes, handled = on_virtual_time(main())
+    clashes, handled = virtual_time.run(main())
     assert clashes == 0
     assert 3 * 20 <= handled <= 3 * 40
