@@ -12,6 +12,27 @@ from kubesynth_api.schema import INT_OR_STRING, PRESERVE_UNKNOWN, RULES, Schema
 
 _IMMUTABLE = " is immutable"
 _UNITS = {"maxLength": "characters", "maxItems": "items", "maxProperties": "keys"}
+_TEMPLATES = """\
+## Templates
+
+Prompts are [Jinja2](https://jinja.palletsprojects.com) templates in a sandbox: expressions, loops,
+macros and filters, but no `include`, `import` or `extends`. Variables are the columns of the record:
+
+- the text column, the id column, and the columns listed in `input.columns`. While that list is empty
+  every column of the input is there, and kubesynth cannot know their names beforehand; once it names
+  a column, or the input is text files, any other name is refused before a pod starts;
+- what earlier stages added: `question` by `closedQA`, `answerColumn` by `answer`, `output.column` or
+  the properties of `output.jsonSchema` by `prompt`;
+- in the prompts of `closedQA` also `document` (the text) and `questions` (how many), in those of
+  `answer` also `question` and `document` (none if there is no document).
+
+A variable that a record lacks is an error of that record, not an empty text; ask with
+`{% if x is defined %}` or write `{{ x | default('') }}` where it may be missing. A prompt that
+replaces a built-in one has to use what the stage is about: `document` in `closedQA`, `question` in
+`answer`, in the user or the system prompt.
+
+The names `id`, `parent_id`, `root_id`, `source` and `provenance` are columns of kubesynth's own.
+"""
 _UNKNOWN_FIELDS = """\
 ## Mistyped fields
 
@@ -40,6 +61,7 @@ def reference_page(kind: Kind, schema: Schema) -> str:
         *_introduction(kind, schema),
         *sections.of(schema["properties"]["spec"], "spec"),
         *sections.of(schema["properties"]["status"], "status"),
+        _TEMPLATES,
         _UNKNOWN_FIELDS,
     ]
     return "\n\n".join(part.rstrip() for part in parts if part) + "\n"
