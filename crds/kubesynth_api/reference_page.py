@@ -15,14 +15,15 @@ _UNITS = {"maxLength": "characters", "maxItems": "items", "maxProperties": "keys
 _TEMPLATES = """\
 ## Templates
 
-Prompts are [Jinja2](https://jinja.palletsprojects.com) templates in a sandbox: expressions, loops,
-macros and filters, but no `include`, `import` or `extends`. Variables are the columns of the record:
+Prompts are [Jinja2](https://jinja.palletsprojects.com) templates in a sandbox: expressions,
+loops, macros and filters, but no `include`, `import` or `extends`. Variables are the columns of
+the record:
 
-- the text column, the id column, and the columns listed in `input.columns`. While that list is empty
-  every column of the input is there, and kubesynth cannot know their names beforehand; once it names
-  a column, or the input is text files, any other name is refused before a pod starts;
-- what earlier stages added: `question` by `closedQA`, `answerColumn` by `answer`, `output.column` or
-  the properties of `output.jsonSchema` by `prompt`;
+- the text column, the id column, and the columns that `input.columns` names. While it names none,
+  every column of the input is there, and nobody can know their names beforehand; once it names
+  one, or the input is text files, any other name is refused before a pod starts;
+- what earlier stages added: `question` by `closedQA`, `answerColumn` by `answer`, `output.column`
+  or the properties of `output.jsonSchema` by `prompt`;
 - in the prompts of `closedQA` also `document` (the text) and `questions` (how many), in those of
   `answer` also `question` and `document` (none if there is no document).
 
