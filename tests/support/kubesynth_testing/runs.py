@@ -82,7 +82,7 @@ def a_context(spec: RunSpec, storage: Storage | None = None) -> RunContext:
 
 
 def reply(request: CompletionRequest) -> str:
-    """Answer as a pure function of the request: a list where one is wanted, a sentence elsewhere."""
+    """Answer as a pure function of the request: a list where one is wanted, else a sentence."""
     content = [request.messages, sorted(request.sampling.items())]
     key = hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:12]
     if request.response_format is not None:

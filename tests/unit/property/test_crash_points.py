@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ def died(spec: RunSpec, fuse: Fuse) -> bool:
     return fuse.is_blown
 
 
-def make_run(folder: Path, **spec: object) -> RunSpec:
+def make_run(folder: Path, **spec: Any) -> RunSpec:
     return runs.a_run(folder, documents=DOCUMENTS, shards={"count": SHARDS}, **spec)
 
 

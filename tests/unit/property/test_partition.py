@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from pathlib import Path
@@ -71,7 +72,7 @@ def test_shard_ranges_cover_everything_in_order() -> None:
             ranges = [shard_range(total, shards, shard) for shard in range(shards)]
             assert ranges[0][0] == 0
             assert ranges[-1][1] == total
-            assert all(left[1] == right[0] for left, right in zip(ranges, ranges[1:], strict=False))
+            assert all(left[1] == right[0] for left, right in itertools.pairwise(ranges))
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -117,7 +117,7 @@ def test_log_survives_writes_that_take_only_part(
     storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = os.write
-    monkeypatch.setattr(local_storage.os, "write", lambda fd, data: write(fd, bytes(data)[:3]))
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, bytes(data)[:3]))
     log = storage.append_log("journal/1")
     log.append(b"0123456789")
     log.close()
@@ -137,7 +137,7 @@ def test_full_disk_leaves_no_half_of_a_frame(
         return write(descriptor, bytes(data)[:5])
 
     with monkeypatch.context() as full:
-        full.setattr(local_storage.os, "write", nearly_full)
+        full.setattr(os, "write", nearly_full)
         with pytest.raises(errors.RetryLaterError, match="pvc://claim/out: No space left"):
             log.append(b"0123456789")
     assert storage.read("journal/1") == b"whole"
@@ -176,10 +176,10 @@ def test_errors_of_the_system_say_what_to_do_about_them(
     def fail(*_args: object, **_kwargs: object) -> None:
         raise OSError(code, os.strerror(code), "/mnt/out/a")
 
-    monkeypatch.setattr(local_storage.os, "open", fail)
-    monkeypatch.setattr(local_storage.os, "link", fail)
+    monkeypatch.setattr(os, "open", fail)
+    monkeypatch.setattr(os, "link", fail)
     monkeypatch.setattr(Path, "open", fail)
-    with pytest.raises(kind, match="pvc://claim/out.*/mnt/out/a") as caught:
+    with pytest.raises(kind, match=r"pvc://claim/out.*/mnt/out/a") as caught:
         use(storage)
     assert caught.value.reason is Reason.OUTPUT_UNWRITABLE
 
@@ -190,7 +190,7 @@ def test_file_system_without_links_is_named_as_the_reason(
     def fail(*_: object) -> None:
         raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 
-    monkeypatch.setattr(local_storage.os, "link", fail)
+    monkeypatch.setattr(os, "link", fail)
     with pytest.raises(errors.ConfigurationError, match="no hard links"):
         storage.create("a", b"")
     assert os.listdir(storage.root) == []
