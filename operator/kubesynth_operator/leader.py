@@ -46,7 +46,7 @@ class Elector:
 
     async def acquire(self) -> None:
         """Return when this process is the leader."""
-        while not await self._try():
+        while not await self.try_once():
             await asyncio.sleep(RETRY_SECONDS * random.uniform(1.0, 1.2))
         _logger.info("leading", extra={"identity": self._identity})
 
@@ -59,7 +59,7 @@ class Elector:
         renewed_at = self._clock()
         while True:
             await asyncio.sleep(RETRY_SECONDS)
-            if await self._try():
+            if await self.try_once():
                 renewed_at = self._clock()
             elif self._clock() - renewed_at > RENEW_DEADLINE_SECONDS:
                 raise LeadershipLostError(f"{self._identity} could not renew its Lease")
@@ -74,7 +74,7 @@ class Elector:
         except errors.KubeError as exc:
             _logger.warning("lease not released", extra={"error": str(exc)})
 
-    async def _try(self) -> bool:
+    async def try_once(self) -> bool:
         """Take or renew the Lease; False if somebody else has it, or nobody can be asked."""
         try:
             return await self._take()

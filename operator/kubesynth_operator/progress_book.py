@@ -128,9 +128,17 @@ class ProgressBook:
             unreachable_since=page.unreachable_since,
         )
 
-    def keep(self, job_uids: set[str]) -> None:
-        """Drop the pages of all other jobs: those without a pod left have nothing to say."""
+    def keep(self, job_uids: set[str], *, at_work: set[str]) -> None:
+        """Drop the pages of all jobs but these, and quieten those without a running pod.
+
+        A job without any pod has nothing to say; one whose pods do not run neither moves nor stalls.
+        """
         self._pages = {uid: page for uid, page in self._pages.items() if uid in job_uids}
+        for uid, page in self._pages.items():
+            if uid not in at_work:
+                page.reachable = page.unreachable = 0
+                page.unreachable_since = None
+                page.rates.clear()
 
     def _page(self, job_uid: str, now: datetime) -> _Page:
         page = self._pages.get(job_uid)

@@ -59,7 +59,10 @@ class ProgressPoller:
     async def poll_once(self, session: aiohttp.ClientSession) -> None:
         """Ask every running generate pod once."""
         targets = [(key, pod) for key, pod in self._pods.all() if _is_at_work(pod)]
-        self._book.keep({pod.job_uid for _, pod in self._pods.all()})
+        self._book.keep(
+            {pod.job_uid for _, pod in self._pods.all()},
+            at_work={pod.job_uid for _, pod in targets},
+        )
         gate = asyncio.Semaphore(self._settings.limits.poll_concurrency)
 
         async def ask(pod: Pod) -> bool:

@@ -82,7 +82,8 @@ class Watch:
                 _logger.warning("watch failed", extra={**self._fields(), "error": str(exc)})
                 delay = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)]
                 failures += 1
-                await asyncio.sleep(delay * random.uniform(0.75, 1.25))
+                jittered = delay * random.uniform(0.75, 1.25)
+                await asyncio.sleep(max(jittered, exc.retry_after_seconds or 0.0))
 
     async def _list(self) -> str:
         query = {"limit": str(self._scope.page_size), "labelSelector": self._scope.selector}
@@ -119,6 +120,8 @@ class Watch:
                 async for event in events:
                     self._heartbeat()
                     version = self._take(event)
+            # A server that hangs up at once must not be called in a loop.
+            await asyncio.sleep(_BACKOFF_SECONDS[0])
 
     def _take(self, event: dict[str, Any]) -> str:
         raw = event["object"]

@@ -21,6 +21,25 @@ CLAIMS = {
     for name in ("corpus", "datasets")
 }
 
+# Reasons of what is not there yet: model servers, early ends, Kueue's unlabelled jobs.
+NOT_YET = frozenset(
+    {
+        Reason.ALL_READY,
+        Reason.PROVISIONING,
+        Reason.UNSCHEDULABLE,
+        Reason.IMAGE_PULL_FAILED,
+        Reason.DOWNLOADING,
+        Reason.LOADING,
+        Reason.STARTUP_TIMEOUT,
+        Reason.CRASH_LOOPING,
+        Reason.MODEL_UNHEALTHY,
+        Reason.QUEUE_NAME_MISSING,
+        Reason.TARGET_REACHED,
+        Reason.TARGET_MISSED,
+        Reason.BUDGET_SPENT,
+    }
+)
+
 
 def decide(seen: Observation) -> Plan:
     """Return the plan under the settings of the tests."""

@@ -7,7 +7,6 @@ the files with `KUBESYNTH_WRITE_GOLDEN=1 pytest tests/unit/operator/test_manifes
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,8 +19,8 @@ from kubesynth_operator.observation import Job, Outcome
 from kubesynth_operator.resources import naming, network_policy, run_config_map, runner_job
 from kubesynth_operator.settings import OperatorSettings
 from kubesynth_testing.builders import SETTINGS, UID, a_job
+from kubesynth_testing.golden import GOLDEN
 
-GOLDEN = Path(__file__).parent / "golden"
 PARTIAL = Outcome(ConditionType.FAILED, Reason.SHARD_BACKOFF_EXCEEDED, "1 of 3 shards failed (1)")
 
 FULL_SPEC: dict[str, Any] = {

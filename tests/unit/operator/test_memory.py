@@ -98,7 +98,10 @@ def test_a_word_that_says_nothing_new_is_no_progress() -> None:
 def test_a_pause_is_not_a_stall() -> None:
     book = ProgressBook()
     book.record("u", 0, word(1), rate=1.0, now=NOW)
-    book.record_round("u", reachable=0, unreachable=0, now=NOW)
+    book.keep({"u"}, at_work=set())
+    quiet = book.live("u")
+    assert quiet is not None
+    assert (quiet.reachable, quiet.unreachable, quiet.records_per_second) == (0, 0, 0)
     book.record_round("u", reachable=1, unreachable=0, now=LATER)
     live = book.live("u")
     assert live is not None
@@ -122,7 +125,7 @@ def test_jobs_without_pods_are_forgotten() -> None:
     book = ProgressBook()
     book.record("u", 0, word(1), rate=1.0, now=NOW)
     book.record("v", 0, word(1), rate=1.0, now=NOW)
-    book.keep({"v"})
+    book.keep({"v"}, at_work={"v"})
     assert book.live("u") is None
     assert book.live("v") is not None
 

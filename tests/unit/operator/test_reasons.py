@@ -21,6 +21,7 @@ from kubesynth_operator.observation import (
     Referent,
 )
 from kubesynth_testing.builders import NOW, SETTINGS, a_child, a_job, a_pod, a_status, observation
+from kubesynth_testing.decisions import NOT_YET
 from kubesynth_testing.operator_harness import error_message, run_message
 
 PLAN, GENERATE = RunnerPhase.PLAN, RunnerPhase.GENERATE
@@ -215,23 +216,6 @@ EMITTED: dict[Reason, Emitted] = {
         Reason.INPUT_UNREADABLE,
         Reason.INPUT_CHANGED,
     )
-}
-
-# Reasons of what is not there yet: model servers, early ends, Kueue's unlabelled jobs.
-NOT_YET = {
-    Reason.ALL_READY,
-    Reason.PROVISIONING,
-    Reason.UNSCHEDULABLE,
-    Reason.IMAGE_PULL_FAILED,
-    Reason.DOWNLOADING,
-    Reason.LOADING,
-    Reason.STARTUP_TIMEOUT,
-    Reason.CRASH_LOOPING,
-    Reason.MODEL_UNHEALTHY,
-    Reason.QUEUE_NAME_MISSING,
-    Reason.TARGET_REACHED,
-    Reason.TARGET_MISSED,
-    Reason.BUDGET_SPENT,
 }
 
 
