@@ -131,7 +131,7 @@ class ProgressBook:
     def keep(self, job_uids: set[str], *, at_work: set[str]) -> None:
         """Drop the pages of all jobs but these, and quieten those without a running pod.
 
-        A job without any pod has nothing to say; one whose pods do not run neither moves nor stalls.
+        A job without a pod has nothing to say; one whose pods do not run neither moves nor stalls.
         """
         self._pages = {uid: page for uid, page in self._pages.items() if uid in job_uids}
         for uid, page in self._pages.items():

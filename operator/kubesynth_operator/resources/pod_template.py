@@ -41,12 +41,47 @@ def build(
     spec = job.run_spec().spec
     pods = spec.runner
     mounted = volumes.of_job(spec, run_config_name)
-    container = {
+    env = [*_own_env(phase, settings, partial=partial), *_key_env(spec), *_user_env(pods)]
+    return {
+        "metadata": {
+            "labels": {**pods.labels, **naming.phase_labels(job, phase)},
+            **({"annotations": dict(pods.annotations)} if pods.annotations else {}),
+        },
+        "spec": {
+            **_placement(pods),
+            "automountServiceAccountToken": False,
+            "containers": [
+                {
+                    **_container(pods, settings),
+                    "env": env,
+                    **_environment_files(spec),
+                    "volumeMounts": [volume.mount for volume in mounted],
+                }
+            ],
+            "enableServiceLinks": False,
+            "restartPolicy": "Never",
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": _USER_ID,
+                "runAsGroup": _USER_ID,
+                "fsGroup": _USER_ID,
+                # Without this, every pod start walks the whole volume.
+                "fsGroupChangePolicy": "OnRootMismatch",
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "terminationGracePeriodSeconds": runner_contract.TERMINATION_GRACE_PERIOD_SECONDS,
+            "volumes": [volume.definition for volume in mounted],
+        },
+    }
+
+
+def _container(pods: RunnerPods, settings: OperatorSettings) -> dict[str, Any]:
+    """Return what is the same for the containers of all phases."""
+    return {
         "name": labels.RUNNER_CONTAINER,
         "image": pods.image or settings.runner_image,
         "imagePullPolicy": pods.image_pull_policy or "IfNotPresent",
         "command": ["kubesynth-runner"],
-        "env": [*_own_env(phase, settings, partial=partial), *_key_env(spec), *_user_env(pods)],
         "ports": [
             {
                 "name": runner_contract.HTTP_PORT_NAME,
@@ -62,34 +97,6 @@ def build(
         },
         "terminationMessagePath": runner_contract.TERMINATION_MESSAGE_PATH,
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [volume.mount for volume in mounted],
-    }
-    from_files = _environment_files(spec)
-    if from_files:
-        container["envFrom"] = from_files
-    return {
-        "metadata": {
-            "labels": {**pods.labels, **naming.phase_labels(job, phase)},
-            **({"annotations": dict(pods.annotations)} if pods.annotations else {}),
-        },
-        "spec": {
-            **_placement(pods),
-            "automountServiceAccountToken": False,
-            "containers": [container],
-            "enableServiceLinks": False,
-            "restartPolicy": "Never",
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": _USER_ID,
-                "runAsGroup": _USER_ID,
-                "fsGroup": _USER_ID,
-                # Without this, every pod start walks the whole volume.
-                "fsGroupChangePolicy": "OnRootMismatch",
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            "terminationGracePeriodSeconds": runner_contract.TERMINATION_GRACE_PERIOD_SECONDS,
-            "volumes": [volume.definition for volume in mounted],
-        },
     }
 
 
@@ -142,12 +149,12 @@ def _user_variable(variable: EnvVar) -> dict[str, Any]:
     return {"name": variable.name, "valueFrom": variable.value_from.to_wire()}
 
 
-def _environment_files(spec: SyntheticDataJobSpec) -> list[dict[str, Any]]:
-    """Return Secrets whose every key becomes a variable: credentials of object stores."""
+def _environment_files(spec: SyntheticDataJobSpec) -> dict[str, Any]:
+    """Return `envFrom` for Secrets whose every key becomes a variable: stores' credentials."""
     names = dict.fromkeys(
         secret.name for secret in references(spec).secrets if secret.use is Use.CREDENTIALS
     )
-    return [{"secretRef": {"name": name}} for name in names]
+    return {"envFrom": [{"secretRef": {"name": name}} for name in names]} if names else {}
 
 
 def _placement(pods: RunnerPods) -> dict[str, Any]:
