@@ -6,7 +6,6 @@ import base64
 import binascii
 import contextlib
 import dataclasses
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -146,8 +145,7 @@ def _kind(document: YamlDocument) -> str:
 def _job(document: YamlDocument) -> JobDocument:
     name = _name(document.value)
     try:
-        # From JSON and strict, as the API server sees it: "5" is no number.
-        job = SyntheticDataJob.model_validate_json(json.dumps(document.value), strict=True)
+        job = SyntheticDataJob.from_wire(document.value)
     except pydantic.ValidationError as exc:
         return JobDocument(None, name, document, tuple(_schema_problems(exc)))
     return JobDocument(job, name, document)

@@ -15,7 +15,10 @@ from kubesynth_runner.llm.base import Message
 from kubesynth_runner.pipelines.base import StageFailure
 
 _ENVIRONMENT = ImmutableSandboxedEnvironment(
-    undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=False
+    undefined=jinja2.StrictUndefined,
+    autoescape=False,
+    # Compiling must not compute: {{ 9**9**9 }} is the renderer's problem, never plan's.
+    optimized=False,
 )
 
 
