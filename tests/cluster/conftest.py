@@ -18,9 +18,12 @@ from kubesynth_testing.cluster.fixtures import (
     project_image_with_model,
     shared_storage_class,
 )
+from kubesynth_testing.scenarios import stage as stages
+from kubesynth_testing.scenarios.stage import evidence, stage, world
 
 __all__ = [
     "cluster",
+    "evidence",
     "helm",
     "kind_cluster",
     "kubectl",
@@ -28,7 +31,13 @@ __all__ = [
     "project_image",
     "project_image_with_model",
     "shared_storage_class",
+    "stage",
+    "world",
 ]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    stages.add_mark(config)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,0 +1,146 @@
+"""Models in pods: the fake one, and the real small one behind a proxy that counts.
+
+Their statistics are asked for through the API server's proxy, so nothing needs a port of this host.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from kubesynth_testing import counting_proxy, fake_llm
+from kubesynth_testing.cluster.runners import Kubectl
+from kubesynth_testing.scenarios.journals import request_hash
+from kubesynth_testing.scenarios.world import (
+    Manifest,
+    Workspace,
+    config_map,
+    restricted_pod,
+)
+
+_PORT = 8000
+_UPSTREAM_PORT = 8001
+_SOURCE = "/source"
+_SOURCE_MOUNT = {"name": "source", "mountPath": f"{_SOURCE}/kubesynth_testing"}
+_FAKE = ["python", "-m", "kubesynth_testing.fake_llm", "--host", "0.0.0.0"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model that pods reach at `url`.
+
+    Attributes:
+        kubectl: kubectl for the namespace that it is in.
+        name: The Service.
+        model: The model's name in requests.
+    """
+
+    kubectl: Kubectl
+    name: str
+    model: str
+
+    @property
+    def url(self) -> str:
+        """Base URL of its API, from any namespace."""
+        return f"http://{self.name}.{self.kubectl.namespace}.svc:{_PORT}/v1"
+
+    def statistics(self) -> dict[str, Any]:
+        """Return what was asked and answered so far."""
+        found: dict[str, Any] = json.loads(self._get("stats"))
+        return found
+
+    def repeated_calls(self) -> int:
+        """Return how many requests had the same body as an earlier one."""
+        repeats: Mapping[str, int] = self.statistics()["duplicates"]
+        return sum(count - 1 for count in repeats.values())
+
+    def reset(self) -> None:
+        """Forget what was asked so far."""
+        self._post("reset", {})
+
+    def set_faults(self, **faults: Any) -> None:
+        """Set the fields of `fake_llm.Faults`; what is left out is off. For the fake model only."""
+        self._post("faults", faults)
+
+    def delay(self, seconds: float) -> None:
+        """Let every call take that much longer. For counted models only."""
+        self._post("delay", {"seconds": seconds})
+
+    def calls(self) -> dict[bytes, int]:
+        """Return how often each call, by its hash in the journal, came. For counted models only."""
+        listing = json.loads(self._get("calls"))
+        return {request_hash(call["body"]): int(call["received"]) for call in listing}
+
+    def _get(self, path: str) -> str:
+        return self.kubectl("get", "--raw", self._path(path))
+
+    def _post(self, path: str, body: Mapping[str, Any]) -> None:
+        self.kubectl("create", "--raw", self._path(path), "-f", "-", stdin=json.dumps(body))
+
+    def _path(self, path: str) -> str:
+        base = f"/api/v1/namespaces/{self.kubectl.namespace}/services/{self.name}:{_PORT}/proxy"
+        return f"{base}/{path}"
+
+
+def start_fake(space: Workspace, *, name: str = "fake-llm", **faults: Any) -> ServedModel:
+    """Serve the fake model in a workspace and wait until it is ready."""
+    pod = restricted_pod(name, space.world.image, [*_FAKE, "--faults", json.dumps(faults)])
+    return _serve(space, name, _with_source(pod, name), fake_llm.pod_files())
+
+
+def start_counted_fake(space: Workspace, *, name: str = "fake-llm") -> ServedModel:
+    """Serve the fake model behind a counting proxy; wait until it is ready."""
+    server = _beside(space.world.image, [*_FAKE, "--port", str(_UPSTREAM_PORT)])
+    server |= {"workingDir": _SOURCE, "volumeMounts": [_SOURCE_MOUNT]}
+    return _serve_counted(space, name, server)
+
+
+def start_real(space: Workspace, *, name: str = "llm", slots: int = 4) -> ServedModel:
+    """Serve the embedded model behind a counting proxy; wait until it is ready."""
+    command = ["kubesynth", "local", "serve", "--port", str(_UPSTREAM_PORT)]
+    server = _beside(space.world.model_image, [*command, "--slots", str(slots)])
+    return _serve_counted(space, name, server)
+
+
+def _beside(image: str, command: list[str]) -> Manifest:
+    """Return the container of a server behind the proxy."""
+    pod = restricted_pod("upstream", image, command)
+    (container,) = pod["spec"]["containers"]
+    return {**container, "name": "upstream"}
+
+
+def _serve_counted(space: Workspace, name: str, server: Manifest) -> ServedModel:
+    upstream = f"http://127.0.0.1:{_UPSTREAM_PORT}"
+    command = ["python", "-m", "kubesynth_testing.counting_proxy", "--upstream", upstream]
+    pod = _with_source(restricted_pod(name, space.world.image, command), name)
+    pod["spec"]["containers"].append(server)
+    return _serve(space, name, pod, {**fake_llm.pod_files(), **counting_proxy.pod_files()})
+
+
+def _with_source(pod: Manifest, name: str) -> Manifest:
+    container = pod["spec"]["containers"][0]
+    container["workingDir"] = _SOURCE
+    container["volumeMounts"] = [_SOURCE_MOUNT]
+    container["readinessProbe"] = {
+        "httpGet": {"path": "/health", "port": _PORT},
+        "periodSeconds": 1,
+        "failureThreshold": 120,
+    }
+    pod["spec"]["volumes"] = [{"name": "source", "configMap": {"name": name}}]
+    return pod
+
+
+def _serve(space: Workspace, name: str, pod: Manifest, files: Mapping[str, str]) -> ServedModel:
+    service: Manifest = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name},
+        "spec": {"selector": {"app": name}, "ports": [{"port": _PORT}]},
+    }
+    space.kubectl.apply(config_map(name, dict(files)), service, pod)
+    space.kubectl.wait("condition=Ready", f"pod/{name}", timeout_seconds=180)
+    served = ServedModel(space.kubectl, name, "")
+    listing = json.loads(served._get("v1/models"))
+    return dataclasses.replace(served, model=listing["data"][0]["id"])

@@ -1,0 +1,134 @@
+"""Runs scenarios beside each other, and hands what they saw to the tests.
+
+A test on a cluster mostly waits. So what happens on the cluster is told in scenarios, functions
+that take the `World` and return evidence, and all that are needed begin together; the tests are
+assertions on the evidence, each on one thing:
+
+    def suspended_and_resumed(world: World) -> Resumed: ...
+
+    @seen_in(suspended_and_resumed)
+    def test_resume_repeats_no_call(evidence: Resumed) -> None:
+        assert evidence.repeated_calls == 0
+
+A scenario that raises fails every test that wants its evidence.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from kubesynth_testing.cluster.kind import Cluster
+from kubesynth_testing.cluster.progress import say
+from kubesynth_testing.scenarios.release import release
+from kubesynth_testing.scenarios.world import RESTRICTED, World
+
+MARK = "scenario"
+OPERATOR_NAMESPACE = "kubesynth-system"
+_WORKERS = 6
+
+Scenario = Callable[[World], Any]
+
+
+def seen_in(scenario: Scenario, *, alone: bool = False) -> pytest.MarkDecorator:
+    """Mark a test as one that judges what a scenario saw.
+
+    Args:
+        scenario: The scenario.
+        alone: Keep it back until the others are done.
+    """
+    # A plain call would take the scenario for what is to be marked.
+    mark: pytest.MarkDecorator = getattr(pytest.mark, MARK)
+    return mark.with_args(scenario, alone=alone)
+
+
+class Stage:
+    """The scenarios of a run; each runs once, however many tests want its evidence."""
+
+    def __init__(self, world: World, shared: Sequence[Scenario], alone: Sequence[Scenario]) -> None:
+        self._world = world
+        self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="scenario")
+        self._futures: dict[Scenario, Future[Any]] = {
+            scenario: self._pool.submit(self._play, scenario) for scenario in shared
+        }
+        waited_for = list(self._futures.values())
+        for scenario in alone:
+            future = self._pool.submit(self._play_after, scenario, tuple(waited_for))
+            self._futures[scenario] = future
+            waited_for.append(future)
+
+    def evidence(self, scenario: Scenario) -> Any:
+        """Wait for a scenario and return what it saw; raise what it raised."""
+        return self._futures[scenario].result()
+
+    def close(self) -> None:
+        """Wait for what is under way; begin nothing more."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _play_after(self, scenario: Scenario, before: tuple[Future[Any], ...]) -> Any:
+        concurrent.futures.wait(before)
+        return self._play(scenario)
+
+    def _play(self, scenario: Scenario) -> Any:
+        began = time.monotonic()
+        try:
+            return scenario(self._world)
+        finally:
+            seconds = time.monotonic() - began
+            say(f"scenario {scenario.__name__}: {seconds:.1f} s")
+
+
+def add_mark(config: pytest.Config) -> None:
+    """Make the mark known to pytest."""
+    config.addinivalue_line(
+        "markers", f"{MARK}(function, alone=False): the test judges what this scenario saw"
+    )
+
+
+@pytest.fixture(scope="session")
+def world(
+    cluster: Cluster,
+    project_image: str,
+    project_image_with_model: str,
+    shared_storage_class: str,
+) -> Iterator[World]:
+    """The cluster with the operator at work, installed as users install it."""
+    operator = release(cluster, OPERATOR_NAMESPACE, project_image)
+    namespace = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": OPERATOR_NAMESPACE, "labels": RESTRICTED},
+    }
+    operator.kubectl.apply(namespace)
+    operator.install()
+    yield World(cluster, project_image, project_image_with_model, shared_storage_class, operator)
+    operator.uninstall()
+    operator.kubectl("delete", "namespace", OPERATOR_NAMESPACE, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def stage(world: World, request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """Every scenario that a selected test is marked with, under way."""
+    shared: dict[Scenario, None] = {}
+    alone: dict[Scenario, None] = {}
+    for item in request.session.items:
+        mark = item.get_closest_marker(MARK)
+        if mark is not None:
+            (alone if mark.kwargs.get("alone") else shared)[mark.args[0]] = None
+    under_way = Stage(world, list(shared), list(alone))
+    yield under_way
+    under_way.close()
+
+
+@pytest.fixture
+def evidence(stage: Stage, request: pytest.FixtureRequest) -> Any:
+    """What the scenario of this test saw."""
+    mark = request.node.get_closest_marker(MARK)
+    if mark is None:
+        raise pytest.UsageError(f"{request.node.nodeid} wants evidence, but has no scenario")
+    return stage.evidence(mark.args[0])

@@ -1,0 +1,228 @@
+"""The cluster with the operator installed, and namespaces for scenarios to work in."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import json
+import secrets
+import tarfile
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from kubesynth_testing.cluster.kind import Cluster
+from kubesynth_testing.cluster.runners import Kubectl
+from kubesynth_testing.cluster.shell import CommandError
+from kubesynth_testing.scenarios.dataset import Dataset
+from kubesynth_testing.scenarios.release import Release
+
+Manifest = dict[str, Any]
+
+CLAIM = "data"
+"""The volume claim of every workspace: all nodes can write it at once."""
+
+RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+RESTRICTED_POD: Manifest = {
+    "runAsNonRoot": True,
+    "runAsUser": 65532,
+    "runAsGroup": 65532,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+RESTRICTED_CONTAINER: Manifest = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+}
+_READER = "reader"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class World:
+    """What every scenario finds: a cluster, images in it, and the operator at work.
+
+    Attributes:
+        cluster: The cluster.
+        image: The project's image.
+        model_image: The project's image that can serve the embedded model.
+        storage_class: A StorageClass of volumes that all nodes can write at once.
+        operator: The operator that serves the whole cluster.
+    """
+
+    cluster: Cluster
+    image: str
+    model_image: str
+    storage_class: str
+    operator: Release
+
+    def kubectl(self, namespace: str) -> Kubectl:
+        """Return kubectl for a namespace."""
+        return Kubectl(self.cluster.kubectl_program, self.cluster.kubeconfig, namespace)
+
+    def workspace(self, name: str) -> Workspace:
+        """Return a namespace that lasts as long as a `with` block."""
+        return Workspace(self, f"{name}-{secrets.token_hex(3)}")
+
+
+class Workspace:
+    """A namespace under PodSecurity `restricted`, with a shared volume.
+
+    What was in it is added to an exception that leaves the `with` block.
+    """
+
+    def __init__(self, world: World, namespace: str) -> None:
+        self.world = world
+        self.namespace = namespace
+        self.kubectl = world.kubectl(namespace)
+
+    def __enter__(self) -> Self:
+        namespace: Manifest = {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": self.namespace, "labels": RESTRICTED},
+        }
+        self.kubectl.apply(namespace, claim(CLAIM, self.world.storage_class))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            error.add_note(self._diagnosis())
+        # In this order nothing makes a pod again, and none takes its whole grace period.
+        self.kubectl("delete", "namespace", self.namespace, "--wait=false")
+        self.kubectl("delete", "pods", "--all", "--grace-period=1", "--wait=false")
+
+    def _diagnosis(self) -> str:
+        operator = self.world.operator.logs()
+        return f"{self.kubectl.diagnosis()}\n--- logs of the operator\n{operator}"
+
+    def apply_job(self, manifest: Manifest) -> None:
+        """Apply a SyntheticDataJob."""
+        self.kubectl.apply(manifest)
+
+    def job(self, name: str) -> Manifest:
+        """Return a SyntheticDataJob as it is now."""
+        return self.kubectl.json("get", "syntheticdatajob", name)
+
+    def status(self, name: str) -> Manifest:
+        """Return the status of a SyntheticDataJob, empty while it has none."""
+        status: Manifest = self.job(name).get("status", {})
+        return status
+
+    def wait_for_end(self, name: str, *, seconds: float = 240) -> Manifest:
+        """Wait until a job is Complete or Failed, and return its status."""
+        self.wait_for(name, "{.status.completionTime}", seconds=seconds)
+        return self.status(name)
+
+    def wait_for_phase(self, name: str, phase: str, *, seconds: float = 120) -> Manifest:
+        """Wait for the word in `status.phase`, and return the status."""
+        self.wait_for(name, f"{{.status.phase}}={phase}", seconds=seconds)
+        return self.status(name)
+
+    def wait_for(self, name: str, jsonpath: str, *, seconds: float) -> None:
+        """Wait for a field of a SyntheticDataJob, in the words of `kubectl wait --for=jsonpath`."""
+        resource = f"syntheticdatajob/{name}"
+        self.kubectl.wait(f"jsonpath={jsonpath}", resource, timeout_seconds=seconds)
+
+    def wait_for_child(self, name: str, condition: str, *, seconds: float = 120) -> None:
+        """Wait for a Job of Kubernetes that need not exist yet."""
+        self.kubectl.wait("create", f"job/{name}", timeout_seconds=seconds)
+        self.kubectl.wait(condition, f"job/{name}", timeout_seconds=seconds)
+
+    def read_output(self, folder: str) -> Dataset:
+        """Read a folder of the shared volume."""
+        return Dataset(self.read_files(folder))
+
+    def read_files(self, folder: str) -> dict[str, bytes]:
+        """Return the files below a folder of the shared volume, by their path in it."""
+        self._ensure_reader()
+        pack = f"tar -C /data/{folder} -cf - . | base64"
+        text = self.kubectl("exec", _READER, "--", "sh", "-c", pack)
+        with tarfile.open(fileobj=io.BytesIO(base64.b64decode(text))) as archive:
+            return {
+                member.name.removeprefix("./"): content.read()
+                for member in archive
+                if (content := archive.extractfile(member)) is not None
+            }
+
+    def on_volume(self, script: str) -> str:
+        """Run a shell script in a pod that has the shared volume at /data; return its stdout."""
+        self._ensure_reader()
+        return self.kubectl("exec", _READER, "--", "sh", "-c", script)
+
+    def _ensure_reader(self) -> None:
+        pod = restricted_pod(_READER, self.world.image, ["sleep", "3600"])
+        pod["spec"]["volumes"] = [{"name": "data", "persistentVolumeClaim": {"claimName": CLAIM}}]
+        mounts = [{"name": "data", "mountPath": "/data"}]
+        pod["spec"]["containers"][0]["volumeMounts"] = mounts
+        self.kubectl.apply(pod)
+        self.kubectl.wait("condition=Ready", f"pod/{_READER}")
+
+    def names(self, *kinds: str, selector: str = "") -> set[str]:
+        """Return `kind/name` of the objects of some kinds that are there."""
+        found = self.kubectl("get", ",".join(kinds), "-o", "name", "--selector", selector)
+        return set(found.split())
+
+    def try_kubectl(self, *arguments: str) -> str:
+        """Run kubectl for what may or may not work, and return what it prints."""
+        try:
+            return self.kubectl(*arguments)
+        except CommandError as error:
+            return error.output
+
+
+def claim(name: str, storage_class: str, modes: Sequence[str] = ("ReadWriteMany",)) -> Manifest:
+    """Return a volume claim."""
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name},
+        "spec": {
+            "storageClassName": storage_class,
+            "accessModes": list(modes),
+            "resources": {"requests": {"storage": "1Gi"}},
+        },
+    }
+
+
+def restricted_pod(name: str, image: str, command: list[str], **container: Any) -> Manifest:
+    """Return a pod of one container that a restricted namespace admits and no Job needs."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"app": name}},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "terminationGracePeriodSeconds": 1,
+            "securityContext": RESTRICTED_POD,
+            "containers": [
+                {
+                    "name": "main",
+                    "image": image,
+                    "imagePullPolicy": "IfNotPresent",
+                    "command": command,
+                    "securityContext": RESTRICTED_CONTAINER,
+                    **container,
+                }
+            ],
+        },
+    }
+
+
+def config_map(name: str, data: dict[str, str]) -> Manifest:
+    """Return a ConfigMap."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name},
+        "data": data,
+    }
+
+
+def json_lines(rows: Sequence[dict[str, Any]]) -> str:
+    """Return rows as JSONL."""
+    return "".join(json.dumps(row) + "\n" for row in rows)
