@@ -132,7 +132,8 @@ class Caller:
                     costs_an_attempt = await self._answers_others(connection)
             if costs_an_attempt:
                 attempts += 1
-                if failure.kind not in RETRYABLE or attempts >= connection.max_attempts:
+                may_pass = failure.kind in RETRYABLE | BACKPRESSURE
+                if not may_pass or attempts >= connection.max_attempts:
                     return failure, attempts
                 await self._pause(retry.delay_seconds(attempts, self._random.random()))
                 self.process_tally.requests_retried += 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,6 @@ from kubesynth_testing.crashing_storage import Crash, CrashingStorage, Fuse
 
 DOCUMENTS = 5
 SHARDS = 2
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting_for_disks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processes die here, machines do not: nothing has to reach the disk."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-    monkeypatch.setattr(os, "fdatasync", lambda _: None)
 
 
 async def run_phases(spec: RunSpec, storage: CrashingStorage) -> None:

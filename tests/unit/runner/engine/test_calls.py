@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from kubesynth_runner import errors
+from kubesynth_runner.engine import calls
+from kubesynth_runner.engine.calls import (
+    Caller,
+    CallFailed,
+    ModelConnection,
+    RecordCall,
+    StageBinding,
+)
+from kubesynth_runner.engine.gate import Gate
+from kubesynth_runner.io.journal import CallFrame, Journal
+from kubesynth_runner.io.local_storage import LocalStorage
+from kubesynth_runner.llm.base import Capabilities, Completion, CompletionRequest, Message
+from kubesynth_runner.llm.errors import ClientError, ErrorKind
+from kubesynth_runner.llm.fake import FakeChatClient, FakeReply
+from kubesynth_testing import virtual_time
+
+REQUEST = CompletionRequest((Message("user", "Why?"),), {"temperature": 0.5})
+OUTAGE_LIMIT_SECONDS = 600.0
+
+
+def failure(kind: ErrorKind, retry_after_seconds: float | None = None) -> ClientError:
+    return ClientError(kind, f"it was {kind}", retry_after_seconds=retry_after_seconds)
+
+
+class ScriptedClient(FakeChatClient):
+    """Gives one reply after the other, the last one for ever; `is_alive` is what a probe finds."""
+
+    def __init__(self, replies: Sequence[FakeReply], *, is_alive: bool = True) -> None:
+        super().__init__(self._next)
+        self._replies = list(replies)
+        self.is_alive = is_alive
+        self.probes = 0
+
+    def _next(self, _request: CompletionRequest) -> FakeReply:
+        return self._replies.pop(0) if len(self._replies) > 1 else self._replies[0]
+
+    async def probe(self) -> Capabilities:
+        self.probes += 1
+        if not self.is_alive:
+            raise failure(ErrorKind.CONNECTION)
+        return await super().probe()
+
+
+class Desk:
+    """A caller with one model, over a journal in a folder."""
+
+    def __init__(self, client: FakeChatClient, folder: Path, *, max_attempts: int = 3) -> None:
+        self.client = client
+        self.journal = Journal(LocalStorage(folder), "run", 0, epoch=1)
+        self.caller = Caller(self.journal)
+        self.gate = Gate(4)
+        connection = ModelConnection(
+            "generator", "m", client, self.gate, True, max_attempts, OUTAGE_LIMIT_SECONDS
+        )
+        self.binding = StageBinding(0, "s", connection, {}, None)
+
+    async def call(self, record_id: str = "r", request: CompletionRequest = REQUEST) -> CallFrame:
+        return await self.caller.call(self.binding, RecordCall(record_id, 0, 0), request)
+
+
+def run(
+    replies: Sequence[FakeReply],
+    folder: Path,
+    check: Callable[[Desk, CallFrame | CallFailed, float], None],
+    *,
+    max_attempts: int = 3,
+    is_alive: bool = True,
+) -> None:
+    """Make one call on virtual time, and check what came of it and how long it took."""
+
+    async def main() -> None:
+        desk = Desk(ScriptedClient(replies, is_alive=is_alive), folder, max_attempts=max_attempts)
+        result: CallFrame | CallFailed
+        try:
+            result = await desk.call()
+        except CallFailed as exc:
+            result = exc
+        assert desk.gate.admission.in_flight == 0
+        check(desk, result, asyncio.get_running_loop().time())
+        desk.journal.close()
+
+    virtual_time.run(main())
+
+
+def test_answer_is_journalled_before_it_is_used(tmp_path: Path) -> None:
+    def check(desk: Desk, result: CallFrame | CallFailed, _: float) -> None:
+        assert isinstance(result, CallFrame)
+        assert (result.text, result.attempts, result.failure) == ("So.", 1, None)
+        assert desk.journal.find(result.key, result.request_hash) == result
+
+    run(["So."], tmp_path, check)
+
+
+def test_finished_call_is_never_sent_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        first = Desk(ScriptedClient(["So.", "Another."]), tmp_path)
+        answer = await first.call()
+        assert await first.call() == answer
+        assert len(first.client.requests) == 1
+        other = CompletionRequest(REQUEST.messages, {"temperature": 0.6})
+        assert (await first.call(request=other)).text == "Another."
+        first.journal.close()
+
+    virtual_time.run(main())
+
+
+def test_finished_failure_is_never_sent_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        desk = Desk(ScriptedClient([failure(ErrorKind.BAD_REQUEST), "So."]), tmp_path)
+        for _ in range(2):
+            with pytest.raises(CallFailed) as caught:
+                await desk.call()
+            assert caught.value.kind == "BadRequest"
+        assert len(desk.client.requests) == 1
+        desk.journal.close()
+
+    virtual_time.run(main())
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        ErrorKind.SERVER_ERROR,
+        ErrorKind.TIMEOUT,
+        ErrorKind.MALFORMED_RESPONSE,
+        ErrorKind.EMPTY_COMPLETION,
+    ],
+)
+def test_failure_that_may_pass_is_tried_again_with_pauses(tmp_path: Path, kind: ErrorKind) -> None:
+    def check(desk: Desk, result: CallFrame | CallFailed, seconds: float) -> None:
+        assert isinstance(result, CallFrame)
+        assert (result.text, result.attempts) == ("So.", 3)
+        assert desk.caller.process_tally.requests_retried == 2
+        assert 0.75 <= seconds <= 1.5
+
+    run([failure(kind), failure(kind), "So."], tmp_path, check)
+
+
+def test_attempts_run_out(tmp_path: Path) -> None:
+    def check(desk: Desk, result: CallFrame | CallFailed, _: float) -> None:
+        assert isinstance(result, CallFailed)
+        assert (result.kind, result.attempts) == ("ServerError", 3)
+        assert len(desk.client.requests) == 3
+
+    run([failure(ErrorKind.SERVER_ERROR)], tmp_path, check)
+
+
+@pytest.mark.parametrize("kind", [ErrorKind.BAD_REQUEST, ErrorKind.CONTEXT_OVERFLOW])
+def test_failure_that_cannot_pass_is_not_tried_again(tmp_path: Path, kind: ErrorKind) -> None:
+    def check(desk: Desk, result: CallFrame | CallFailed, seconds: float) -> None:
+        assert isinstance(result, CallFailed)
+        assert (result.kind, result.attempts, seconds) == (kind, 1, 0.0)
+
+    run([failure(kind), "So."], tmp_path, check)
+
+
+def test_429_does_not_spend_an_attempt(tmp_path: Path) -> None:
+    def check(desk: Desk, result: CallFrame | CallFailed, seconds: float) -> None:
+        assert isinstance(result, CallFrame)
+        assert result.attempts == 1
+        assert desk.caller.process_tally.requests_rate_limited == 50
+        assert seconds == pytest.approx(50.0)
+
+    refused = failure(ErrorKind.RATE_LIMITED, retry_after_seconds=1.0)
+    run([refused] * 50 + ["So."], tmp_path, check, max_attempts=1)
+
+
+def test_overload_does_not_spend_an_attempt_while_nobody_is_answered(tmp_path: Path) -> None:
+    def check(desk: Desk, result: CallFrame | CallFailed, _: float) -> None:
+        assert isinstance(result, CallFrame)
+        assert result.attempts == 1
+
+    overloaded = failure(ErrorKind.OVERLOADED, retry_after_seconds=1.0)
+    run([overloaded] * 100 + ["So."], tmp_path, check, max_attempts=1, is_alive=False)
+
+
+def test_outage_does_not_spend_an_attempt(tmp_path: Path) -> None:
+    def check(desk: Desk, result: CallFrame | CallFailed, seconds: float) -> None:
+        assert isinstance(result, CallFrame)
+        assert result.attempts == 3  # the two before it was known for an outage, and the last
+        assert 60 < seconds < OUTAGE_LIMIT_SECONDS
+
+    unreachable = failure(ErrorKind.CONNECTION)
+    run([unreachable] * 20 + ["So."], tmp_path, check, is_alive=False)
+
+
+@pytest.mark.parametrize("kind", [ErrorKind.CONNECTION, ErrorKind.OVERLOADED])
+def test_record_that_alone_breaks_the_server_runs_out_of_attempts(
+    tmp_path: Path, kind: ErrorKind
+) -> None:
+    def check(desk: Desk, result: CallFrame | CallFailed, _: float) -> None:
+        assert isinstance(result, CallFailed)
+        assert (result.kind, result.attempts) == (kind, 3)
+        assert len(desk.client.requests) <= 3 * calls.REFUSALS_PER_ATTEMPT
+        assert isinstance(desk.client, ScriptedClient)
+        assert 1 <= desk.client.probes <= 3
+
+    run([failure(kind)], tmp_path, check)
+
+
+@pytest.mark.parametrize("kind", [ErrorKind.CONNECTION, ErrorKind.OVERLOADED])
+def test_server_that_answers_nobody_for_too_long_ends_the_process(
+    tmp_path: Path, kind: ErrorKind
+) -> None:
+    async def main() -> None:
+        desk = Desk(ScriptedClient([failure(kind)], is_alive=False), tmp_path)
+        with pytest.raises(errors.RetryLaterError, match="'generator' has not answered for"):
+            await desk.call()
+        assert asyncio.get_running_loop().time() > OUTAGE_LIMIT_SECONDS
+        assert desk.gate.admission.in_flight == 0
+
+    virtual_time.run(main())
+
+
+@pytest.mark.parametrize("kind", [ErrorKind.AUTHENTICATION, ErrorKind.MODEL_NOT_FOUND])
+def test_failure_that_only_a_person_can_mend_ends_the_process_and_journals_nothing(
+    tmp_path: Path, kind: ErrorKind
+) -> None:
+    async def main() -> None:
+        desk = Desk(ScriptedClient([failure(kind)]), tmp_path)
+        with pytest.raises(errors.RetryLaterError, match=str(kind)):
+            await desk.call()
+        assert not list(tmp_path.rglob("*.log"))
+
+    virtual_time.run(main())
+
+
+def test_stop_ends_a_pause_between_attempts(tmp_path: Path) -> None:
+    async def main() -> None:
+        desk = Desk(ScriptedClient([failure(ErrorKind.SERVER_ERROR)]), tmp_path, max_attempts=50)
+        task = asyncio.create_task(desk.call())
+        await asyncio.sleep(20)
+        desk.caller.stopped.set()
+        with pytest.raises(errors.StoppedError):
+            await task
+        assert asyncio.get_running_loop().time() == pytest.approx(20)
+        assert desk.gate.admission.in_flight == 0
+
+    virtual_time.run(main())
+
+
+def test_cancelled_call_gives_its_slot_back_and_journals_nothing(tmp_path: Path) -> None:
+    class Hanging(FakeChatClient):
+        async def complete(self, request: CompletionRequest) -> Completion:
+            await asyncio.Event().wait()
+            return await super().complete(request)
+
+    async def main() -> None:
+        desk = Desk(Hanging(""), tmp_path)
+        tasks = [asyncio.create_task(desk.call(str(number))) for number in range(6)]
+        await asyncio.sleep(1)
+        assert desk.gate.admission.in_flight == 4
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert desk.gate.admission.in_flight == 0
+        assert not list(tmp_path.rglob("*.log"))
+
+    virtual_time.run(main())
