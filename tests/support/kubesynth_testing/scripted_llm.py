@@ -1,0 +1,38 @@
+"""A `StageLlm` that gives one answer after the other, for tests of stages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kubesynth_runner.llm.base import Completion, JsonSchemaFormat, Message, TokenUsage
+
+
+class ScriptedLlm:
+    """Answers with the given texts or completions, and remembers what it was asked."""
+
+    def __init__(self, answers: Iterable[str | Completion], *, json_schema: bool = False) -> None:
+        self._answers = list(answers)
+        self._json_schema = json_schema
+        self.asked: list[tuple[Message, ...]] = []
+        self.formats: list[JsonSchemaFormat | None] = []
+
+    @property
+    def json_schema(self) -> bool:
+        """Whether it claims to be held to a schema."""
+        return self._json_schema
+
+    async def complete(
+        self, messages: tuple[Message, ...], response_format: JsonSchemaFormat | None = None
+    ) -> Completion:
+        """Return the next answer."""
+        self.asked.append(messages)
+        self.formats.append(response_format)
+        answer = self._answers.pop(0)
+        if isinstance(answer, Completion):
+            return answer
+        return Completion(answer, "stop", TokenUsage(), "fake")
+
+
+def refusal(text: str = "I must not.") -> Completion:
+    """Return a completion that refuses."""
+    return Completion("", "stop", TokenUsage(), "fake", refusal=text)

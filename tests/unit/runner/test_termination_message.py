@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from kubesynth_api.runner_contract import (
+    TERMINATION_MESSAGE_MAX_BYTES,
+    RunnerError,
+    RunnerPhase,
+    TerminationMessage,
+)
+from kubesynth_runner.__main__ import encode_termination_message
+from kubesynth_runner.tally import Tally
+
+TOTALS = Tally(*[10**15] * 10).to_totals(10**15)
+
+
+@pytest.mark.parametrize(
+    "text", ["short", "x" * 5000, "\x00" * 5000, '"' * 5000, "字" * 5000, "😀" * 5000, ""]
+)
+def test_message_fits_and_stays_json(text: str) -> None:
+    error = RunnerError(reason="InvalidSpec", message=text)
+    data = encode_termination_message(TerminationMessage(phase=RunnerPhase.PLAN, error=error))
+    assert len(data) <= TERMINATION_MESSAGE_MAX_BYTES
+    found = json.loads(data)["error"]
+    assert found["reason"] == "InvalidSpec"
+    assert text.startswith(found["message"])
+    if text:
+        assert found["message"]
+
+
+def test_totals_survive_the_longest_uris() -> None:
+    uri = "pvc://claim/" + "x" * 1200
+    message = TerminationMessage(
+        phase=RunnerPhase.FINALIZE, totals=TOTALS, manifest_uri=uri, report_uri=uri
+    )
+    data = encode_termination_message(message)
+    assert len(data) <= TERMINATION_MESSAGE_MAX_BYTES
+    assert json.loads(data)["totals"] == TOTALS.to_wire()
