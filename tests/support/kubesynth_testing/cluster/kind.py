@@ -199,14 +199,18 @@ def _apply_shared_storage(cluster: Cluster) -> None:
 
 
 def _running(docker: Docker) -> Cluster | None:
-    """Return the cluster if its nodes run and its API server says that all of them are Ready."""
+    """Return the cluster if its nodes run and its API server says that all of them are Ready.
+
+    An API server that refuses connections is not waited for; a slow one is, since a busy host must
+    not cost other sessions their cluster.
+    """
     names = docker.run("ps", "--format", "{{.Names}}").split()
     if not set(NODES) <= set(names) or not kubeconfig().exists():
         return None
     cluster = Cluster(kubeconfig(), binaries.ensure(["kubectl", "kind"]) / "kubectl")
-    ready = ("wait", "--for=condition=Ready", "nodes", "--all", "--timeout=5s")
+    ready = ("wait", "--for=condition=Ready", "nodes", "--all", "--timeout=60s")
     try:
-        cluster.kubectl(*ready, timeout_seconds=15)
+        cluster.kubectl(*ready, timeout_seconds=90)
     except CommandError:
         return None
     return cluster
