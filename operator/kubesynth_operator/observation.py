@@ -102,7 +102,9 @@ class ChildJob:
     """One `batch/v1` Job of ours, reduced to what decisions need.
 
     `progress` turns to COMPLETE or FAILED only when no pod of the Job is left running: Kubernetes
-    announces a verdict earlier (`FailureTarget`), which is deliberately not looked at.
+    announces a verdict earlier (`FailureTarget`), which is deliberately not looked at. `suspended`
+    is what the Job is asked for, `suspension_seen` that its controller knows: until then it may
+    still start pods, and its counters may be of the time before.
     """
 
     phase: RunnerPhase
@@ -111,6 +113,7 @@ class ChildJob:
     owner_uid: str
     deleting: bool
     suspended: bool
+    suspension_seen: bool
     queued: bool
     parallelism: int
     completions: int
@@ -135,7 +138,8 @@ class ChildJob:
     @property
     def quiet(self) -> bool:
         """Whether it has no pods and will start none: finished, or stopped all the way."""
-        return self.finished or (self.suspended and self.active == 0 and self.terminating == 0)
+        stopped = self.suspended and self.suspension_seen
+        return self.finished or (stopped and self.active == 0 and self.terminating == 0)
 
     @property
     def succeeded_count(self) -> int:

@@ -192,7 +192,9 @@ def _move_on(
             actions = () if observation.obstacles else _create(observation, settings, step)
             running = _running(observation, step.phase)
         case sequence.Await():
-            actions = suspend.let_run(observation.children.values(), observation.spec.parallelism)
+            # No other Job: shards that a deadline has stopped stay so while finalize runs.
+            current = observation.children.get(step.phase)
+            actions = suspend.let_run(current, observation.spec.parallelism)
             running = _running(observation, step.phase)
         case sequence.Stop():
             child = observation.children[step.phase]

@@ -86,6 +86,7 @@ def parse_child_job(raw: Object) -> ChildJob | None:
         owner_uid=controller_uid(raw) or "",
         deleting="deletionTimestamp" in metadata,
         suspended=bool(spec.get("suspend", False)),
+        suspension_seen=_condition(status, "Suspended", "True") is not None,
         queued=labels.QUEUE_NAME_LABEL in (metadata.get("labels") or {}),
         parallelism=int(spec.get("parallelism", 1)),
         completions=int(spec.get("completions") or 1),

@@ -27,15 +27,14 @@ def stop(children: Iterable[ChildJob]) -> tuple[Action, ...]:
     return tuple(actions)
 
 
-def let_run(children: Iterable[ChildJob], parallelism: int) -> tuple[Action, ...]:
-    """Return what lets these Jobs run, with so many pods of generate at once."""
+def let_run(child: ChildJob | None, parallelism: int) -> tuple[Action, ...]:
+    """Return what lets this Job run, with so many pods at once if it is generate."""
+    if child is None or child.finished or child.deleting:
+        return ()
     actions: list[Action] = []
-    for child in children:
-        if child.finished or child.deleting:
-            continue
-        wanted = min(parallelism, child.completions)
-        if child.phase is RunnerPhase.GENERATE and child.parallelism != wanted:
-            actions.append(PatchJob(child.name, child.uid, "parallelism", wanted))
-        if child.suspended and not child.queued:
-            actions.append(PatchJob(child.name, child.uid, "suspend", False))
+    wanted = min(parallelism, child.completions)
+    if child.phase is RunnerPhase.GENERATE and child.parallelism != wanted:
+        actions.append(PatchJob(child.name, child.uid, "parallelism", wanted))
+    if child.suspended and not child.queued:
+        actions.append(PatchJob(child.name, child.uid, "suspend", False))
     return tuple(actions)

@@ -95,6 +95,7 @@ class ChildState:
     failed: str = ""  # reason of the condition Failed
     message: str = ""
     suspended: bool | None = None
+    suspension_seen: bool | None = None  # by the Job controller; without a word, as `suspended`
     active: int = 0
     ready: int = 0
     terminating: int = 0
@@ -154,7 +155,8 @@ def _job_conditions(state: ChildState) -> list[dict[str, str]]:
                 "message": state.message,
             },
         ]
-    return []
+    seen = state.suspended if state.suspension_seen is None else state.suspension_seen
+    return [{"type": "Suspended", "status": "True", "reason": "JobSuspended"}] if seen else []
 
 
 def a_child(job: Job, phase: RunnerPhase, **state: Any) -> ChildJob:

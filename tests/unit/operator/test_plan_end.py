@@ -168,6 +168,8 @@ def test_a_deadline_stops_the_shards_then_reports_then_fails() -> None:
     reporting = decide(observation(job, [stopped]))
     (action,) = (action for action in reporting.actions if isinstance(action, CreateJob))
     assert outcome_of(action).reason is Reason.DEADLINE_EXCEEDED
+    at_work = a_child(job, FINALIZE, active=1, verdict=outcome_of(action))
+    assert decide(observation(job, [stopped, at_work])).actions == (), "the shards stay stopped"
     done = a_child(job, FINALIZE, complete=True, verdict=outcome_of(action))
     pods = [a_pod(job, FINALIZE, status="Succeeded", exit_code=0, message=run_message())]
     ended = decide(observation(job, [stopped, done], pods))

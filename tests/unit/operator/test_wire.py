@@ -113,5 +113,7 @@ def test_a_job_is_quiet_only_when_its_last_pod_is_gone() -> None:
     assert not quiet(active=1)
     assert not quiet(suspended=True, active=1)
     assert not quiet(suspended=True, terminating=1)
+    assert not quiet(suspended=True, suspension_seen=False), "it may not have started its pods yet"
+    assert not quiet(suspended=False, suspension_seen=True), "it was resumed a moment ago"
     assert quiet(suspended=True)
     assert quiet(complete=True)
