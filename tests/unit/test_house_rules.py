@@ -56,7 +56,7 @@ REGISTRY_HOSTS = [
         ("repo", "maven", "apache", "org"),
     )
 ]
-MACHINE_PATHS = re.compile(r"(?<![\w.$}/-])/(?:work|root|farm|home/\w+)/")
+MACHINE_PATHS = re.compile(r"(?<![\w.$}/-])/(?:work|root|farm)/")
 SKIPS = {"skip", "skipif", "xfail", "importorskip"}
 
 
