@@ -53,13 +53,7 @@ def a_run(
         write_documents(folder / "in", documents)
     output = {"uri": f"file://{folder}/out", "format": "JSONL", "rowsPerPart": 3}
     wire = {
-        "models": [
-            {
-                "name": "generator",
-                "external": {"url": "http://127.0.0.1:9/v1", "model": "fake-model"},
-                "limits": {"concurrency": 4},
-            }
-        ],
+        "models": [a_model("http://127.0.0.1:9/v1")],
         "seed": 1,
         "input": {"uri": f"file://{folder}/in/*.jsonl", "idColumn": "id"},
         "pipeline": [{"closedQA": {"questions": 2}}, {"answer": {}}],
@@ -67,6 +61,16 @@ def a_run(
         "output": output | spec.get("output", {}),
     }
     return RunSpec(name=name, uid=uid, spec=SyntheticDataJobSpec.model_validate(wire))
+
+
+def a_model(url: str, *, concurrency: int = 4, **fields: Any) -> Row:
+    """Return an entry of spec.models for the server at `url`."""
+    return {
+        "name": "generator",
+        "external": {"url": url, "model": "fake-model"},
+        "limits": {"concurrency": concurrency},
+        **fields,
+    }
 
 
 def a_context(spec: RunSpec, storage: Storage | None = None) -> RunContext:

@@ -84,10 +84,14 @@ class ServedModel:
         return f"{base}/{path}"
 
 
-def start_fake(space: Workspace, *, name: str = "fake-llm", **faults: Any) -> ServedModel:
-    """Serve the fake model in a workspace and wait until it is ready."""
-    pod = restricted_pod(name, space.world.image, [*_FAKE, "--faults", json.dumps(faults)])
-    return _serve(space, name, _with_source(pod, name), fake_llm.pod_files())
+def start_fake(
+    space: Workspace, *, name: str = "fake-llm", model: str = fake_llm.MODEL, **faults: Any
+) -> ServedModel:
+    """Serve the fake model in a workspace and wait until it is ready; begin with `faults`."""
+    command = [*_FAKE, "--model", model, "--faults", json.dumps(faults)]
+    pod = _with_source(restricted_pod(name, space.world.image, command), name)
+    _serve(space, name, pod, fake_llm.pod_files())
+    return ServedModel(space.kubectl, name, model)
 
 
 def start_counted_fake(space: Workspace, *, name: str = "fake-llm") -> ServedModel:
@@ -116,7 +120,10 @@ def _serve_counted(space: Workspace, name: str, server: Manifest) -> ServedModel
     command = ["python", "-m", "kubesynth_testing.counting_proxy", "--upstream", upstream]
     pod = _with_source(restricted_pod(name, space.world.image, command), name)
     pod["spec"]["containers"].append(server)
-    return _serve(space, name, pod, {**fake_llm.pod_files(), **counting_proxy.pod_files()})
+    _serve(space, name, pod, {**fake_llm.pod_files(), **counting_proxy.pod_files()})
+    served = ServedModel(space.kubectl, name, "")
+    listing = json.loads(served._get("v1/models"))
+    return dataclasses.replace(served, model=listing["data"][0]["id"])
 
 
 def _with_source(pod: Manifest, name: str) -> Manifest:
@@ -132,7 +139,7 @@ def _with_source(pod: Manifest, name: str) -> Manifest:
     return pod
 
 
-def _serve(space: Workspace, name: str, pod: Manifest, files: Mapping[str, str]) -> ServedModel:
+def _serve(space: Workspace, name: str, pod: Manifest, files: Mapping[str, str]) -> None:
     service: Manifest = {
         "apiVersion": "v1",
         "kind": "Service",
@@ -141,6 +148,3 @@ def _serve(space: Workspace, name: str, pod: Manifest, files: Mapping[str, str])
     }
     space.kubectl.apply(config_map(name, dict(files)), service, pod)
     space.kubectl.wait("condition=Ready", f"pod/{name}", timeout_seconds=180)
-    served = ServedModel(space.kubectl, name, "")
-    listing = json.loads(served._get("v1/models"))
-    return dataclasses.replace(served, model=listing["data"][0]["id"])

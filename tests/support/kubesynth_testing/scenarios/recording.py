@@ -20,6 +20,7 @@ class Recording:
 
     def __init__(self, kubectl: Kubectl, kind: str, output: Path) -> None:
         self._output = output
+        self._whole: str | None = None
         bound = ("--kubeconfig", kubectl.kubeconfig, "--namespace", kubectl.namespace)
         watch = ("get", kind, "--watch", "--output-watch-events", "-o", "json")
         with output.open("w") as stdout:
@@ -31,13 +32,15 @@ class Recording:
             )
 
     def stop(self) -> None:
-        """End the watch."""
+        """End the watch and keep what it has written."""
         self._process.terminate()
         self._process.wait(_END_SECONDS)
+        self._whole = self._output.read_text()
 
     def versions(self) -> list[dict[str, Any]]:
         """Return the objects as they were, in the order of their changes."""
-        text, decoder = self._output.read_text(), json.JSONDecoder()
+        text = self._output.read_text() if self._whole is None else self._whole
+        decoder = json.JSONDecoder()
         found, position = [], 0
         while (position := text.find("{", position)) >= 0:
             try:

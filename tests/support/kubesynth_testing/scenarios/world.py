@@ -34,7 +34,6 @@ RESTRICTED_CONTAINER: Manifest = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
 }
-_READER = "reader"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -133,15 +132,13 @@ class Workspace:
         self.kubectl.wait("create", f"job/{name}", timeout_seconds=seconds)
         self.kubectl.wait(condition, f"job/{name}", timeout_seconds=seconds)
 
-    def read_output(self, folder: str) -> Dataset:
-        """Read a folder of the shared volume."""
-        return Dataset(self.read_files(folder))
+    def read_output(self, folder: str, *, claim: str = CLAIM) -> Dataset:
+        """Read an output folder of a volume."""
+        return Dataset(self.read_files(folder, claim=claim))
 
-    def read_files(self, folder: str) -> dict[str, bytes]:
-        """Return the files below a folder of the shared volume, by their path in it."""
-        self._ensure_reader()
-        pack = f"tar -C /data/{folder} -cf - . | base64"
-        text = self.kubectl("exec", _READER, "--", "sh", "-c", pack)
+    def read_files(self, folder: str, *, claim: str = CLAIM) -> dict[str, bytes]:
+        """Return the files below a folder of a volume, by their path in it."""
+        text = self.on_volume(f"tar -C /data/{folder} -cf - . | base64", claim=claim)
         with tarfile.open(fileobj=io.BytesIO(base64.b64decode(text))) as archive:
             return {
                 member.name.removeprefix("./"): content.read()
@@ -149,23 +146,25 @@ class Workspace:
                 if (content := archive.extractfile(member)) is not None
             }
 
-    def on_volume(self, script: str) -> str:
-        """Run a shell script in a pod that has the shared volume at /data; return its stdout."""
-        self._ensure_reader()
-        return self.kubectl("exec", _READER, "--", "sh", "-c", script)
-
-    def _ensure_reader(self) -> None:
-        pod = restricted_pod(_READER, self.world.image, ["sleep", "3600"])
-        pod["spec"]["volumes"] = [{"name": "data", "persistentVolumeClaim": {"claimName": CLAIM}}]
+    def on_volume(self, script: str, *, claim: str = CLAIM) -> str:
+        """Run a shell script in a pod that has a volume at /data, and return its stdout."""
+        reader = f"reader-of-{claim}"
+        pod = restricted_pod(reader, self.world.image, ["sleep", "3600"])
+        pod["spec"]["volumes"] = [{"name": "data", "persistentVolumeClaim": {"claimName": claim}}]
         mounts = [{"name": "data", "mountPath": "/data"}]
         pod["spec"]["containers"][0]["volumeMounts"] = mounts
         self.kubectl.apply(pod)
-        self.kubectl.wait("condition=Ready", f"pod/{_READER}")
+        self.kubectl.wait("condition=Ready", f"pod/{reader}")
+        return self.kubectl("exec", reader, "--", "sh", "-c", script)
 
     def names(self, *kinds: str, selector: str = "") -> set[str]:
         """Return `kind/name` of the objects of some kinds that are there."""
         found = self.kubectl("get", ",".join(kinds), "-o", "name", "--selector", selector)
         return set(found.split())
+
+    def post(self, path: str, body: Manifest) -> str:
+        """POST to a path of the API server, where no command of kubectl does."""
+        return self.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(body))
 
     def try_kubectl(self, *arguments: str) -> str:
         """Run kubectl for what may or may not work, and return what it prints."""

@@ -1,0 +1,67 @@
+"""Every example for a cluster runs on one as it is written, but for the address of the model."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from kubesynth_testing.cluster import paths
+from kubesynth_testing.scenarios import model_pods
+from kubesynth_testing.scenarios.dataset import Dataset
+from kubesynth_testing.scenarios.stage import seen_in
+from kubesynth_testing.scenarios.world import Manifest, World, claim
+
+EXAMPLES = paths.REPOSITORY / "examples"
+MODEL = "smollm2-135m-instruct"
+# What stands for the user's own server, and its model.
+HOSTED = ("https://inference.example.com/v1", "llama-3.1-8b-instruct")
+
+RUN_HERE = ("answer", "custom-prompt")
+RUN_ELSEWHERE = {
+    "closed-qa": "test_closed_qa.py runs it with the real model",
+    "closed-qa-local": "it needs no cluster: `make demo`",
+    "datasets-claim": "a volume claim",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Example:
+    status: Manifest
+    dataset: Dataset
+
+
+def examples_are_applied(world: World) -> dict[str, Example]:
+    with world.workspace("examples") as space:
+        model = model_pods.start_fake(space, name="llm", model=MODEL)
+        for name in ("documents", "questions"):
+            file = EXAMPLES / "data" / f"{name}.jsonl"
+            space.kubectl("create", "configmap", name, f"--from-file={file}")
+        space.kubectl(
+            "create", "secret", "generic", "inference", f"--from-literal=api-key={API_KEY}"
+        )
+        space.kubectl.apply(claim("datasets", world.storage_class))
+        for name in RUN_HERE:
+            text = (EXAMPLES / f"{name}.yaml").read_text()
+            text = text.replace(HOSTED[0], model.url).replace(HOSTED[1], MODEL)
+            space.kubectl("apply", "-f", "-", stdin=text)
+        return {
+            name: Example(space.wait_for_end(name), space.read_output(name, claim="datasets"))
+            for name in RUN_HERE
+        }
+
+
+@pytest.mark.parametrize("name", RUN_HERE)
+@seen_in(examples_are_applied)
+def test_example_completes(evidence: dict[str, Example], name: str) -> None:
+    example = evidence[name]
+    complete = [item for item in example.status["conditions"] if item["type"] == "Complete"]
+    assert complete[0]["status"] == "True"
+    assert example.dataset.faults() == []
+    assert len(example.dataset.rows) == example.status["progress"]["records"]["accepted"] > 0
+
+
+def test_no_example_is_forgotten() -> None:
+    found = {Path(path).stem for path in EXAMPLES.glob("*.yaml")}
+    assert found == {*RUN_HERE, *RUN_ELSEWHERE}

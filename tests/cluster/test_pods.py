@@ -1,0 +1,133 @@
+"""Pods of the operator and of runners hold no more rights and resources than they say."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from kubesynth_testing.cluster.shell import CommandError
+from kubesynth_testing.scenarios import job_manifests, model_pods
+from kubesynth_testing.scenarios.job_manifests import JobShape
+from kubesynth_testing.scenarios.patience import eventually
+from kubesynth_testing.scenarios.stage import seen_in
+from kubesynth_testing.scenarios.world import Manifest, Workspace, World
+
+# What a process in the container finds: a token, a place to write, other than where it should.
+_LOOK = """
+import os, pathlib
+print(os.path.exists('/var/run/secrets/kubernetes.io/serviceaccount/token'))
+for folder in ('/', '/opt/kubesynth', '/tmp'):
+    try:
+        pathlib.Path(folder, 'probe').write_text('x')
+        print(folder, 'writable')
+    except OSError:
+        print(folder, 'read-only')
+"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunningPods:
+    runners: list[Manifest]
+    operators: list[Manifest]
+    inside_a_runner: list[str]
+    inside_the_operator: list[str]
+    policy: Manifest
+    progress_seen: Manifest
+    privileged: str
+
+
+def pods_run(world: World) -> RunningPods:
+    with world.workspace("pods") as space:
+        model = model_pods.start_fake(space, latency_seconds=0.7)
+        job = job_manifests.closed_qa("qa", model.url, JobShape(shards=2), model=model.model)
+        del job["spec"]["runner"]
+        space.kubectl.apply(job_manifests.documents(24), job)
+        selector = ("-l", "kubesynth.io/phase=generate")
+        eventually(lambda: model.statistics()["answered"] >= 2, what="runners at work")
+        runners = space.kubectl.json("get", "pods", *selector)["items"]
+        (operator,) = operators = world.operator.pods()
+        look = ("--", "python", "-c", _LOOK)
+        inside_runner = space.kubectl("exec", runners[0]["metadata"]["name"], *look)
+        name = operator["metadata"]["name"]
+        inside_operator = world.operator.kubectl("exec", name, *look)
+        seen = eventually(lambda: live_progress(space), what="progress of running pods")
+        model.set_faults()
+        space.wait_for_end("qa")
+        return RunningPods(
+            runners,
+            operators,
+            inside_runner.splitlines(),
+            inside_operator.splitlines(),
+            space.kubectl.json("get", "networkpolicy", "qa-runner"),
+            seen,
+            refused(space, world.image),
+        )
+
+
+def live_progress(space: Workspace) -> Manifest:
+    """Return the progress in the status once the operator has heard of it from a pod."""
+    progress: Manifest = space.status("qa")["progress"]
+    return progress if progress["records"]["done"] and progress["percent"] < 100 else {}
+
+
+def refused(space: Workspace, image: str) -> str:
+    """Return what the namespace says to a pod that wants more than `restricted` allows."""
+    try:
+        return space.kubectl("run", "root", f"--image={image}", "--privileged")
+    except CommandError as error:
+        return error.output
+
+
+def containers(pods: list[Manifest]) -> list[dict[str, Any]]:
+    return [container for pod in pods for container in pod["spec"]["containers"]]
+
+
+@seen_in(pods_run)
+def test_pods_run_where_pod_security_restricted_is_enforced(evidence: RunningPods) -> None:
+    assert 'violates PodSecurity "restricted' in evidence.privileged
+    assert len(evidence.runners) == 2
+    assert len(evidence.operators) == 1
+
+
+@seen_in(pods_run)
+def test_runner_has_no_token_of_a_service_account(evidence: RunningPods) -> None:
+    for pod in evidence.runners:
+        assert pod["spec"]["automountServiceAccountToken"] is False
+        volumes = [source for volume in pod["spec"]["volumes"] for source in volume]
+        assert "projected" not in volumes
+    assert evidence.inside_a_runner[0] == "False"
+
+
+@seen_in(pods_run)
+def test_root_file_system_is_read_only_and_tmp_is_not(evidence: RunningPods) -> None:
+    expected = ["/ read-only", "/opt/kubesynth read-only", "/tmp writable"]
+    assert evidence.inside_a_runner[1:] == expected
+    assert evidence.inside_the_operator[1:] == expected
+
+
+@seen_in(pods_run)
+def test_every_container_says_what_it_needs_and_what_it_may_take(evidence: RunningPods) -> None:
+    for container in containers([*evidence.runners, *evidence.operators]):
+        assert {"cpu", "memory"} <= set(container["resources"]["requests"])
+        assert "memory" in container["resources"]["limits"]
+
+
+@seen_in(pods_run)
+def test_network_policy_admits_the_operator_alone_to_the_runners(evidence: RunningPods) -> None:
+    spec = evidence.policy["spec"]
+    assert spec["policyTypes"] == ["Ingress"]
+    selected = spec["podSelector"]["matchLabels"]
+    for pod in evidence.runners:
+        assert selected.items() <= pod["metadata"]["labels"].items()
+    (rule,) = spec["ingress"]
+    (peer,) = rule["from"]
+    operator = evidence.operators[0]["metadata"]
+    assert peer["podSelector"]["matchLabels"].items() <= operator["labels"].items()
+    namespace = peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
+    assert namespace == operator["namespace"]
+
+
+@seen_in(pods_run)
+def test_operator_asks_running_pods_how_far_they_are(evidence: RunningPods) -> None:
+    records = evidence.progress_seen["records"]
+    assert 0 < records["done"] < records["in"] == 24

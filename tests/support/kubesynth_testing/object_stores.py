@@ -1,0 +1,249 @@
+"""Real object stores on loopback: SeaweedFS (S3) and Azurite (Azure Blob Storage).
+
+with serve("seaweedfs") as store:
+    bucket = store.make_bucket()
+    output = {"uri": f"{bucket}/out", "storage": store.options}
+
+Each runs on free ports with its data in a temporary folder and is stopped by its process id.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+import hmac
+import itertools
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kubesynth_runner.io.locations import Mounts
+from kubesynth_testing.cluster import locks, paths
+
+SECRET = "store-credentials"
+_START_SECONDS = 60.0
+_STOP_SECONDS = 10.0
+_AZURITE_VERSION = "3.35.0"
+_ACCESS_KEY, _SECRET_KEY = "kubesynth", "kubesynth-secret"
+# The account and the key of every Azurite, published with it.
+_AZURE_ACCOUNT = "devstoreaccount1"
+_AZURE_KEY = base64.b64encode(b"kubesynth-azurite-account-key-of-tests").decode()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ObjectStoreServer:
+    """A running store: what a job's `storage` must say, and the Secret that it refers to."""
+
+    scheme: str
+    options: Mapping[str, Any]
+    secret_folder: Path
+    create_bucket: Callable[[str], None]
+    names: Iterator[int] = dataclasses.field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def mounts(self) -> Mounts:
+        """Where the credentials are."""
+        return Mounts(secrets={SECRET: self.secret_folder})
+
+    def make_bucket(self) -> str:
+        """Create an empty bucket and return its URI."""
+        name = f"bucket-{next(self.names)}"
+        self.create_bucket(name)
+        return f"{self.scheme}://{name}"
+
+
+@contextlib.contextmanager
+def serve(kind: str) -> Iterator[ObjectStoreServer]:
+    """Start a store: seaweedfs or azurite."""
+    with (
+        tempfile.TemporaryDirectory(prefix="object-store-") as name,
+        _STARTERS[kind](Path(name)) as server,
+    ):
+        yield server
+
+
+@contextlib.contextmanager
+def _seaweedfs(folder: Path) -> Iterator[ObjectStoreServer]:
+    identity = {
+        "name": "test",
+        "credentials": [{"accessKey": _ACCESS_KEY, "secretKey": _SECRET_KEY}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    (folder / "data").mkdir()
+    names = ("master", "volume", "filer", "s3")
+    ports = dict(zip(names, _free_ports(len(names)), strict=True))
+    grpc = dict(zip(names, _free_ports(len(names)), strict=True))
+    command = [
+        str(Path(sys.executable).with_name("weed")),
+        *("server", f"-dir={folder}/data", "-s3", f"-s3.config={folder}/s3.json"),
+        *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"),
+        *("-master.volumeSizeLimitMB=64", "-volume.max=50", f"-filer.localSocket={folder}/filer"),
+        *(f"-{name}.port={port}" for name, port in ports.items()),
+        *(f"-{name}.port.grpc={port}" for name, port in grpc.items()),
+        f"-debug.port={_free_ports(1)[0]}",
+    ]
+
+    def create(bucket: str) -> None:
+        _request("POST", f"http://127.0.0.1:{ports['filer']}/buckets/{bucket}/")
+
+    with _process(command, folder, f"http://127.0.0.1:{ports['s3']}/"):
+        _wait(lambda: create("ready"), "seaweedfs")
+        yield _s3(folder, ports["s3"], create)
+
+
+def _s3(folder: Path, port: int, create: Callable[[str], None]) -> ObjectStoreServer:
+    secret = _write_secret(
+        folder, {"AWS_ACCESS_KEY_ID": _ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": _SECRET_KEY}
+    )
+    options = {
+        "endpoint": f"http://127.0.0.1:{port}",
+        "region": "us-east-1",
+        "pathStyle": True,
+        "credentials": {"secretRef": {"name": SECRET}},
+    }
+    return ObjectStoreServer("s3", options, secret, create)
+
+
+@contextlib.contextmanager
+def _azurite(folder: Path) -> Iterator[ObjectStoreServer]:
+    (port,) = _free_ports(1)
+    url = f"http://127.0.0.1:{port}/{_AZURE_ACCOUNT}"
+    command = [
+        *("node", str(_azurite_program()), "--silent", "--skipApiVersionCheck"),
+        *("--disableTelemetry", "--location", str(folder), "--blobHost", "127.0.0.1"),
+        *("--blobPort", str(port)),
+    ]
+
+    def create(bucket: str) -> None:
+        target = f"{url}/{bucket}?restype=container"
+        _request("PUT", target, _signed_container_request(bucket))
+
+    environment = {"AZURITE_ACCOUNTS": f"{_AZURE_ACCOUNT}:{_AZURE_KEY}"}
+    with _process(command, folder, url, environment):
+        secret = _write_secret(
+            folder,
+            {
+                "AZURE_STORAGE_ACCOUNT_NAME": _AZURE_ACCOUNT,
+                "AZURE_STORAGE_ACCOUNT_KEY": _AZURE_KEY,
+            },
+        )
+        options = {"endpoint": url, "credentials": {"secretRef": {"name": SECRET}}}
+        yield ObjectStoreServer("az", options, secret, create)
+
+
+def _signed_container_request(container: str) -> dict[str, str]:
+    """Return the headers of "create container", signed as Azure's Shared Key scheme says."""
+    date = datetime.datetime.now(datetime.UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
+    headers = {"x-ms-date": date, "x-ms-version": "2021-12-02"}
+    lines = "".join(f"{name}:{value}\n" for name, value in headers.items())
+    # A server with the account in its path has it twice in what is signed.
+    resource = f"/{_AZURE_ACCOUNT}/{_AZURE_ACCOUNT}/{container}\nrestype:container"
+    text = "PUT" + "\n" * 12 + lines + resource
+    digest = hmac.new(base64.b64decode(_AZURE_KEY), text.encode(), hashlib.sha256).digest()
+    signature = base64.b64encode(digest).decode()
+    return {**headers, "Authorization": f"SharedKey {_AZURE_ACCOUNT}:{signature}"}
+
+
+_STARTERS = {"seaweedfs": _seaweedfs, "azurite": _azurite}
+
+
+def _azurite_program() -> Path:
+    """Return Azurite's entry point, installed into the user's cache the first time (a minute)."""
+    folder = paths.cache_folder("azurite", _AZURITE_VERSION)
+    program = folder / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
+    with locks.file_lock(folder / "install.lock"):
+        if not (folder / "installed").exists():
+            command = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock"]
+            package = f"azurite@{_AZURITE_VERSION}"
+            subprocess.run([*command, "--prefix", str(folder), package], check=True)
+            (folder / "installed").touch()
+    return program
+
+
+def _write_secret(folder: Path, keys: Mapping[str, str]) -> Path:
+    secret = folder / "secret"
+    secret.mkdir()
+    for key, value in keys.items():
+        (secret / key).write_text(value)
+    return secret
+
+
+@contextlib.contextmanager
+def _process(
+    command: Sequence[str], folder: Path, url: str, environment: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """Run a server; its output goes to a file that is shown if it does not start."""
+    log = folder / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={"HOME": str(folder), "PATH": _path(), **(environment or {})},
+        )
+    try:
+        _wait(lambda: _answers(url, process, log), command[0])
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _path() -> str:
+    node = shutil.which("node")
+    return f"{Path(node).parent}:/usr/bin:/bin" if node else "/usr/bin:/bin"
+
+
+def _answers(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    if process.poll() is not None:
+        raise RuntimeError(f"exit {process.returncode}: {log.read_text()[-2000:]}")
+    try:
+        urllib.request.urlopen(url, timeout=5).close()
+    except urllib.error.HTTPError as answer:
+        answer.close()  # it speaks, whatever it thinks of us
+
+
+def _wait(attempt: Callable[[], None], what: str) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            return attempt()
+        except OSError as exc:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{what} did not start: {exc}") from exc
+        time.sleep(0.1)
+
+
+def _request(method: str, url: str, headers: Mapping[str, str] | None = None) -> None:
+    request = urllib.request.Request(url, headers=dict(headers or {}), method=method)
+    try:
+        urllib.request.urlopen(request, timeout=30).close()
+    except urllib.error.HTTPError as error:
+        with error:
+            raise OSError(f"{method} {url}: {error.code} {error.read()[:500]!r}") from error
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for item in sockets:
+            item.bind(("127.0.0.1", 0))
+        return [int(item.getsockname()[1]) for item in sockets]
