@@ -49,7 +49,7 @@ def a_run(
     `spec` replaces whole fields of the job's spec, in the manifest's own names; fields of `output`
     are added to what is there.
     """
-    if not (folder / "in").exists():
+    if "input" not in spec and not (folder / "in").exists():
         write_documents(folder / "in", documents)
     output = {"uri": f"file://{folder}/out", "format": "JSONL", "rowsPerPart": 3}
     wire = {
