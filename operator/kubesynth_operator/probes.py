@@ -20,8 +20,9 @@ async def serve(
     *,
     complaints: Callable[[], list[str]],
     is_ready: Callable[[], bool],
+    host: str | None = None,
 ) -> AsyncIterator[int]:
-    """Serve probes on all interfaces for the length of the block; yields the port."""
+    """Serve probes for the length of the block, on all interfaces or on `host`; yields the port."""
 
     async def healthz(_: web.Request) -> web.Response:
         found = complaints()
@@ -42,7 +43,7 @@ async def serve(
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, port=port)
+        site = web.TCPSite(runner, host, port)
         await site.start()
         yield runner.addresses[0][1]
     finally:

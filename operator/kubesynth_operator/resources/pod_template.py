@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 from kubesynth_api import labels, runner_contract
-from kubesynth_api.references import Use, references
 from kubesynth_api.runner_contract import RunnerPhase
 from kubesynth_api.v1alpha1.runner_pods import EnvVar, RunnerPods
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
@@ -54,7 +53,6 @@ def build(
                 {
                     **_container(pods, settings),
                     "env": env,
-                    **_environment_files(spec),
                     "volumeMounts": [volume.mount for volume in mounted],
                 }
             ],
@@ -147,14 +145,6 @@ def _user_variable(variable: EnvVar) -> dict[str, Any]:
     if variable.value_from is None:
         return {"name": variable.name, "value": variable.value or ""}
     return {"name": variable.name, "valueFrom": variable.value_from.to_wire()}
-
-
-def _environment_files(spec: SyntheticDataJobSpec) -> dict[str, Any]:
-    """Return `envFrom` for Secrets whose every key becomes a variable: stores' credentials."""
-    names = dict.fromkeys(
-        secret.name for secret in references(spec).secrets if secret.use is Use.CREDENTIALS
-    )
-    return {"envFrom": [{"secretRef": {"name": name}} for name in names]} if names else {}
 
 
 def _placement(pods: RunnerPods) -> dict[str, Any]:

@@ -24,7 +24,11 @@ async def test_probes(
 ) -> None:
     registry = Metrics().registry
     async with probes.serve(
-        0, registry, complaints=lambda: complaints, is_ready=lambda: ready
+        0,
+        registry,
+        complaints=lambda: complaints,
+        is_ready=lambda: ready,
+        host="127.0.0.1",
     ) as port:
         url = f"http://127.0.0.1:{port}{path}"
         async with aiohttp.ClientSession() as session, session.get(url) as response:
@@ -39,7 +43,9 @@ async def test_jobs_are_counted_by_phase() -> None:
     metrics.job_seen(JobKey("a", "x"), "Complete")
     metrics.job_gone(JobKey("a", "y"))
     metrics.job_gone(JobKey("a", "never-seen"))
-    async with probes.serve(0, metrics.registry, complaints=list, is_ready=lambda: True) as port:
+    async with probes.serve(
+        0, metrics.registry, complaints=list, is_ready=lambda: True, host="127.0.0.1"
+    ) as port:
         url = f"http://127.0.0.1:{port}/metrics"
         async with aiohttp.ClientSession() as session, session.get(url) as response:
             text = await response.text()

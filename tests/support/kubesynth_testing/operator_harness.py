@@ -187,32 +187,7 @@ class Namespace:
     ) -> str:
         """Act as the kubelet of a Job's pod: it runs (exit code None) or has ended so."""
         name = await self.pod(job, index)
-        state: dict[str, Any] = {"running": {"startedAt": _now()}}
-        phase = "Running"
-        if exit_code is not None:
-            phase = "Succeeded" if exit_code == 0 else "Failed"
-            text = message.model_dump_json(by_alias=True, exclude_none=True) if message else ""
-            state = {
-                "terminated": {
-                    "exitCode": int(exit_code),
-                    "message": text,
-                    "startedAt": _now(),
-                    "finishedAt": _now(),
-                }
-            }
-        status: dict[str, Any] = {
-            "phase": phase,
-            "containerStatuses": [
-                {
-                    "name": labels.RUNNER_CONTAINER,
-                    "image": "kubesynth",
-                    "imageID": "kubesynth",
-                    "ready": exit_code is None,
-                    "restartCount": 0,
-                    "state": state,
-                }
-            ],
-        }
+        status = _pod_status(exit_code, message)
         if ip:
             status |= {"podIP": ip, "podIPs": [{"ip": ip}]}
         if disrupted:
@@ -269,6 +244,32 @@ class Namespace:
         ]
 
 
+def _pod_status(exit_code: int | None, message: TerminationMessage | None) -> dict[str, Any]:
+    """Return the status of a pod that runs (None) or has ended with an exit code."""
+    state: dict[str, Any] = {"running": {"startedAt": _now()}}
+    phase = "Running"
+    if exit_code is not None:
+        phase = "Succeeded" if exit_code == 0 else "Failed"
+        text = message.model_dump_json(by_alias=True, exclude_none=True) if message else ""
+        state = {
+            "terminated": {
+                "exitCode": int(exit_code),
+                "message": text,
+                "startedAt": _now(),
+                "finishedAt": _now(),
+            }
+        }
+    container = {
+        "name": labels.RUNNER_CONTAINER,
+        "image": "kubesynth",
+        "imageID": "kubesynth",
+        "ready": exit_code is None,
+        "restartCount": 0,
+        "state": state,
+    }
+    return {"phase": phase, "containerStatuses": [container]}
+
+
 class Kubelet:
     """Runs every pod of a namespace to its end, successfully, and counts how often each ran."""
 
@@ -281,20 +282,21 @@ class Kubelet:
         """Play until cancelled."""
         while True:
             for pod in await self._namespace.objects(PODS):
-                if pod["status"]["phase"] == "Pending":
-                    await self._play(pod["metadata"])
+                starts = "deletionTimestamp" not in pod["metadata"]
+                if starts and pod["status"]["phase"] == "Pending":
+                    with contextlib.suppress(errors.NotFoundError):  # deleted a moment ago
+                        await self._play(pod["metadata"])
             await asyncio.sleep(0.1)
 
     async def _play(self, metadata: dict[str, Any]) -> None:
-        job = metadata["labels"]["batch.kubernetes.io/job-name"]
         index = int(metadata["labels"][_INDEX_LABEL])
         phase = metadata["labels"][labels.PHASE_LABEL]
         message = {
             RunnerPhase.PLAN.value: plan_message(self._records),
             RunnerPhase.GENERATE.value: shard_message(self._records // 2),
         }.get(phase, run_message(RunnerPhase(phase), self._records))
+        await self._namespace.set_pod_status(metadata["name"], _pod_status(0, message))
         self.runs[f"{phase}-{index}"] += 1
-        await self._namespace.play(job, index, message=message)
 
 
 class _JobSink:
