@@ -36,7 +36,7 @@ async def _main(arguments: argparse.Namespace) -> int:
     port = server.addresses[0][1]
     protocol.metrics(f"http://127.0.0.1:{port}{METRICS_PATH}")
     environment = RunEnvironment(locations.Mounts(), writer="benchmark")
-    storage = locations.open_storage(spec.spec.output.uri, environment.mounts)
+    storage = locations.open_storage(spec.spec.output, environment.mounts)
     context = RunContext(spec, environment, storage, state, asyncio.Event())
     request = run.PhaseRequest(RunnerPhase(arguments.phase))
     try:

@@ -38,7 +38,6 @@ _PENDING = (
     _Pending("spec.input.sample"),
     _Pending("spec.input.storage"),
     _Pending("spec.pipeline[*].when"),
-    _Pending("spec.output.storage"),
     _Pending("spec.output.split"),
     _Pending("spec.output.exports", harmless=((),)),
     _Pending("spec.target"),
@@ -47,7 +46,8 @@ _PENDING = (
     _Pending("spec.retryFailed"),
 )
 PENDING_FIELDS = tuple(pending.field for pending in _PENDING)
-_PENDING_SCHEMES: frozenset[Scheme] = frozenset({"s3", "gs", "az", "http", "https"})
+_PENDING_INPUTS: frozenset[Scheme] = frozenset({"s3", "gs", "az", "http", "https"})
+_PENDING_OUTPUTS: frozenset[Scheme] = frozenset({"gs"})
 
 _INDEX = re.compile(r"\[\d+\]")
 
@@ -59,12 +59,15 @@ def check(spec: SyntheticDataJobSpec) -> Iterator[Finding]:
         if any(_is_meant(pending, pattern, value) for pending in _PENDING):
             shown = f"{value} " if isinstance(value, str) else ""
             yield _lacking(path, f"{shown}is not available in this version; remove it")
-    for path, uri in (("spec.input.uri", spec.input.uri), ("spec.output.uri", spec.output.uri)):
+    for path, uri, pending_schemes in (
+        ("spec.input.uri", spec.input.uri, _PENDING_INPUTS),
+        ("spec.output.uri", spec.output.uri, _PENDING_OUTPUTS),
+    ):
         try:
             scheme = parse(uri).scheme
         except UriError:
             continue  # a rule of the field's own says so
-        if scheme in _PENDING_SCHEMES:
+        if scheme in pending_schemes:
             yield _lacking(
                 path,
                 f"{scheme}:// is not available in this version; use pvc://CLAIM/PATH or a file",

@@ -21,7 +21,6 @@ class Use(StrEnum):
 
     FILE = "File"  # mounted below runner_contract.SECRET_ROOT or CONFIG_MAP_ROOT
     ENVIRONMENT = "Environment"  # an environment variable
-    CREDENTIALS = "Credentials"  # every key of the object is an environment variable
     IMAGE_PULL = "ImagePull"  # the kubelet's alone
 
 
@@ -92,7 +91,7 @@ def _secrets(spec: SyntheticDataJobSpec) -> Iterator[KeyReference]:
             case KeySelector(name=name, key=key), "secretKeyRef":
                 yield KeyReference(name, key, _use(path), path)
             case NameReference(name=name), "secretRef":
-                yield KeyReference(name, None, Use.CREDENTIALS, path)
+                yield KeyReference(name, None, Use.FILE, path)
             case NameReference(name=name), _ if path.startswith("spec.runner.imagePullSecrets["):
                 yield KeyReference(name, None, Use.IMAGE_PULL, path)
 

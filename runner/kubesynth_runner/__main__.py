@@ -112,7 +112,7 @@ async def _run(spec: RunSpec, request: runs.PhaseRequest) -> TerminationMessage:
     server = await progress.serve(state, port)
     try:
         environment = pod_environment([model.name for model in spec.spec.models])
-        storage = locations.open_storage(spec.spec.output.uri, environment.mounts)
+        storage = locations.open_storage(spec.spec.output, environment.mounts)
         context = RunContext(spec, environment, storage, state, stop)
         LOG.info(
             "started",

@@ -112,7 +112,7 @@ async def run_local(
     """
     shards = spec.spec.shards.model_copy(update={"parallelism": 1})
     alone = spec.model_copy(update={"spec": spec.spec.model_copy(update={"shards": shards})})
-    storage = locations.open_storage(spec.spec.output.uri, environment.mounts)
+    storage = locations.open_storage(spec.spec.output, environment.mounts)
     progress = Progress(RunnerPhase.PLAN)
     context = RunContext(alone, environment, storage, progress, stop)
     view = _WholeRun(progress)

@@ -36,15 +36,19 @@ class StorageCredentials(ApiModel):
     """Credentials of an object store."""
 
     secret_ref: NameReference = Field(
-        description="Secret with AWS_*, GOOGLE_* or AZURE_* keys, as the stores name them."
+        description=(
+            "Secret with AWS_*, GOOGLE_* or AZURE_* keys, as the stores name them. Every key is a "
+            "file in the pod; others are ignored."
+        )
     )
 
 
 class StorageOptions(ApiModel):
-    """How to reach an object store. Not available yet."""
+    """How to reach an object store."""
 
     endpoint: Annotated[str, Field(max_length=1024)] | None = Field(
-        default=None, description="URL of an S3-compatible store."
+        default=None,
+        description="URL of an S3-compatible store, or of a blob service with its account.",
     )
     region: Annotated[str, Field(max_length=64)] | None = Field(
         default=None, description="Region of the bucket."
@@ -160,7 +164,8 @@ class OutputSpec(ApiModel):
     uri: Uri = Field(
         description=(
             "Folder of the run, its own alone. Rows go to data/, failed records to errors/, and "
-            "the journal that makes restarts exact to _kubesynth/."
+            "the journal that makes restarts exact to _kubesynth/. s3://BUCKET/PREFIX and "
+            "az://CONTAINER/PREFIX are object stores; gs:// is not available yet."
         ),
         examples=["pvc://datasets/support-qa"],
     )
@@ -187,5 +192,5 @@ class OutputSpec(ApiModel):
         Annotated[tuple[Literal["messages", "alpaca", "sharegpt"], ...], Field(max_length=8)] | None
     ) = Field(default=None, description="Extra copies for trainers. Not available yet.")
     storage: StorageOptions | None = Field(
-        default=None, description="How to reach the object store. Not available yet."
+        default=None, description="How to reach the object store."
     )

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from kubesynth_api.run_spec import RunSpec
 from kubesynth_api.runner_contract import ExitCode
+from kubesynth_api.v1alpha1.storage import OutputSpec
 from kubesynth_runner import errors
 from kubesynth_runner import run as runs
 from kubesynth_runner.cli import manifests, mappings
@@ -25,7 +26,7 @@ from kubesynth_runner.cli.errors import CommandError
 from kubesynth_runner.cli.manifests import JobDocument, Manifest, Problem
 from kubesynth_runner.cli.progress_view import BarView, LineView, ProgressView
 from kubesynth_runner.environment import RunEnvironment
-from kubesynth_runner.io import locations
+from kubesynth_runner.io import locations, object_stores
 
 # A second Ctrl-C does not wait for anything.
 INTERRUPTED_EXIT_CODE = 130
@@ -33,11 +34,11 @@ INTERRUPTED_EXIT_CODE = 130
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LocalRun:
-    """A job that is ready to run: resolved, checked, and with a folder for its output."""
+    """A job that is ready to run: resolved and checked. `output` is a folder or a bucket's URI."""
 
     spec: RunSpec
     environment: RunEnvironment
-    output: Path
+    output: Path | str
 
 
 def run(source: str, flags: mappings.Flags) -> int:
@@ -79,15 +80,22 @@ def prepare(source: str, flags: mappings.Flags, scratch: Path) -> LocalRun:
     writer = f"{socket.gethostname()} pid {os.getpid()}"
     environment = mappings.environment(spec, mapped, manifest.folder, writer)
     try:
-        output = locations.local_path(spec.output.uri, environment.mounts)
+        output = _output(spec.output, environment.mounts)
     except errors.RunnerError as exc:
         raise CommandError(f"spec.output.uri: {exc}") from exc
-    output = Path(os.path.abspath(output))  # unlike resolve(), leaves the user's links alone
     draft = RunSpec(name=document.name, uid="", spec=spec)
     return LocalRun(draft.model_copy(update={"uid": _uid(draft, output)}), environment, output)
 
 
-def _uid(draft: RunSpec, output: Path) -> str:
+def _output(output: OutputSpec, mounts: locations.Mounts) -> Path | str:
+    if object_stores.is_object_uri(output.uri):
+        locations.open_storage(output, mounts)  # for its errors
+        return output.uri
+    # Unlike resolve(), leaves the user's links alone.
+    return Path(os.path.abspath(locations.local_path(output.uri, mounts)))
+
+
+def _uid(draft: RunSpec, output: Path | str) -> str:
     """Return the identity of the run: the same command again goes on with it.
 
     A manifest with another pipeline is another run, and meets `output.ifExists`.
@@ -142,7 +150,8 @@ def _tell(prepared: LocalRun, outcome: runs.RunOutcome) -> int:
     if outcome.exit_code is ExitCode.OK:
         print(f"complete: {counts}")
         print(f"dataset: {_shown(prepared.output)}")
-        print(f"look at it: kubesynth show {_shown(prepared.output)}")
+        if isinstance(prepared.output, Path):
+            print(f"look at it: kubesynth show {_shown(prepared.output)}")
     elif outcome.exit_code is ExitCode.CHECKPOINTED:
         print(f"stopped: {counts}", file=sys.stderr)
         print("everything is kept; the same command goes on from here", file=sys.stderr)
@@ -156,7 +165,9 @@ def _tell(prepared: LocalRun, outcome: runs.RunOutcome) -> int:
     return int(outcome.exit_code)
 
 
-def _shown(path: Path) -> Path:
+def _shown(path: Path | str) -> Path | str:
     """Return a path as short as it can be from where the user stands."""
     here = Path.cwd()
+    if isinstance(path, str):
+        return path
     return path.relative_to(here) if path.is_relative_to(here) else path

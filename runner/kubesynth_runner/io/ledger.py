@@ -11,6 +11,7 @@ A claim (epoch) makes older writers stop soon; correctness does not rest on it.
 from __future__ import annotations
 
 import itertools
+import uuid
 from collections.abc import Iterator
 
 import msgspec
@@ -79,7 +80,9 @@ class Ledger:
     def _claim(self, writer: str) -> None:
         claims = self.storage.list_files(self.layout.claims(self.shard))
         self.epoch = max((int(file.path.rsplit("/", 1)[1]) for file in claims), default=0) + 1
-        while not self.storage.create(self.layout.claim(self.shard, self.epoch), writer.encode()):
+        # Two claims are never equal, whatever writers call themselves; see Storage.create.
+        mark = f"{writer} {uuid.uuid4().hex}".encode()
+        while not self.storage.create(self.layout.claim(self.shard, self.epoch), mark):
             self.epoch += 1
 
     def _take(self, record: CommitRecord) -> None:

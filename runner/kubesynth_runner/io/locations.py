@@ -1,4 +1,4 @@
-"""From the URIs of a manifest to folders of this machine."""
+"""From the URIs of a manifest to folders of this machine, and to buckets."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from kubesynth_api import runner_contract
+from kubesynth_api import runner_contract, uris
 from kubesynth_api.conditions import Reason
+from kubesynth_api.v1alpha1.storage import OutputSpec
 from kubesynth_runner import errors
+from kubesynth_runner.io import object_stores
 from kubesynth_runner.io.local_storage import LocalStorage
+from kubesynth_runner.io.object_storage import ObjectStorage
 from kubesynth_runner.io.storage import Storage
 
 
@@ -83,6 +86,14 @@ def _below(root: Path, relative: str, uri: str) -> Path:
     return root / relative
 
 
-def open_storage(uri: str, mounts: Mounts) -> Storage:
-    """Return the storage behind an output URI."""
-    return LocalStorage(local_path(uri, mounts), uri.rstrip("/"))
+def open_storage(output: OutputSpec, mounts: Mounts) -> Storage:
+    """Return the storage behind an output. Connects to nothing.
+
+    Raises:
+        ConfigurationError: the URI, its options or credentials cannot be used.
+    """
+    uri = output.uri.rstrip("/")
+    if not object_stores.is_object_uri(uri):
+        return LocalStorage(local_path(uri, mounts), uri)
+    bucket = object_stores.open_bucket(uri, output.storage, mounts, field="output")
+    return ObjectStorage(bucket, uris.parse(uri).path, uri)

@@ -92,7 +92,11 @@ class Storage(Protocol):
         ...
 
     def create(self, path: str, data: bytes) -> bool:
-        """Create a whole file durably; return False, changing nothing, if the path exists."""
+        """Create a whole file durably; return False, changing nothing, if the path exists.
+
+        A file of equal content may count as created: an object store whose answer was lost cannot
+        tell whose it is. Where that matters, writers put something of their own into it.
+        """
         ...
 
     def put(self, path: str, data: bytes) -> None:

@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kubesynth_api.v1alpha1.storage import OutputSpec
 from kubesynth_runner.io.locations import Mounts
 from kubesynth_testing.cluster import locks, paths
 
@@ -90,16 +91,18 @@ def _seaweedfs(folder: Path) -> Iterator[ObjectStoreServer]:
         str(Path(sys.executable).with_name("weed")),
         *("server", f"-dir={folder}/data", "-s3", f"-s3.config={folder}/s3.json"),
         *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"),
-        *("-master.volumeSizeLimitMB=64", "-volume.max=50", f"-filer.localSocket={folder}/filer"),
+        *("-master.volumeSizeLimitMB=64", "-volume.max=200", f"-filer.localSocket={folder}/filer"),
         *(f"-{name}.port={port}" for name, port in ports.items()),
         *(f"-{name}.port.grpc={port}" for name, port in grpc.items()),
-        f"-debug.port={_free_ports(1)[0]}",
+        *("-s3.port.iceberg=0", "-s3.port.lance=0", f"-debug.port={_free_ports(1)[0]}"),
     ]
 
     def create(bucket: str) -> None:
         _request("POST", f"http://127.0.0.1:{ports['filer']}/buckets/{bucket}/")
 
-    with _process(command, folder, f"http://127.0.0.1:{ports['s3']}/"):
+    # A bucket has volumes of its own; by default seven, made at its first write.
+    environment = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
+    with _process(command, folder, f"http://127.0.0.1:{ports['s3']}/", environment):
         _wait(lambda: create("ready"), "seaweedfs")
         yield _s3(folder, ports["s3"], create)
 
@@ -247,3 +250,10 @@ def _free_ports(count: int) -> list[int]:
         for item in sockets:
             item.bind(("127.0.0.1", 0))
         return [int(item.getsockname()[1]) for item in sockets]
+
+
+def output_spec(server: ObjectStoreServer, prefix: str = "out") -> OutputSpec:
+    """Return an output in a bucket of its own."""
+    return OutputSpec.model_validate(
+        {"uri": f"{server.make_bucket()}/{prefix}", "storage": server.options}
+    )

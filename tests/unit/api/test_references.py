@@ -72,7 +72,7 @@ def test_every_secret_is_found_with_its_use_and_field(spec: SyntheticDataJobSpec
         KeyReference(
             "judge-ca", "ca.crt", Use.FILE, "spec.models[1].external.caBundle.secretKeyRef"
         ),
-        KeyReference("store", None, Use.CREDENTIALS, "spec.output.storage.credentials.secretRef"),
+        KeyReference("store", None, Use.FILE, "spec.output.storage.credentials.secretRef"),
         KeyReference("registry", None, Use.IMAGE_PULL, "spec.runner.imagePullSecrets[0]"),
         KeyReference("env", "a", Use.ENVIRONMENT, "spec.runner.env[0].valueFrom.secretKeyRef"),
     )

@@ -14,7 +14,7 @@ import yaml
 
 from kubesynth_api.conditions import ConditionType, Reason
 from kubesynth_api.run_spec import RunSpec
-from kubesynth_api.runner_contract import RunnerPhase
+from kubesynth_api.runner_contract import SECRET_ROOT, RunnerPhase
 from kubesynth_operator.observation import Job, Outcome
 from kubesynth_operator.resources import naming, network_policy, run_config_map, runner_job
 from kubesynth_operator.settings import OperatorSettings
@@ -137,3 +137,15 @@ def test_the_run_configuration_depends_on_what_the_run_is_and_on_nothing_that_ma
     assert name == naming.run_config_name(a_job(shards=3, deadlines={"activeSeconds": 5}))
     assert name != naming.run_config_name(a_job(shards=3, seed=1))
     assert name != naming.run_config_name(a_job(shards=4))
+
+
+def test_credentials_of_stores_are_files_and_no_variables() -> None:
+    storage = {"credentials": {"secretRef": {"name": "bucket"}}}
+    job = a_job(output={"uri": "s3://datasets/qa", "storage": storage})
+    pod = runner(job, RunnerPhase.GENERATE)["spec"]["template"]["spec"]
+    (volume,) = [volume for volume in pod["volumes"] if "secret" in volume]
+    assert volume["secret"] == {"secretName": "bucket", "defaultMode": 0o440}
+    (container,) = pod["containers"]
+    mount = {"name": volume["name"], "mountPath": f"{SECRET_ROOT}/bucket", "readOnly": True}
+    assert mount in container["volumeMounts"]
+    assert "envFrom" not in container

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from kubesynth_api.v1alpha1.storage import OutputSpec
 from kubesynth_runner import errors
 from kubesynth_runner.io.locations import Mounts, local_path, open_storage
 
@@ -35,7 +36,6 @@ def test_uris_stand_for_paths(uri: str, mounts: Mounts, path: str) -> None:
         ("pvc://c/../a", LAPTOP, "out of its volume"),
         ("pvc://c/a/../../b", POD, "out of its volume"),
         ("s3://bucket/a", POD, "s3:// is not available"),
-        ("gs://bucket/a", POD, "gs:// is not available"),
     ],
 )
 def test_what_leads_nowhere_is_a_configuration_error(
@@ -52,4 +52,5 @@ def test_secrets_are_found_like_the_rest() -> None:
 
 
 def test_storage_keeps_the_uri_for_messages() -> None:
-    assert open_storage("pvc://c/out/", POD).uri == "pvc://c/out"
+    assert open_storage(OutputSpec(uri="pvc://c/out/"), POD).uri == "pvc://c/out"
+    assert open_storage(OutputSpec(uri="s3://bucket/out/"), POD).uri == "s3://bucket/out"

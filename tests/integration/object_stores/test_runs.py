@@ -1,0 +1,171 @@
+"""Whole runs into object stores: equal to a run on a disk, whatever dies on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import os
+import random
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubesynth_api.runner_contract import ExitCode
+from kubesynth_api.v1alpha1.storage import OutputSpec
+from kubesynth_runner.io.locations import Mounts, open_storage
+from kubesynth_testing.fake_llm import FakeLlm, Faults
+from kubesynth_testing.object_stores import SECRET, ObjectStoreServer
+from kubesynth_testing.runs import digest, read_errors, read_manifest, read_rows, write_documents
+
+DOCUMENTS = 60
+# What the server understands is asked once; then for two questions each, and their answers.
+CALLS = 1 + 3 * DOCUMENTS
+CONCURRENCY = 4
+LATENCY_SECONDS = 0.1
+KILLS = 8
+# The journal is uploaded every second; a slow machine is a little late.
+UNFLUSHED_SECONDS = 2.0
+
+
+@pytest.fixture
+async def llm() -> AsyncIterator[FakeLlm]:
+    async with FakeLlm(faults=Faults(latency_seconds=LATENCY_SECONDS)) as server:
+        yield server
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Command:
+    """`kubesynth run` of one manifest."""
+
+    manifest: Path
+    output: OutputSpec
+    store: ObjectStoreServer | None
+
+    async def start(self) -> asyncio.subprocess.Process:
+        flags = [] if self.store is None else ["--secret", f"{SECRET}={self.store.secret_folder}"]
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "kubesynth_runner.cli", "run", str(self.manifest), *flags),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "NO_COLOR": "1"},
+        )
+
+    async def run(self) -> int:
+        """Run to the end and return the exit code."""
+        process = await self.start()
+        _, said = await process.communicate()
+        assert process.returncode is not None
+        assert process.returncode in (ExitCode.OK, ExitCode.RETRY), said.decode()[-3000:]
+        return process.returncode
+
+    def fetch(self, folder: Path) -> Path:
+        """Copy the output to a folder."""
+        storage = open_storage(self.output, self.store.mounts if self.store else Mounts())
+        for file in storage.list_files(""):
+            target = folder / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(storage.read(file.path))
+        return folder
+
+
+def make(folder: Path, llm: FakeLlm, store: ObjectStoreServer | None) -> Command:
+    """Return a job over documents in `folder`/in to a fresh output."""
+    if not (folder / "in").exists():
+        write_documents(folder / "in", DOCUMENTS)
+    if store is None:
+        output: dict[str, Any] = {"uri": f"file://{folder}/local"}
+    else:
+        output = {"uri": f"{store.make_bucket()}/runs/one", "storage": dict(store.options)}
+    spec = {
+        "models": [
+            {
+                "name": "generator",
+                "external": {"url": llm.url, "model": "fake-model"},
+                "limits": {"concurrency": CONCURRENCY},
+            }
+        ],
+        "seed": 1,
+        "input": {"uri": f"file://{folder}/in/*.jsonl", "idColumn": "id"},
+        "pipeline": [{"closedQA": {"questions": 2}}, {"answer": {}}],
+        "output": {"format": "Parquet", "rowsPerPart": 25, **output},
+    }
+    job = {
+        "apiVersion": "kubesynth.io/v1alpha1",
+        "kind": "SyntheticDataJob",
+        "metadata": {"name": "qa"},
+        "spec": spec,
+    }
+    manifest = folder / f"{store.scheme if store else 'local'}.json"
+    manifest.write_text(json.dumps(job))
+    return Command(manifest, OutputSpec.model_validate(spec["output"]), store)
+
+
+def check_equal(output: Path, expected: Path) -> None:
+    """Compare the datasets of two finished runs."""
+    assert (output / "_SUCCESS").exists()
+    assert read_errors(output) == []
+    rows = read_rows(output)
+    assert len(rows) == 2 * DOCUMENTS
+    assert digest(rows) == digest(read_rows(expected))
+    assert read_manifest(output).tally.accepted == 2 * DOCUMENTS
+    names = {file.path for file in read_manifest(output).data}
+    assert {path.relative_to(output).as_posix() for path in (output / "data").iterdir()} == names
+
+
+async def test_a_run_is_the_same_on_every_store(
+    any_store: ObjectStoreServer, llm: FakeLlm, tmp_path: Path
+) -> None:
+    on_disk = make(tmp_path, llm, None)
+    assert await on_disk.run() == ExitCode.OK
+    before = llm.statistics.answered.total()
+    job = make(tmp_path, llm, any_store)
+    assert await job.run() == ExitCode.OK
+    assert llm.statistics.answered.total() - before == CALLS
+    fetched = job.fetch(tmp_path / "fetched")
+    check_equal(fetched, tmp_path / "local")
+    assert not list((fetched / "_kubesynth").rglob("journal/*"))
+    assert not list((fetched / "_kubesynth").rglob("staging/*"))
+    assert await job.run() == ExitCode.OK  # again: nothing is left to do
+    assert llm.statistics.answered.total() - before == CALLS
+
+
+async def test_kills_lose_nothing_and_cost_little(
+    s3: ObjectStoreServer, llm: FakeLlm, tmp_path: Path
+) -> None:
+    on_disk = make(tmp_path, llm, None)
+    assert await on_disk.run() == ExitCode.OK
+    job = make(tmp_path, llm, s3)
+    before = llm.statistics.answered.total()
+    draw = random.Random(7)
+    kills = 0
+    for _ in range(KILLS):
+        process = await job.start()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), draw.uniform(1.0, 4.0))
+        if process.returncode is None:
+            process.kill()
+            kills += 1
+        await process.communicate()
+    assert await job.run() == ExitCode.OK
+    check_equal(job.fetch(tmp_path / "fetched"), tmp_path / "local")
+    again = llm.statistics.answered.total() - before - CALLS
+    per_kill = CONCURRENCY + UNFLUSHED_SECONDS * CONCURRENCY / LATENCY_SECONDS
+    print(f"{kills} kills, {again} calls again, at most {kills * per_kill:.0f} allowed")
+    assert kills >= 2
+    assert again <= kills * per_kill
+
+
+async def test_of_two_writers_each_record_is_kept_once(
+    s3: ObjectStoreServer, llm: FakeLlm, tmp_path: Path
+) -> None:
+    on_disk = make(tmp_path, llm, None)
+    assert await on_disk.run() == ExitCode.OK
+    job = make(tmp_path, llm, s3)
+    codes = await asyncio.gather(job.run(), job.run())
+    assert ExitCode.OK in codes
+    check_equal(job.fetch(tmp_path / "fetched"), tmp_path / "local")
