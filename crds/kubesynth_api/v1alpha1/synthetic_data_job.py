@@ -301,7 +301,7 @@ class SyntheticDataJobStatus(ApiModel):
     )
     start_time: Annotated[str, Field(max_length=40)] | None = Field(
         default=None,
-        description="When the job was first accepted and not suspended.",
+        description="When the job was accepted, or last resumed: deadlines count from here.",
         json_schema_extra={"format": "date-time"},
     )
     completion_time: Annotated[str, Field(max_length=40)] | None = Field(
