@@ -14,6 +14,7 @@ import xxhash
 from kubesynth_api.conditions import Reason
 from kubesynth_runner import errors, records
 from kubesynth_runner.engine import retry
+from kubesynth_runner.engine.admission import RETRY_AFTER_LIMIT_SECONDS
 from kubesynth_runner.engine.gate import Gate
 from kubesynth_runner.io.journal import CallFrame, Journal, call_key
 from kubesynth_runner.llm.base import (
@@ -126,6 +127,8 @@ class Caller:
             finally:
                 connection.gate.leave()
             costs_an_attempt = self._costs_an_attempt(connection, failure)
+            if failure.kind in BACKPRESSURE and failure.retry_after_seconds:
+                await self._pause(min(failure.retry_after_seconds, RETRY_AFTER_LIMIT_SECONDS))
             if not costs_an_attempt and failure.kind is not ErrorKind.RATE_LIMITED:
                 refusals += 1
                 if refusals % REFUSALS_PER_ATTEMPT == 0:

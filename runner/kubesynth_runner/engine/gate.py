@@ -19,6 +19,7 @@ class Gate:
         self.admission = Admission(concurrency)
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._wakes_at = 0.0
         self._stopped = False
 
     @property
@@ -76,7 +77,17 @@ class Gate:
                 self._waiters.popleft().set_result(None)
             else:
                 break
-        if self._waiters and self.admission.closed_until > now:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = loop.call_at(self.admission.closed_until, self._wake)
+        # Otherwise what they wait for is a slot, and whoever gives one back looks again.
+        if self._waiters and self.admission.opens_at > now:
+            self._wake_at(loop, self.admission.opens_at)
+
+    def _wake_at(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
+        if self._timer is not None:
+            if self._wakes_at == when:
+                return
+            self._timer.cancel()
+        self._timer, self._wakes_at = loop.call_at(when, self._on_timer), when
+
+    def _on_timer(self) -> None:
+        self._timer = None  # a coarse clock may wake us too early: then there is another
+        self._wake()
