@@ -63,9 +63,7 @@ class Trial:
 class RunningClient:
     """A client process; its events are read by a thread."""
 
-    def __init__(
-        self, client: Client, job: Job, endpoint: Endpoint, cores: machine.Cores
-    ) -> None:
+    def __init__(self, client: Client, job: Job, endpoint: Endpoint, cores: machine.Cores) -> None:
         command = [
             *(sys.executable, "-m", client.module, *client.arguments, *job.arguments),
             *("--url", endpoint.api_url, "--model", MODEL, "--input", str(job.documents)),

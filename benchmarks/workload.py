@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kubesynth_api.run_spec import RunSpec
-
 from benchmarks.endpoint_process import MODEL
+from kubesynth_api.run_spec import RunSpec
 
 PROMPT = "Rewrite the following document in clear and simple English.\n\n"
 MAX_TOKENS = 400

@@ -37,9 +37,7 @@ async def _work(session: aiohttp.ClientSession, url: str, model: str, texts: Ite
     count = 0
     for text in texts:
         message = {"role": "user", "content": workload.PROMPT + text}
-        body = _encode(
-            {"model": model, "messages": [message], "max_tokens": workload.MAX_TOKENS}
-        )
+        body = _encode({"model": model, "messages": [message], "max_tokens": workload.MAX_TOKENS})
         async with session.post(url, data=body) as response:
             content = await response.read()
         count += bool(_decode(content).choices[0].message.content)

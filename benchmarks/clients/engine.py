@@ -8,14 +8,13 @@ import asyncio
 import uvloop
 from aiohttp import web
 
+from benchmarks import workload
+from benchmarks.clients import protocol
 from kubesynth_api.runner_contract import METRICS_PATH, RunnerPhase
 from kubesynth_runner import progress, run, telemetry
 from kubesynth_runner.environment import RunEnvironment
 from kubesynth_runner.io import locations
 from kubesynth_runner.phases.context import RunContext
-
-from benchmarks import workload
-from benchmarks.clients import protocol
 
 PIPELINES = {"rewrite": workload.REWRITE, "questions": workload.QUESTIONS_AND_ANSWERS}
 
