@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -53,6 +52,11 @@ class Trial:
     peak_proportional_bytes: int
     neighbour_load: float
     server: EndpointStats
+
+    @property
+    def total_seconds(self) -> float:
+        """From the start of the process to its end."""
+        return self.startup_seconds + self.wall_seconds
 
     @property
     def cpu_ms_per_answer(self) -> float:
@@ -169,8 +173,3 @@ def run(
         for _ in running.watch(sample_memory=sample_memory):
             pass
         return running.finish(endpoint.stats(), load)
-
-
-def repository_root() -> str:
-    """Return the folder from which `-m benchmarks...` works."""
-    return os.fspath(REPOSITORY)

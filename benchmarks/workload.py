@@ -14,6 +14,8 @@ from kubesynth_api.run_spec import RunSpec
 PROMPT = "Rewrite the following document in clear and simple English.\n\n"
 MAX_TOKENS = 400
 DOCUMENT_WORDS = 150
+# Of the job that every run of the engine belongs to.
+UID = "00000000-0000-4000-8000-000000000001"
 _POOL_WORDS = 5000
 
 REWRITE: tuple[Mapping[str, Any], ...] = (
@@ -48,7 +50,6 @@ class RunOptions:
     concurrency: int
     pipeline: tuple[Mapping[str, Any], ...] = REWRITE
     rows_per_part: int | None = None
-    uid: str = "00000000-0000-4000-8000-000000000001"
 
 
 def run_spec(api_url: str, documents: Path, output: Path, options: RunOptions) -> RunSpec:
@@ -59,7 +60,7 @@ def run_spec(api_url: str, documents: Path, output: Path, options: RunOptions) -
     return RunSpec.model_validate(
         {
             "name": "benchmark",
-            "uid": options.uid,
+            "uid": UID,
             "spec": {
                 "models": [
                     {

@@ -1,0 +1,239 @@
+"""Results as one table: medians of the rounds, ratios within a round, and the targets."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+
+from benchmarks import clients
+from benchmarks.scenarios import memory, rate_limit, slots, throughput
+from benchmarks.scenarios.kill import Kill
+from benchmarks.scenarios.memory import Memory
+from benchmarks.scenarios.slots import Slots
+from benchmarks.scenarios.startup import Startup
+from benchmarks.trial import Trial
+
+ENGINE = clients.ENGINE.title
+BARE = clients.BARE_AIOHTTP.title
+MEGABYTE = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the table. `value` is what is held against the target, if there is one."""
+
+    title: str
+    cells: Mapping[str, str]
+    target: str = ""
+    is_met: bool | None = None
+
+
+def median(values: Sequence[float]) -> float:
+    """Return the median."""
+    return statistics.median(values)
+
+
+def of_throughput(trials: Mapping[str, list[Trial]]) -> list[Row]:
+    """Return items per second, the share of the limit, and CPU per row."""
+    limit = throughput.LIMIT_PER_SECOND
+    rate = {title: median(_rates(runs)) for title, runs in trials.items()}
+    share = rate[ENGINE] / limit
+    to_bare = _ratio(trials, lambda trial: trial.server.items_per_second)
+    cpu_to_bare = _ratio(trials, lambda trial: trial.cpu_ms_per_answer)
+    cpu = {
+        title: median([trial.cpu_ms_per_answer for trial in runs]) for title, runs in trials.items()
+    }
+    size = f"{throughput.LATENCY_SECONDS * 1000:.0f} ms, C={throughput.CONCURRENCY}"
+    return [
+        Row(
+            f"items/s ({size}, limit {limit:,.0f})",
+            {title: f"{value:,.0f} ({value / limit:.0%})" for title, value in rate.items()},
+            "≥ 90 % of the limit",
+            share >= 0.9,
+        ),
+        Row(
+            "— relative to bare aiohttp",
+            {title: f"{value:.2f}" for title, value in to_bare.items()},
+            "≥ 0.95",
+            to_bare[ENGINE] >= 0.95,
+        ),
+        Row(
+            "CPU ms per row",
+            {title: f"{value:.2f}" for title, value in cpu.items()},
+        ),
+        Row(
+            "— relative to bare aiohttp",
+            {title: f"{value:.1f}" for title, value in cpu_to_bare.items()},
+            "≤ 2",
+            cpu_to_bare[ENGINE] <= 2.0,
+        ),
+        Row(
+            "rows/s with start-up, plan and last part",
+            {
+                title: f"{median([run.rows / run.total_seconds for run in runs]):,.0f}"
+                for title, runs in trials.items()
+            },
+        ),
+    ]
+
+
+def _rates(trials: list[Trial]) -> list[float]:
+    return [trial.server.items_per_second for trial in trials]
+
+
+def _ratio(
+    trials: Mapping[str, list[Trial]], measure: Callable[[Trial], float]
+) -> dict[str, float]:
+    """Return each client's measure relative to bare aiohttp's of the same round."""
+    return {
+        title: median(
+            [measure(run) / measure(bare) for run, bare in zip(runs, trials[BARE], strict=True)]
+        )
+        for title, runs in trials.items()
+    }
+
+
+def of_slots(result: Slots) -> list[Row]:
+    """Return busy slots."""
+    busy = {
+        name: median([trial.server.mean_concurrency for trial in trials])
+        for name, trials in (
+            ("engine", result.engine),
+            ("bare", result.bare_aiohttp),
+            ("pipeline", result.pipeline),
+        )
+    }
+    where = f"of {slots.CONCURRENCY}, log-normal sigma {slots.SIGMA}"
+    return [
+        Row(
+            f"busy slots {where}",
+            {ENGINE: f"{busy['engine']:.1f}", BARE: f"{busy['bare']:.1f}"},
+            "≥ 56",
+            busy["engine"] >= 56,
+        ),
+        Row(
+            f"busy slots {where}, closedQA → answer",
+            {ENGINE: f"{busy['pipeline']:.1f}"},
+            "≥ 56",
+            busy["pipeline"] >= 56,
+        ),
+    ]
+
+
+def of_rate_limit(trials: Mapping[str, list[Trial]]) -> list[Row]:
+    """Return what came of a server that admits 100 requests per second."""
+    rows = {title: min(trial.rows for trial in runs) for title, runs in trials.items()}
+    wall = {
+        title: median([trial.server.span_seconds for trial in runs])
+        for title, runs in trials.items()
+    }
+    refused = {
+        title: median([trial.server.refused for trial in runs]) for title, runs in trials.items()
+    }
+    return [
+        Row(
+            f"429 test: rows of {rate_limit.ROWS}",
+            {title: str(value) for title, value in rows.items()},
+            "all",
+            rows[ENGINE] == rate_limit.ROWS,
+        ),
+        Row(
+            f"429 test: seconds (ideal {rate_limit.IDEAL_SECONDS:.1f})",
+            {title: f"{value:.1f}" for title, value in wall.items()},
+            "≤ 9.2",
+            wall[ENGINE] <= 9.2,
+        ),
+        Row(
+            "429 test: 429s",
+            {title: f"{value:.0f}" for title, value in refused.items()},
+            "≤ 40",
+            refused[ENGINE] <= 40,
+        ),
+    ]
+
+
+def of_kill(kills: list[Kill]) -> list[Row]:
+    """Return what kill -9 at half has cost, the worst of all rounds."""
+    lost, duplicated = max(k.lost for k in kills), max(k.duplicated for k in kills)
+    worst = max(kills, key=lambda kill: kill.reissued)
+    return [
+        Row(
+            "kill -9 at half: lost, duplicated",
+            {ENGINE: f"{lost}, {duplicated}"},
+            "0, 0",
+            not lost and not duplicated,
+        ),
+        Row(
+            "kill -9 at half: calls issued again",
+            {ENGINE: str(worst.reissued)},
+            f"≤ {worst.concurrency} in flight",
+            worst.reissued <= worst.concurrency,
+        ),
+    ]
+
+
+def of_memory(runs: list[Memory]) -> list[Row]:
+    """Return peaks and their slope."""
+    peaks = ", ".join(f"{run.peak_proportional_bytes / MEGABYTE:.0f}" for run in runs)
+    lengths = ", ".join(f"{run.rows:,}" for run in runs)
+    slope = memory.slope_bytes_per_row(runs)
+    is_full = runs[-1].rows >= MEGABYTE
+    return [
+        Row(
+            f"peak PSS, MB, at {lengths} rows",
+            {ENGINE: peaks},
+            "≤ 130",
+            runs[-1].peak_proportional_bytes <= 130 * MEGABYTE,
+        ),
+        Row(
+            f"— growth from {runs[-2].rows:,} to {runs[-1].rows:,}, bytes per row",
+            {ENGINE: f"{slope:.0f}"},
+            "≤ 50" if is_full else "≤ 50 (100 k to 1 M)",
+            slope <= 50 if is_full else None,
+        ),
+    ]
+
+
+def of_startup(result: Startup) -> list[Row]:
+    """Return the start with most of a shard done, against one with nothing done."""
+    seconds = median([start.seconds for start in result.resumed])
+    idle = median([start.seconds for start in result.idle])
+    grown = median(
+        [
+            after.proportional_bytes - before.proportional_bytes
+            for after, before in zip(result.resumed, result.idle, strict=True)
+        ]
+    )
+    done = f"{result.resumed[0].rows_done:,}"
+    return [
+        Row(
+            f"start to first request, {done} rows done, s",
+            {ENGINE: f"{seconds:.1f} ({idle:.1f} with none)"},
+            "≤ 3",
+            seconds <= 3.0,
+        ),
+        Row(
+            "— memory above a start with none, MB",
+            {ENGINE: f"{grown / MEGABYTE:.0f}"},
+            "≤ 50",
+            grown <= 50 * MEGABYTE,
+        ),
+    ]
+
+
+def render(rows: list[Row]) -> str:
+    """Return the rows as a table in Markdown."""
+    titles = [client.title for client in clients.ALL]
+    lines = [["", *titles, "target", ""]]
+    for row in rows:
+        verdict = {True: "met", False: "MISSED", None: ""}[row.is_met]
+        lines.append([row.title, *(row.cells.get(t, "") for t in titles), row.target, verdict])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    text = [_line(line, widths) for line in lines]
+    text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(text)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "| " + " | ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True)) + " |"
