@@ -30,7 +30,7 @@ from kubesynth_runner.tally import Tally
 
 # A request that is put off so often in a row may be at fault itself: it takes a gateway's patience,
 # or the server down with it. Then the server is asked for something else.
-REFUSALS_PER_ATTEMPT = 8
+REFUSALS_PER_ATTEMPT = 4
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A runner that is killed at any moment loses nothing, repeats nothing and pays for little twice."""
+"""A runner killed at any moment loses nothing, repeats nothing and pays for little twice."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import os
 import random
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -45,6 +46,9 @@ def a_job(folder: Path, server: RecordingLlm) -> RunSpec:
         output={"rowsPerPart": 8},
         failurePolicy={"maxFailedRecordsPercent": 50},
     )
+
+
+Wait = Callable[[LocalStorage], Coroutine[Any, Any, None]]
 
 
 class Attempts:
@@ -111,6 +115,10 @@ async def until_a_file_appears(storage: LocalStorage, folder: str, draw: random.
     await asyncio.sleep(draw.choice([0, 0, draw.uniform(0, 0.004)]))
 
 
+async def forever(storage: LocalStorage) -> None:
+    await asyncio.Event().wait()
+
+
 async def moment_of_death(
     moment: str, storage: LocalStorage, life_seconds: float, draw: random.Random
 ) -> None:
@@ -137,14 +145,14 @@ async def kill_once(attempts: Attempts, waiting: asyncio.Task[None], pid: int) -
     return await ending == -signal.SIGKILL
 
 
-async def disturbed(attempts: Attempts, kills: int, wait: Callable[[], Awaitable[None]]) -> int:
+async def disturbed(attempts: Attempts, kills: int, wait: Wait) -> int:
     """Run a job to its end, killing it up to `kills` times; return how often that succeeded."""
     finished: set[str] = set()
     killed = 0
     while True:
         pid = await attempts.start()
         if killed < kills:
-            waiting = asyncio.ensure_future(wait())
+            waiting = asyncio.create_task(wait(attempts.storage))
             was_killed = await kill_once(attempts, waiting, pid)
         else:
             was_killed = False
@@ -172,22 +180,22 @@ async def test_killed_runs_end_like_undisturbed_ones(
     for name in ("warm-up", "calm"):
         began = time.monotonic()
         calm = Attempts(tmp_path / name, server, nursery)
-        assert await disturbed(calm, 0, asyncio.Event().wait) == 0
+        assert await disturbed(calm, 0, forever) == 0
         life_seconds = time.monotonic() - began
     expected = runs.read_rows(tmp_path / "calm/out"), runs.read_errors(tmp_path / "calm/out")
     assert len(expected[0]) == 2 * (DOCUMENTS - BROKEN)
     assert len(expected[1]) == BROKEN
+
+    async def wait(storage: LocalStorage) -> None:
+        await moment_of_death(moment, storage, life_seconds, draw)
+
     killed = rounds = 0
     print(f"an undisturbed run takes {life_seconds:.2f} s")
     while killed < kills:
         rounds += 1
         assert rounds <= 3 * kills, "runs end before they can be killed"
         attempts = Attempts(tmp_path / f"killed-{rounds}", server, nursery)
-        killed += await disturbed(
-            attempts,
-            kills - killed,
-            lambda: moment_of_death(moment, attempts.storage, life_seconds, draw),
-        )
+        killed += await disturbed(attempts, kills - killed, wait)
         output = tmp_path / f"killed-{rounds}/out"
         assert runs.digest(runs.read_rows(output)) == runs.digest(expected[0])
         assert runs.read_errors(output) == expected[1]

@@ -15,12 +15,12 @@ import sys
 from kubesynth_runner.__main__ import main
 
 
-def _become_runner(order: dict[str, str | dict[str, str]]) -> None:
+def _become_runner(environment: dict[str, str], log_path: str) -> None:
     """Turn this fork into a runner; does not return."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    os.environ.update(order["environment"])
-    log = os.open(str(order["log"]), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.environ.update(environment)
+    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, sys.stderr.fileno())
     os.dup2(os.open(os.devnull, os.O_RDWR), sys.stdin.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -65,7 +65,8 @@ def serve() -> None:
         for line in lines:
             pid = os.fork()
             if pid == 0:
-                _become_runner(json.loads(line))
+                order = json.loads(line)
+                _become_runner(order["environment"], order["log"])
             _report(pid=pid)
 
 

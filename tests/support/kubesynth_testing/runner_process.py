@@ -11,9 +11,12 @@ import asyncio
 import contextlib
 import json
 import os
+import queue
 import signal
 import socket
+import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any, Self
 
@@ -116,50 +119,62 @@ async def run(pod: Pod, **environment: str) -> int:
 
 
 class Nursery:
-    """Forks runners. `async with Nursery() as nursery: pid = await nursery.start(pod)`."""
+    """Forks runners. `with Nursery() as nursery: pid = await nursery.start(pod)`."""
 
-    async def __aenter__(self) -> Self:
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            str(Path(__file__).with_name("runner_nursery.py")),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("runner_nursery.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         )
-        self._exits: dict[int, asyncio.Future[int]] = {}
-        self._started: asyncio.Queue[int] = asyncio.Queue()
-        self._listener = asyncio.create_task(self._listen())
+        self._started: queue.SimpleQueue[int] = queue.SimpleQueue()
+        # Exit codes by process id, None while it runs.
+        self._exits: dict[int, int | None] = {}
+        self._listener = threading.Thread(target=self._listen)
+        self._listener.start()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        for pid, ended in self._exits.items():
-            if not ended.done():
-                os.kill(pid, signal.SIGKILL)
-        self._process.kill()
-        await self._process.wait()
-        self._listener.cancel()
-        await asyncio.gather(self._listener, return_exceptions=True)
+    def __exit__(self, *_: object) -> None:
+        self.kill_all()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(EXIT_LIMIT_SECONDS)
+        self._listener.join(EXIT_LIMIT_SECONDS)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def kill_all(self) -> None:
+        """Kill what still runs."""
+        for pid, code in list(self._exits.items()):
+            if code is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     async def start(self, pod: Pod) -> int:
         """Fork a runner and return its process id."""
         assert self._process.stdin is not None
         order = {"environment": pod.environment, "log": str(pod.log)}
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
-        return await asyncio.wait_for(self._started.get(), START_LIMIT_SECONDS)
+        self._process.stdin.flush()
+        return await asyncio.to_thread(self._started.get, timeout=START_LIMIT_SECONDS)
 
     async def exit_code(self, pid: int, within_seconds: float = EXIT_LIMIT_SECONDS) -> int:
         """Wait for the end; a signal that killed it is a negative number."""
-        return await asyncio.wait_for(asyncio.shield(self._exits[pid]), within_seconds)
+        async with asyncio.timeout(within_seconds):
+            while (code := self._exits[pid]) is None:
+                await asyncio.sleep(0.002)
+        return code
 
     async def run(self, pod: Pod) -> int:
         """Run a runner to its end and return its exit code."""
         return await self.exit_code(await self.start(pod))
 
-    async def _listen(self) -> None:
+    def _listen(self) -> None:
         assert self._process.stdout is not None
-        async for line in self._process.stdout:
+        for line in self._process.stdout:
             report = json.loads(line)
-            if "code" in report:
-                self._exits[report["pid"]].set_result(report["code"])
-            else:
-                self._exits[report["pid"]] = asyncio.get_running_loop().create_future()
-                self._started.put_nowait(report["pid"])
+            pid, code = report["pid"], report.get("code")
+            self._exits[pid] = code
+            if code is None:
+                self._started.put(pid)
