@@ -70,11 +70,7 @@ class PromptTemplate:
         Raises:
             jinja2.TemplateSyntaxError: one of them is no template.
         """
-        return PromptTemplate(
-            _ENVIRONMENT.from_string(user),
-            _ENVIRONMENT.from_string(system) if system else None,
-            examples,
-        )
+        return PromptTemplate(_compile(user), _compile(system) if system else None, examples)
 
     def render(self, variables: Mapping[str, Any]) -> tuple[Message, ...]:
         """Return the messages for a record.
@@ -90,6 +86,13 @@ class PromptTemplate:
         except _RENDER_ERRORS as exc:
             raise StageFailure("TemplateError", f"the prompt cannot be rendered: {exc}") from exc
         return (system, *self.examples, user)
+
+
+def _compile(text: str) -> jinja2.Template:
+    template = _ENVIRONMENT.from_string(text)
+    # Jinja merges them into each context; out of its ChainMap that takes longer than all the rest.
+    template.globals = dict(template.globals)
+    return template
 
 
 # What an expression of the user's own can come to.
