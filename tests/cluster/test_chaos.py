@@ -18,6 +18,7 @@ from kubesynth_testing.scenarios.dataset import Dataset, lineage_faults, unanswe
 from kubesynth_testing.scenarios.job_manifests import DOCUMENTS_URI, JobShape
 from kubesynth_testing.scenarios.journals import journalled_calls
 from kubesynth_testing.scenarios.model_pods import ServedModel
+from kubesynth_testing.scenarios.patience import eventually
 from kubesynth_testing.scenarios.recording import record
 from kubesynth_testing.scenarios.stage import seen_in
 from kubesynth_testing.scenarios.world import Manifest, Workspace, World
@@ -65,8 +66,13 @@ def shape() -> JobShape:
     return JobShape(shards=SHARDS, concurrency=SHARDS * CONCURRENCY_PER_POD, rows_per_part=8)
 
 
-def survive(space: Workspace, model: ServedModel, count: int, job: Manifest) -> Survived:
-    """Apply a job and strike it and the operator `count` times before it may end."""
+def survive(
+    space: Workspace, model: ServedModel, count: int, job: Manifest, *, after_answers: int = 0
+) -> Survived:
+    """Apply a job and strike it and the operator `count` times before it may end.
+
+    Without `after_answers` the first blow may fall on the plan pod.
+    """
     number = seed()
     say(f"chaos: KUBESYNTH_CHAOS_SEED={number}")
     seen: dict[bytes, int] = {}
@@ -82,6 +88,7 @@ def survive(space: Workspace, model: ServedModel, count: int, job: Manifest) -> 
     with Killers(space.world, f"{space.namespace}-killers") as killers:
         with record(space.kubectl, "jobs") as jobs:
             space.kubectl.apply(job)
+            eventually(lambda: model.statistics()["answered"] >= after_answers, what="answers")
             storm = Storm(space.world, killers, space.kubectl, JOB)
             storm.rage(random.Random(number), count, look=look)
             model.delay(0)
@@ -182,7 +189,7 @@ def real_model_is_asked_by_runners_that_are_killed(world: World) -> Survived:
         )
         job["spec"]["models"][0]["sampling"] = {"maxTokens": 40, "temperature": 0.5}
         space.kubectl.apply(job_manifests.documents(REAL_DOCUMENTS))
-        return survive(space, model, 3, job)
+        return survive(space, model, 3, job, after_answers=6)
 
 
 @seen_in(real_model_is_asked_by_runners_that_are_killed)

@@ -134,7 +134,7 @@ def evict(space: Workspace, job: str) -> None:
         "kind": "Eviction",
         "metadata": {"name": name, "namespace": space.namespace},
     }
-    space.post(f"/api/v1/namespaces/{space.namespace}/pods/{name}/eviction", eviction)
+    space.world.api.post(f"/api/v1/namespaces/{space.namespace}/pods/{name}/eviction", eviction)
 
 
 def outcome(space: Workspace, row: str) -> Outcome:

@@ -136,7 +136,7 @@ class Suspended:
 def suspended_and_resumed(world: World) -> Suspended:
     with world.workspace("suspend") as space, record(space.kubectl, "pods") as pods:
         model = model_pods.start_fake(space, latency_seconds=0.4)
-        begin(space, model, 24, JobShape(shards=2))
+        begin(space, model, 40, JobShape(shards=2))
         wait_for_answers(model, 10)
         patch(space, JOB, '{"suspend": true}')
         space.wait_for_phase(JOB, "Suspended")
@@ -148,7 +148,7 @@ def suspended_and_resumed(world: World) -> Suspended:
         calls = model.statistics()["requests"] - before
         model.set_faults()
         patch(space, JOB, '{"suspend": false}')
-        end = ended(space, 24)
+        end = ended(space, 40)
         stopped = {code for name, found in codes.items() if "-generate-" in name for code in found}
         return Suspended(end, while_suspended, calls, model.repeated_calls(), stopped)
 
@@ -176,7 +176,7 @@ def test_resumed_job_repeats_no_call_and_ends_complete(evidence: Suspended) -> N
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AppliedAgain:
-    jobs_of_the_first: list[str]
+    pods_of_the_first: set[str]
     end: Ended
     repeated_calls: int
     third: Manifest
@@ -195,14 +195,12 @@ def deleted_and_applied_again(world: World) -> AppliedAgain:
         wait_for_answers(model, 10)
         first = space.job(JOB)["metadata"]["uid"]
         apply_again(space, model, shape, **resuming)
-        jobs = space.kubectl.json("get", "jobs")["items"]
-        leftovers = [job["metadata"]["ownerReferences"][0]["uid"] for job in jobs]
+        leftovers = space.names("pods", selector=f"kubesynth.io/job-uid={first}")
         end = ended(space, 24)
         repeated = model.repeated_calls()
         apply_again(space, model, shape)
         third = space.wait_for_end(JOB)
-        found = [uid for uid in leftovers if uid == first]
-        return AppliedAgain(found, end, repeated, third, space.read_output(JOB))
+        return AppliedAgain(leftovers, end, repeated, third, space.read_output(JOB))
 
 
 def apply_again(space: Workspace, model: ServedModel, shape: JobShape, **spec: Any) -> None:
@@ -213,7 +211,7 @@ def apply_again(space: Workspace, model: ServedModel, shape: JobShape, **spec: A
 
 @seen_in(deleted_and_applied_again)
 def test_job_applied_again_at_once_resumes_its_output(evidence: AppliedAgain) -> None:
-    assert evidence.jobs_of_the_first, "the second job came when all of the first was gone"
+    assert evidence.pods_of_the_first, "the second job came when all of the first was gone"
     evidence.end.assert_complete_and_exact()
     # What was under way when the first job's pods were stopped, and nothing else.
     assert evidence.repeated_calls <= CONCURRENCY
@@ -243,6 +241,7 @@ def operator_is_upgraded_during_a_run(world: World) -> Upgraded:
         with world.operator.lock:
             begin(space, model, 24, JobShape(shards=2))
             wait_for_answers(model, 6)
+            model.set_faults(latency_seconds=8)
             world.operator.install({"log": {"level": "DEBUG"}})
             model.set_faults()
             end = ended(space, 24)

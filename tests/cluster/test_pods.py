@@ -38,10 +38,10 @@ class RunningPods:
 
 def pods_run(world: World) -> RunningPods:
     with world.workspace("pods") as space:
-        model = model_pods.start_fake(space, latency_seconds=0.7)
+        model = model_pods.start_fake(space, latency_seconds=2)
         job = job_manifests.closed_qa("qa", model.url, JobShape(shards=2), model=model.model)
         del job["spec"]["runner"]
-        space.kubectl.apply(job_manifests.documents(24), job)
+        space.kubectl.apply(job_manifests.documents(60), job)
         selector = ("-l", "kubesynth.io/phase=generate")
         eventually(lambda: model.statistics()["answered"] >= 2, what="runners at work")
         runners = space.kubectl.json("get", "pods", *selector)["items"]
@@ -50,7 +50,7 @@ def pods_run(world: World) -> RunningPods:
         inside_runner = space.kubectl("exec", runners[0]["metadata"]["name"], *look)
         name = operator["metadata"]["name"]
         inside_operator = world.operator.kubectl("exec", name, *look)
-        seen = eventually(lambda: live_progress(space), what="progress of running pods")
+        seen = eventually(lambda: live_progress(space), what="live progress")
         model.set_faults()
         space.wait_for_end("qa")
         return RunningPods(
@@ -130,4 +130,4 @@ def test_network_policy_admits_the_operator_alone_to_the_runners(evidence: Runni
 @seen_in(pods_run)
 def test_operator_asks_running_pods_how_far_they_are(evidence: RunningPods) -> None:
     records = evidence.progress_seen["records"]
-    assert 0 < records["done"] < records["in"] == 24
+    assert 0 < records["done"] < records["in"] == 60

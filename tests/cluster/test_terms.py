@@ -97,6 +97,7 @@ def parallelism_is_raised_during_a_run(world: World) -> Widened:
         model = model_pods.start_fake(space, latency_seconds=0.5)
         begin(space, "qa", model, JobShape(shards=3, parallelism=1))
         eventually(lambda: model.statistics()["answered"] >= 3, what="the first answers")
+        model.set_faults(latency_seconds=4)
         before = running_shards(space)
         patch(space.kubectl, "qa", '{"shards": {"parallelism": 3}}')
         after = eventually(

@@ -57,7 +57,7 @@ def closed_qa(name: str, url: str, shape: JobShape, *, model: str, **spec: Any) 
         shards["parallelism"] = shape.parallelism
     output = {"uri": f"pvc://{CLAIM}/{name}", "rowsPerPart": shape.rows_per_part}
     runner = {
-        "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "1Gi"}}
+        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "1Gi"}}
     }
     return {
         "apiVersion": API_VERSION,

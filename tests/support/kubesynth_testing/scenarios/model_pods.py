@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kubesynth_testing import counting_proxy, fake_llm
-from kubesynth_testing.cluster.runners import Kubectl
+from kubesynth_testing.scenarios.api import Api
 from kubesynth_testing.scenarios.journals import request_hash
 from kubesynth_testing.scenarios.world import (
     Manifest,
@@ -32,23 +32,25 @@ class ServedModel:
     """A model that pods reach at `url`.
 
     Attributes:
-        kubectl: kubectl for the namespace that it is in.
-        name: The Service.
+        api: The API server, through which the test reaches it.
+        namespace: Where it is.
+        name: The Service, and the pod behind it.
         model: The model's name in requests.
     """
 
-    kubectl: Kubectl
+    api: Api
+    namespace: str
     name: str
     model: str
 
     @property
     def url(self) -> str:
         """Base URL of its API, from any namespace."""
-        return f"http://{self.name}.{self.kubectl.namespace}.svc:{_PORT}/v1"
+        return f"http://{self.name}.{self.namespace}.svc:{_PORT}/v1"
 
     def statistics(self) -> dict[str, Any]:
         """Return what was asked and answered so far."""
-        found: dict[str, Any] = json.loads(self._get("stats"))
+        found: dict[str, Any] = self._get("stats")
         return found
 
     def repeated_calls(self) -> int:
@@ -70,17 +72,18 @@ class ServedModel:
 
     def calls(self) -> dict[bytes, int]:
         """Return how often each call, by its hash in the journal, came. For counted models only."""
-        listing = json.loads(self._get("calls"))
+        listing = self._get("calls")
         return {request_hash(call["body"]): int(call["received"]) for call in listing}
 
-    def _get(self, path: str) -> str:
-        return self.kubectl("get", "--raw", self._path(path))
+    def _get(self, path: str) -> Any:
+        return self.api.get(self._path(path))
 
     def _post(self, path: str, body: Mapping[str, Any]) -> None:
-        self.kubectl("create", "--raw", self._path(path), "-f", "-", stdin=json.dumps(body))
+        self.api.post(self._path(path), body)
 
     def _path(self, path: str) -> str:
-        base = f"/api/v1/namespaces/{self.kubectl.namespace}/services/{self.name}:{_PORT}/proxy"
+        # The pod, not the Service: its endpoints follow a ready pod with some delay.
+        base = f"/api/v1/namespaces/{self.namespace}/pods/{self.name}:{_PORT}/proxy"
         return f"{base}/{path}"
 
 
@@ -91,7 +94,7 @@ def start_fake(
     command = [*_FAKE, "--model", model, "--faults", json.dumps(faults)]
     pod = _with_source(restricted_pod(name, space.world.image, command), name)
     _serve(space, name, pod, fake_llm.pod_files())
-    return ServedModel(space.kubectl, name, model)
+    return ServedModel(space.world.api, space.namespace, name, model)
 
 
 def start_counted_fake(space: Workspace, *, name: str = "fake-llm") -> ServedModel:
@@ -105,6 +108,8 @@ def start_real(space: Workspace, *, name: str = "llm", slots: int = 4) -> Served
     """Serve the embedded model behind a counting proxy; wait until it is ready."""
     command = ["kubesynth", "local", "serve", "--port", str(_UPSTREAM_PORT)]
     server = _beside(space.world.model_image, [*command, "--slots", str(slots)])
+    # The kernel gives it its share whatever else runs: without one it hardly moves.
+    server["resources"] = {"requests": {"cpu": "1"}}
     return _serve_counted(space, name, server)
 
 
@@ -121,8 +126,8 @@ def _serve_counted(space: Workspace, name: str, server: Manifest) -> ServedModel
     pod = _with_source(restricted_pod(name, space.world.image, command), name)
     pod["spec"]["containers"].append(server)
     _serve(space, name, pod, {**fake_llm.pod_files(), **counting_proxy.pod_files()})
-    served = ServedModel(space.kubectl, name, "")
-    listing = json.loads(served._get("v1/models"))
+    served = ServedModel(space.world.api, space.namespace, name, "")
+    listing = served._get("v1/models")
     return dataclasses.replace(served, model=listing["data"][0]["id"])
 
 

@@ -25,12 +25,13 @@ import pytest
 
 from kubesynth_testing.cluster.kind import Cluster
 from kubesynth_testing.cluster.progress import say
+from kubesynth_testing.scenarios import api
 from kubesynth_testing.scenarios.release import release
 from kubesynth_testing.scenarios.world import RESTRICTED, World
 
 MARK = "scenario"
 OPERATOR_NAMESPACE = "kubesynth-system"
-_WORKERS = 6
+_WORKERS = 5
 
 Scenario = Callable[[World], Any]
 
@@ -96,6 +97,7 @@ def world(
     project_image: str,
     project_image_with_model: str,
     shared_storage_class: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[World]:
     """The cluster with the operator at work, installed as users install it."""
     operator = release(cluster, OPERATOR_NAMESPACE, project_image)
@@ -106,7 +108,9 @@ def world(
     }
     operator.kubectl.apply(namespace)
     operator.install()
-    yield World(cluster, project_image, project_image_with_model, shared_storage_class, operator)
+    images = (project_image, project_image_with_model)
+    with api.serve(cluster, tmp_path_factory.mktemp("api") / "proxy.log") as served:
+        yield World(cluster, *images, shared_storage_class, operator, served)
     operator.uninstall()
     operator.kubectl("delete", "namespace", OPERATOR_NAMESPACE, "--wait=false")
 

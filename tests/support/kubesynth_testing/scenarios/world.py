@@ -12,9 +12,12 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from kubesynth_api.labels import API_VERSION
+from kubesynth_api.v1alpha1.synthetic_data_job import PLURAL
 from kubesynth_testing.cluster.kind import Cluster
 from kubesynth_testing.cluster.runners import Kubectl
 from kubesynth_testing.cluster.shell import CommandError
+from kubesynth_testing.scenarios.api import Api
 from kubesynth_testing.scenarios.dataset import Dataset
 from kubesynth_testing.scenarios.release import Release
 
@@ -46,6 +49,7 @@ class World:
         model_image: The project's image that can serve the embedded model.
         storage_class: A StorageClass of volumes that all nodes can write at once.
         operator: The operator that serves the whole cluster.
+        api: The cluster's API, for what is asked often.
     """
 
     cluster: Cluster
@@ -53,6 +57,7 @@ class World:
     model_image: str
     storage_class: str
     operator: Release
+    api: Api
 
     def kubectl(self, namespace: str) -> Kubectl:
         """Return kubectl for a namespace."""
@@ -105,7 +110,9 @@ class Workspace:
 
     def job(self, name: str) -> Manifest:
         """Return a SyntheticDataJob as it is now."""
-        return self.kubectl.json("get", "syntheticdatajob", name)
+        group = f"/apis/{API_VERSION}/namespaces/{self.namespace}"
+        job: Manifest = self.world.api.get(f"{group}/{PLURAL}/{name}")
+        return job
 
     def status(self, name: str) -> Manifest:
         """Return the status of a SyntheticDataJob, empty while it has none."""
@@ -162,10 +169,6 @@ class Workspace:
         found = self.kubectl("get", ",".join(kinds), "-o", "name", "--selector", selector)
         return set(found.split())
 
-    def post(self, path: str, body: Manifest) -> str:
-        """POST to a path of the API server, where no command of kubectl does."""
-        return self.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(body))
-
     def try_kubectl(self, *arguments: str) -> str:
         """Run kubectl for what may or may not work, and return what it prints."""
         try:
@@ -204,6 +207,7 @@ def restricted_pod(name: str, image: str, command: list[str], **container: Any) 
                     "image": image,
                     "imagePullPolicy": "IfNotPresent",
                     "command": command,
+                    "resources": {"requests": {"cpu": "100m"}},
                     "securityContext": RESTRICTED_CONTAINER,
                     **container,
                 }
