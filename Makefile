@@ -60,6 +60,10 @@ integration: $(dev_installed) ## tests against real servers on loopback
 cluster: $(dev_installed) ## tests on a real Kubernetes
 	$(bin)/pytest tests/cluster $(ARGS)
 
+.PHONY: bench
+bench: $(dev_installed) ## measure the engine beside bare clients, in one table; ARGS=--quick
+	$(bin)/python -m benchmarks $(ARGS)
+
 ##@ Develop
 .PHONY: setup format generate constraints cluster-up cluster-down image clean
 setup: $(dev_installed) ## install everything into .venv
