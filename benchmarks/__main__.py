@@ -44,13 +44,14 @@ def _parse() -> argparse.Namespace:
     size.add_argument("--full", action="store_true", help="a run of a million rows too")
     parser.add_argument("--only", nargs="+", choices=SCENARIOS, help="leave out the others")
     parser.add_argument("--rounds", type=int, help="rounds of each; results are their medians")
+    parser.add_argument("--check", action="store_true", help="fail if a target is missed")
     parser.add_argument("--json", type=Path, default=Path("build/benchmarks.json"))
     parser.add_argument("--folder", type=Path, help="scratch folder; the disk matters")
     return parser.parse_args()
 
 
 def main() -> int:
-    """Measure, print, and return 1 if a target was missed."""
+    """Measure, print, and with `--check` return 1 if a target was missed."""
     arguments = _parse()
     sizes = QUICK if arguments.quick else FULL if arguments.full else Sizes()
     if arguments.rounds:
@@ -71,10 +72,11 @@ def main() -> int:
                 results[name] = measure(bench)
                 rows += to_rows(results[name])
                 print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    sys.stderr.flush()
     print(table.render(rows))
     print(_footnotes(where, cores, limits, results))
     _write(arguments.json, {"machine": where, "endpoint": limits, **results})
-    return int(any(row.is_met is False for row in rows))
+    return int(arguments.check and any(row.is_met is False for row in rows))
 
 
 def _footnotes(

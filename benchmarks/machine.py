@@ -79,6 +79,13 @@ def peak_resident_bytes(pid: int | str = "self") -> int:
     return _field(Path(f"/proc/{pid}/status"), "VmHWM:")
 
 
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a running process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    # utime and stime are the 14th and 15th field of the line, of which two are cut off here.
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
+
+
 def _field(path: Path, name: str) -> int:
     try:
         for line in path.read_text().splitlines():

@@ -36,6 +36,7 @@ class Start:
 
     rows_done: int
     seconds: float
+    cpu_seconds: float
     import_seconds: float
     proportional_bytes: int
 
@@ -75,9 +76,14 @@ def _start(bench: Bench, job: Job, endpoint: Endpoint, rows_done: int) -> Start:
         for _ in running.watch():
             # The capabilities are asked first, by one request alone; then the work begins.
             if endpoint.stats().in_flight > 1:
-                seconds = time.monotonic() - running.began
-                size = machine.proportional_set_bytes(running.process.pid)
-                return Start(rows_done, seconds, running.ready_at - running.began, size)
+                pid = running.process.pid
+                return Start(
+                    rows_done,
+                    time.monotonic() - running.began,
+                    machine.cpu_seconds(pid),
+                    running.ready_at - running.began,
+                    machine.proportional_set_bytes(pid),
+                )
             if time.monotonic() - running.began > TIMEOUT_SECONDS:
                 break
     raise trial.ClientFailedError(f"no request within {TIMEOUT_SECONDS} s, or an early end")
