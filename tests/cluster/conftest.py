@@ -42,6 +42,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     fixtures.select_cluster_tests(config, items, Path(__file__).parent)
+    for item in items:
+        # The first test to want a scenario's evidence waits for the whole of it, and scenarios
+        # share the cores of a small machine with each other and with a language model.
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.timeout(2400))
 
 
 @pytest.hookimpl(wrapper=True)

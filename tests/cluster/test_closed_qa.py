@@ -60,7 +60,7 @@ def example_is_applied(world: World) -> FirstDataset:
         space.wait_for_phase(JOB, "Running")
         first = differences(space)
         complete = "condition=Complete"
-        space.kubectl.wait(complete, f"sdj/{JOB}", timeout_seconds=280)
+        space.kubectl.wait(complete, f"sdj/{JOB}", timeout_seconds=1500)
         second = differences(space)
         job, table = space.job(JOB), space.kubectl("get", "sdj", JOB)
         children = space.names(*KINDS, selector=OWN)

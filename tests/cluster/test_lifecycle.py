@@ -58,7 +58,7 @@ def begin(
 
 def wait_for_answers(model: ServedModel, count: int) -> None:
     eventually(
-        lambda: model.statistics()["answered"] >= count, what=f"{count} answers", seconds=120
+        lambda: model.statistics()["answered"] >= count, what=f"{count} answers", seconds=400
     )
 
 

@@ -152,4 +152,4 @@ def _serve(space: Workspace, name: str, pod: Manifest, files: Mapping[str, str])
         "spec": {"selector": {"app": name}, "ports": [{"port": _PORT}]},
     }
     space.kubectl.apply(config_map(name, dict(files)), service, pod)
-    space.kubectl.wait("condition=Ready", f"pod/{name}", timeout_seconds=180)
+    space.kubectl.wait("condition=Ready", f"pod/{name}", timeout_seconds=400)

@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def eventually(
-    look: Callable[[], T], *, what: str, seconds: float = 120, every_seconds: float = 0.5
+    look: Callable[[], T], *, what: str, seconds: float = 400, every_seconds: float = 0.5
 ) -> T:
     """Look again and again until there is something true, and return it.
 

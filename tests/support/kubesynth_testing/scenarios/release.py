@@ -50,7 +50,7 @@ class Release:
             *("upgrade", "--install", self.name, CHART, "--values", "-"),
             *("--wait", "--timeout", "180s"),
             stdin=json.dumps(given),
-            timeout_seconds=200,
+            timeout_seconds=400,
         )
 
     def uninstall(self) -> None:
@@ -60,7 +60,7 @@ class Release:
     def stop(self) -> None:
         """Scale the operator to nothing and wait until it is gone."""
         self._scale(0)
-        eventually(lambda: not self.pods(), what="the operator is gone", seconds=60)
+        eventually(lambda: not self.pods(), what="the operator is gone", seconds=200)
 
     def start(self) -> None:
         """Start it again and wait until it is ready."""

@@ -119,12 +119,12 @@ class Workspace:
         status: Manifest = self.job(name).get("status", {})
         return status
 
-    def wait_for_end(self, name: str, *, seconds: float = 240) -> Manifest:
+    def wait_for_end(self, name: str, *, seconds: float = 900) -> Manifest:
         """Wait until a job is Complete or Failed, and return its status."""
         self.wait_for(name, "{.status.completionTime}", seconds=seconds)
         return self.status(name)
 
-    def wait_for_phase(self, name: str, phase: str, *, seconds: float = 120) -> Manifest:
+    def wait_for_phase(self, name: str, phase: str, *, seconds: float = 400) -> Manifest:
         """Wait for the word in `status.phase`, and return the status."""
         self.wait_for(name, f"{{.status.phase}}={phase}", seconds=seconds)
         return self.status(name)
@@ -134,7 +134,7 @@ class Workspace:
         resource = f"syntheticdatajob/{name}"
         self.kubectl.wait(f"jsonpath={jsonpath}", resource, timeout_seconds=seconds)
 
-    def wait_for_child(self, name: str, condition: str, *, seconds: float = 120) -> None:
+    def wait_for_child(self, name: str, condition: str, *, seconds: float = 400) -> None:
         """Wait for a Job of Kubernetes that need not exist yet."""
         self.kubectl.wait("create", f"job/{name}", timeout_seconds=seconds)
         self.kubectl.wait(condition, f"job/{name}", timeout_seconds=seconds)
