@@ -131,7 +131,7 @@ def ten_containers_are_killed(world: World) -> CalmAndStorm:
         calm = space.read_output("calm")
         model.reset()
         model.delay(1.5)
-        return CalmAndStorm(calm, survive(space, model, 10, job(JOB)))
+        return CalmAndStorm(calm, survive(space, model, 10, job(JOB), after_answers=6))
 
 
 @seen_in(ten_containers_are_killed)
