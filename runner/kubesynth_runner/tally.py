@@ -27,8 +27,17 @@ class Tally(msgspec.Struct, rename="camel"):
 
     def add(self, other: Tally) -> None:
         """Add the counters of `other` to these."""
-        for field in self.__struct_fields__:
-            setattr(self, field, getattr(self, field) + getattr(other, field))
+        # Written out: this is done several times for every record.
+        self.done += other.done
+        self.failed_roots += other.failed_roots
+        self.accepted += other.accepted
+        self.filtered += other.filtered
+        self.failed += other.failed
+        self.prompt_tokens += other.prompt_tokens
+        self.completion_tokens += other.completion_tokens
+        self.requests_ok += other.requests_ok
+        self.requests_retried += other.requests_retried
+        self.requests_rate_limited += other.requests_rate_limited
 
     def copy(self) -> Tally:
         """Return an equal tally of its own."""

@@ -208,7 +208,14 @@ def _read_history(storage: Storage, names: layout.RunLayout, shard: int) -> Iter
 def mark_done(done: bytearray, ranges: list[tuple[int, int]]) -> None:
     """Set the bits of inclusive ranges."""
     for first, last in ranges:
-        for ordinal in range(first, last + 1):
+        # Whole bytes at once: a shard may have many millions of records.
+        first_byte, end_byte = (first + 7) >> 3, (last + 1) >> 3
+        if first_byte < end_byte:
+            done[first_byte:end_byte] = b"\xff" * (end_byte - first_byte)
+            edges = (*range(first, first_byte << 3), *range(end_byte << 3, last + 1))
+        else:
+            edges = tuple(range(first, last + 1))
+        for ordinal in edges:
             done[ordinal >> 3] |= 1 << (ordinal & 7)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from array import array
 from collections.abc import Iterator
 from typing import Any
@@ -19,6 +20,7 @@ from kubesynth_runner.io.locations import Mounts
 from kubesynth_runner.io.partition import ScannedFile
 from kubesynth_runner.io.plan_file import ColumnType, InputFile, Partition, Slice
 
+_NOT_FULL = re.compile(rb"[^\xff]")
 _STRING: frozenset[ColumnType] = frozenset({"string"})
 _BOOLEAN: frozenset[ColumnType] = frozenset({"boolean"})
 _INTEGER: frozenset[ColumnType] = frozenset({"integer"})
@@ -45,11 +47,16 @@ def read_partition(
     duplicates = frozenset(partition.duplicates)
     ordinal = 0
     for piece in partition.slices:
-        if all_done(done, ordinal, piece.records):
-            ordinal += piece.records
+        end = ordinal + piece.records
+        skipped = first_not_done(done, ordinal, end) - ordinal
+        ordinal += skipped
+        if ordinal == end:
             continue
+        rest = msgspec.structs.replace(
+            piece, first_record=piece.first_record + skipped, records=piece.records - skipped
+        )
         path = inputs.open_checked(piece.file, mounts)
-        for row in readers.read(piece, path):
+        for row in readers.read(rest, path):
             if not done[ordinal >> 3] & (1 << (ordinal & 7)):
                 root = to_root(piece.file, row, spec)
                 if ordinal in duplicates and isinstance(root, records.Record):
@@ -58,9 +65,15 @@ def read_partition(
             ordinal += 1
 
 
-def all_done(done: bytes | bytearray, first: int, count: int) -> bool:
-    """Return whether `count` consecutive bits are set."""
-    return all(done[i >> 3] & (1 << (i & 7)) for i in range(first, first + count))
+def first_not_done(done: bytes | bytearray, first: int, end: int) -> int:
+    """Return the first ordinal from `first` whose bit is not set, or `end`."""
+    position = first
+    while position < end and done[position >> 3] & (1 << (position & 7)):
+        position += 1
+        if position & 7 == 0:
+            match = _NOT_FULL.search(done, position >> 3)
+            position = match.start() << 3 if match else end
+    return min(position, end)
 
 
 def to_root(

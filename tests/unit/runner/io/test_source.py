@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -186,3 +187,17 @@ def test_files_that_are_done_are_not_even_opened(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").unlink()
     found = list(source.read_partition(part, options, Mounts(), bytes([0b011])))
     assert [item.ordinal for item in found] == [2]
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_first_record_that_is_not_done_is_found(seed: int) -> None:
+    draw = random.Random(seed)
+    total = draw.choice([1, 7, 8, 9, 64, 200])
+    bits = [draw.random() < draw.choice([0.5, 0.95, 1.0]) for _ in range(total)]
+    done = bytearray((total + 7) // 8)
+    for ordinal, is_done in enumerate(bits):
+        done[ordinal >> 3] |= is_done << (ordinal & 7)
+    for first in range(total + 1):
+        for end in (first, total, draw.randrange(first, total + 1)):
+            expected = next((n for n in range(first, end) if not bits[n]), end)
+            assert source.first_not_done(done, first, end) == expected
