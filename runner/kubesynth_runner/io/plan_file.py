@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import msgspec
@@ -12,6 +13,8 @@ from kubesynth_runner import errors
 from kubesynth_runner.io import layout
 from kubesynth_runner.io.storage import Storage
 
+# Thousands of small files: each waits for the disk or the store, not for us.
+PARALLEL_WRITES = 16
 FileFormat = Literal["JSONL", "Parquet", "Text"]
 # The type of an input column that is carried to the output. "json": anything, as JSON text.
 ColumnType = Literal["string", "integer", "number", "boolean", "json"]
@@ -89,8 +92,12 @@ def save(storage: Storage, plan: PlanFile, partitions: list[Partition]) -> PlanF
     Safe to repeat; the first one to be stored is the run's plan.
     """
     names = layout.RunLayout(plan.run_id)
-    for part in partitions:
+
+    def put(part: Partition) -> None:
         storage.put(names.partition(plan.partitions, part.shard), msgspec.json.encode(part))
+
+    with ThreadPoolExecutor(PARALLEL_WRITES) as pool:
+        list(pool.map(put, partitions))
     if storage.create(names.plan, msgspec.json.encode(plan)):
         return plan
     return load(storage, plan.run_id) or plan

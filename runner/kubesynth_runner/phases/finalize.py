@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
@@ -17,6 +18,9 @@ from kubesynth_runner.phases import plan, report
 from kubesynth_runner.phases.context import RunContext
 from kubesynth_runner.pipelines import compile as pipelines
 from kubesynth_runner.tally import Tally
+
+# Of shards' manifests, of which there may be ten thousand in an object store.
+PARALLEL_READS = 32
 
 
 class RunManifest(msgspec.Struct, frozen=True, rename="camel"):
@@ -98,8 +102,7 @@ def _collect(context: RunContext, planned: plan_file.PlanFile, partial: bool) ->
     tally, finished = Tally(), 0
     data: list[ledger.CommittedFile] = []
     failed: list[ledger.CommittedFile] = []
-    for shard in range(planned.shards):
-        manifest = ledger.read_shard_manifest(context.storage, planned.run_id, shard)
+    for shard, manifest in enumerate(_read_shards(context.storage, planned)):
         if manifest is not None:
             finished += 1
             tally.add(manifest.tally)
@@ -130,6 +133,16 @@ def _collect(context: RunContext, planned: plan_file.PlanFile, partial: bool) ->
         tuple(failed),
         planned.files,
     )
+
+
+def _read_shards(
+    storage: Storage, planned: plan_file.PlanFile
+) -> list[ledger.ShardManifest | None]:
+    def read(shard: int) -> ledger.ShardManifest | None:
+        return ledger.read_shard_manifest(storage, planned.run_id, shard)
+
+    with ThreadPoolExecutor(PARALLEL_READS) as pool:
+        return list(pool.map(read, range(planned.shards)))
 
 
 def _delete_strays(storage: Storage, manifest: RunManifest) -> None:
