@@ -96,8 +96,11 @@ class Workspace:
     ) -> None:
         if error is not None:
             error.add_note(self._diagnosis())
-        # In this order nothing makes a pod again, and none takes its whole grace period.
+        # Jobs first: one with backoffLimitPerIndex keeps its finalizer on a failed pod until it has
+        # made another, which it cannot in a namespace that is being deleted (KEP-3850).
+        self.kubectl("delete", "syntheticdatajobs,jobs", "--all", "--wait=false")
         self.kubectl("delete", "namespace", self.namespace, "--wait=false")
+        # None takes its whole grace period.
         self.kubectl("delete", "pods", "--all", "--grace-period=1", "--wait=false")
 
     def _diagnosis(self) -> str:
