@@ -79,5 +79,7 @@ def test_every_crash_point_ends_in_the_same_dataset(
         assert not died(spec, Fuse())
         assert runs.digest(runs.read_rows(folder / "out")) == runs.digest(expected), point
         assert paths(folder / "out") == paths(tmp_path / "calm/out"), point
+        assert not list((folder / "out").rglob("journal/*")), point
+        assert not list((folder / "out").rglob("staging/*")), point
         # What was in flight when it died is asked again, and nothing else.
         assert len(client.requests) - calls <= 4, point
