@@ -19,10 +19,14 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ScannedFile:
-    """A file, how many records it has, and where it can be entered (always at record 0)."""
+    """A file, how many records it has, and where it can be entered (always at record 0).
+
+    `content_bytes` is what the records take uncompressed, roughly.
+    """
 
     file: InputFile
     entries: tuple[Entry, ...] = (Entry(0, 0, 0),)
+    content_bytes: int = 0
 
 
 def shard_range(total: int, shards: int, shard: int) -> tuple[int, int]:

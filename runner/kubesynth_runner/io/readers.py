@@ -56,10 +56,10 @@ def scan(file: InputFile, path: Path) -> ScannedFile:
             case "JSONL":
                 return _scan_jsonl(file, path)
             case "Parquet":
-                rows = pq.read_metadata(path).num_rows
-                return ScannedFile(msgspec.structs.replace(file, records=rows))
+                return _scan_parquet(file, path)
             case "Text":
-                return ScannedFile(msgspec.structs.replace(file, records=1))
+                one = msgspec.structs.replace(file, records=1)
+                return ScannedFile(one, content_bytes=file.size_bytes)
     except (OSError, EOFError, zlib.error, pa.ArrowException) as exc:
         raise unreadable(file, exc) from exc
 
@@ -112,7 +112,16 @@ def _scan_jsonl(file: InputFile, path: Path) -> ScannedFile:
                     entries.append(Entry(records, offset, number))
                 records += 1
             offset += len(line)
-    return ScannedFile(msgspec.structs.replace(file, records=records), tuple(entries))
+    counted = msgspec.structs.replace(file, records=records)
+    return ScannedFile(counted, tuple(entries), content_bytes=offset)
+
+
+def _scan_parquet(file: InputFile, path: Path) -> ScannedFile:
+    metadata = pq.read_metadata(path)
+    groups = range(metadata.num_row_groups)
+    size = sum(metadata.row_group(group).total_byte_size for group in groups)
+    counted = msgspec.structs.replace(file, records=metadata.num_rows)
+    return ScannedFile(counted, content_bytes=size)
 
 
 def _read_jsonl(piece: Slice, path: Path) -> Iterator[GoodRecord | BadRecord]:

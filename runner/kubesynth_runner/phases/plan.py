@@ -99,7 +99,7 @@ def _make(context: RunContext, identity: RunIdentity) -> plan_file.PlanFile:
         raise errors.ConfigurationError(
             Reason.INPUT_UNREADABLE, f"input.uri: {spec.input.uri} holds no record"
         )
-    size = sum(scan.file.size_bytes for scan in scanned)
+    size = sum(scan.content_bytes for scan in scanned)
     total = sum(scan.file.records for scan in scanned)
     estimate = pipelines.estimate(spec, records, size / max(1, total))
     plan = plan_file.PlanFile(

@@ -223,3 +223,16 @@ def test_text_file_that_is_no_text_is_quarantined(tmp_path: Path) -> None:
     (bad,) = whole(path, "Text")
     assert isinstance(bad, readers.BadRecord)
     assert "not UTF-8" in bad.message
+
+
+def test_scan_tells_how_much_text_there_is_before_compression(tmp_path: Path) -> None:
+    text = b'{"t":"' + b"x" * 50_000 + b'"}\n'
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(text))
+    table = pa.table({"t": ["x" * 50_000, "y" * 50_000]})
+    pq.write_table(table, tmp_path / "a.parquet", compression="zstd", use_dictionary=False)
+    jsonl = readers.scan(InputFile("u", "JSONL", 99, "v"), tmp_path / "a.jsonl.gz")
+    parquet_file = readers.scan(InputFile("u", "Parquet", 99, "v"), tmp_path / "a.parquet")
+    text_file = readers.scan(InputFile("u", "Text", 99, "v"), tmp_path / "a.parquet")
+    assert jsonl.content_bytes == len(text)
+    assert 100_000 <= parquet_file.content_bytes <= 110_000
+    assert text_file.content_bytes == 99
