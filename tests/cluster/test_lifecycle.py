@@ -135,11 +135,10 @@ class Suspended:
 
 def suspended_and_resumed(world: World) -> Suspended:
     with world.workspace("suspend") as space, record(space.kubectl, "pods") as pods:
-        model = model_pods.start_fake(space, latency_seconds=0.4)
-        begin(space, model, 40, JobShape(shards=2))
-        wait_for_answers(model, 10)
         # Slow enough that no shard ends before it is stopped, and that what is under way still can.
-        model.set_faults(latency_seconds=2)
+        model = model_pods.start_fake(space, latency_seconds=2.5)
+        begin(space, model, 40, JobShape(shards=2))
+        wait_for_answers(model, 6)
         patch(space, JOB, '{"suspend": true}')
         space.wait_for_phase(JOB, "Suspended")
         space.kubectl.wait("delete", "pods", "-l", GENERATE_PODS)
