@@ -7,6 +7,7 @@ from typing import Any
 
 from kubesynth_testing.cluster.shell import CommandError
 from kubesynth_testing.scenarios import job_manifests, model_pods
+from kubesynth_testing.scenarios.dataset import Dataset
 from kubesynth_testing.scenarios.job_manifests import JobShape
 from kubesynth_testing.scenarios.patience import eventually
 from kubesynth_testing.scenarios.stage import seen_in
@@ -25,6 +26,24 @@ for folder in ('/', '/opt/kubesynth', '/tmp'):
 """
 
 
+# On a node of its own each, as far as a job can say it; resources are left to the operator.
+APART = {
+    "labels": {"apart": "qa"},
+    "affinity": {
+        "podAntiAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": [
+                {
+                    "topologyKey": "kubernetes.io/hostname",
+                    "labelSelector": {
+                        "matchLabels": {"apart": "qa", "kubesynth.io/phase": "generate"}
+                    },
+                }
+            ]
+        }
+    },
+}
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class RunningPods:
     runners: list[Manifest]
@@ -34,13 +53,14 @@ class RunningPods:
     policy: Manifest
     progress_seen: Manifest
     privileged: str
+    dataset: Dataset
 
 
 def pods_run(world: World) -> RunningPods:
     with world.workspace("pods") as space:
         model = model_pods.start_fake(space, latency_seconds=2)
         job = job_manifests.closed_qa("qa", model.url, JobShape(shards=2), model=model.model)
-        del job["spec"]["runner"]
+        job["spec"]["runner"] = APART
         space.kubectl.apply(job_manifests.documents(60), job)
         selector = ("-l", "kubesynth.io/phase=generate")
         eventually(lambda: model.statistics()["answered"] >= 2, what="runners at work")
@@ -61,6 +81,7 @@ def pods_run(world: World) -> RunningPods:
             space.kubectl.json("get", "networkpolicy", "qa-runner"),
             seen,
             refused(space, world.image),
+            space.read_output("qa"),
         )
 
 
@@ -131,3 +152,10 @@ def test_network_policy_admits_the_operator_alone_to_the_runners(evidence: Runni
 def test_operator_asks_running_pods_how_far_they_are(evidence: RunningPods) -> None:
     records = evidence.progress_seen["records"]
     assert 0 < records["done"] < records["in"] == 60
+
+
+@seen_in(pods_run)
+def test_shards_on_both_workers_write_one_volume(evidence: RunningPods) -> None:
+    assert len({pod["spec"]["nodeName"] for pod in evidence.runners}) == 2
+    assert evidence.dataset.faults() == []
+    assert evidence.dataset.manifest["finishedShards"] == 2

@@ -114,12 +114,19 @@ def lineage_faults(rows: Sequence[Row], stages: int) -> list[str]:
         siblings[row["root_id"]] += 1
     for row in rows:
         source, root = row["source"], row["root_id"]
-        if root != records.root_id(source["uri"], source["position"]):
+        if root != _root_id(source):
             faults.append(f"{row['id']}: root {root} is not the record at {source}")
         lines = [_line(root, ordinal, stages) for ordinal in range(siblings[root])]
         if (row["parent_id"], row["id"]) not in lines:
             faults.append(f"{row['id']}: not a descendant of {root} through {row['parent_id']}")
     return faults
+
+
+def _root_id(source: Mapping[str, Any]) -> str:
+    """Return the id of an input record: by the user's own id where there is one, else by place."""
+    if source["id"] is not None:
+        return records.root_id_of_user_id(source["id"])
+    return records.root_id(source["uri"], source["position"])
 
 
 def _line(root: str, ordinal: int, stages: int) -> tuple[str, str]:
