@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--rows-per-part", type=int)
     arguments = protocol.parse(parser)
     telemetry.configure("WARNING")
+    run.collect_rarely()
     protocol.ready()
     protocol.done(uvloop.run(_main(arguments)))
 

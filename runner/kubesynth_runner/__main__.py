@@ -51,6 +51,7 @@ def main() -> None:
     )
     try:
         spec = _load_spec()
+        runs.collect_rarely()
         message = uvloop.run(_run(spec, request))
         code = ExitCode.OK
     except errors.RunnerError as exc:

@@ -52,6 +52,7 @@ def run(source: str, flags: mappings.Flags) -> int:
         prepared = prepare(source, flags, Path(scratch))
         view = _make_view()
         try:
+            runs.collect_rarely()
             outcome = uvloop.run(_run(prepared, view))
         finally:
             view.close()
