@@ -9,6 +9,9 @@ from kubesynth_runner import errors
 from kubesynth_runner.engine.admission import Admission
 
 
+SHORTEST_WAIT_SECONDS = 0.001
+
+
 class Gate:
     """Hands out the slots of one model in the order in which they are asked for.
 
@@ -86,7 +89,9 @@ class Gate:
             if self._wakes_at == when:
                 return
             self._timer.cancel()
-        self._timer, self._wakes_at = loop.call_at(when, self._on_timer), when
+        # uvloop rounds to milliseconds, so that a shorter wait would be none, again and again.
+        soonest = loop.time() + SHORTEST_WAIT_SECONDS
+        self._timer, self._wakes_at = loop.call_at(max(when, soonest), self._on_timer), when
 
     def _on_timer(self) -> None:
         self._timer = None  # a coarse clock may wake us too early: then there is another
