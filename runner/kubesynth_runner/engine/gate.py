@@ -8,7 +8,6 @@ from collections import deque
 from kubesynth_runner import errors
 from kubesynth_runner.engine.admission import Admission
 
-
 SHORTEST_WAIT_SECONDS = 0.001
 
 
