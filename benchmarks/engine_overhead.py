@@ -106,7 +106,7 @@ async def _engine(folder: Path, records: int) -> None:
         ],
         "input": {"uri": f"file://{folder}/in.jsonl"},
         "pipeline": [{"prompt": {"user": {"inline": "What is this about?\n{{ text }}"}}}],
-        "output": {"uri": f"file://{folder}/out", "rowsPerPart": 10_000},
+        "output": {"uri": f"file://{folder}/out", "rowsPerPart": 50_000},
         "seed": 1,
     }
     spec = RunSpec(name="bench", uid="bench", spec=SyntheticDataJobSpec.model_validate(wire))

@@ -84,8 +84,9 @@ def read_frames(data: bytes) -> Iterator[tuple[int, bytes]]:
 class Journal:
     """The journal as one attempt sees it. One instance per shard and process.
 
-    Only where frames lie is kept in memory (about 200 bytes a call), and only for records that are
-    not committed; a replayed call is read from storage when it is asked for.
+    It finds the calls of earlier attempts: no attempt asks for the same call twice. Only where
+    their frames lie is kept in memory (about 300 bytes a call), and only for records that are not
+    committed; a replayed call is read from storage when it is asked for.
     """
 
     def __init__(self, storage: Storage, run_id: str, shard: int, epoch: int) -> None:
@@ -132,7 +133,7 @@ class Journal:
         segment.live_roots.add(frame.ordinal)
 
     def find(self, key: bytes, request_hash: bytes) -> CallFrame | None:
-        """Return the finished call, if there is one for exactly this request."""
+        """Return the call that an earlier attempt has finished, if it was exactly this request."""
         place = self._places.get(key)
         if place is None:
             return None
@@ -153,9 +154,8 @@ class Journal:
             self._log = self._storage.append_log(path)
             self._current = self._segments[path] = _Segment(path, closed=False)
         payload = self._encode(frame)
-        start = self._log.append(_HEADER.pack(len(payload), zlib.crc32(payload)) + payload)
-        place = _Place(self._current.path, start + _HEADER.size, len(payload))
-        self._index(frame, self._current, place)
+        self._log.append(_HEADER.pack(len(payload), zlib.crc32(payload)) + payload)
+        self._current.live_roots.add(frame.ordinal)
         self.dirty = True
 
     def sync(self) -> None:

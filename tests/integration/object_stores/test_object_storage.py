@@ -124,14 +124,12 @@ def frame(number: int, size: int = 10) -> CallFrame:
     return CallFrame(key, b"h", number, "x" * size, "stop", 1, 1, "m", 1)
 
 
-def test_a_journal_is_read_back_by_the_next_writer_and_by_its_own(storage: Storage) -> None:
+def test_a_journal_is_read_back_by_the_next_writer(storage: Storage) -> None:
     journal = Journal(storage, "run", 0, 1)
     for number in range(10):
         journal.append(frame(number))
         if number % 4 == 3:
             journal.sync()
-    assert journal.find(frame(9).key, b"h") == frame(9)
-    assert journal.find(frame(0).key, b"h") == frame(0)
     journal.close()
     later = Journal(storage, "run", 0, 2)
     later.load(bytearray(2))

@@ -53,9 +53,12 @@ class ScriptedClient(FakeChatClient):
 class Desk:
     """A caller with one model, over a journal in a folder."""
 
-    def __init__(self, client: FakeChatClient, folder: Path, *, max_attempts: int = 3) -> None:
+    def __init__(
+        self, client: FakeChatClient, folder: Path, *, max_attempts: int = 3, epoch: int = 1
+    ) -> None:
         self.client = client
-        self.journal = Journal(LocalStorage(folder), "run", 0, epoch=1)
+        self.journal = Journal(LocalStorage(folder), "run", 0, epoch)
+        self.journal.load(bytearray(1))
         self.caller = Caller(self.journal)
         self.gate = Gate(4)
         connection = ModelConnection(
@@ -95,33 +98,38 @@ def test_answer_is_journalled_before_it_is_used(tmp_path: Path) -> None:
     def check(desk: Desk, result: CallFrame | CallFailed, _: float) -> None:
         assert isinstance(result, CallFrame)
         assert (result.text, result.attempts, result.failure) == ("So.", 1, None)
-        assert desk.journal.find(result.key, result.request_hash) == result
+        later = Journal(LocalStorage(tmp_path), "run", 0, epoch=2)  # nothing was closed yet
+        later.load(bytearray(1))
+        assert later.find(result.key, result.request_hash) == result
 
     run(["So."], tmp_path, check)
 
 
 def test_finished_call_is_never_sent_again(tmp_path: Path) -> None:
     async def main() -> None:
-        first = Desk(ScriptedClient(["So.", "Another."]), tmp_path)
+        first = Desk(ScriptedClient(["So."]), tmp_path)
         answer = await first.call()
-        assert await first.call() == answer
-        assert len(first.client.requests) == 1
-        other = CompletionRequest(REQUEST.messages, {"temperature": 0.6})
-        assert (await first.call(request=other)).text == "Another."
         first.journal.close()
+        second = Desk(ScriptedClient(["Another."]), tmp_path, epoch=2)
+        assert await second.call() == answer
+        assert second.client.requests == []
+        other = CompletionRequest(REQUEST.messages, {"temperature": 0.6})
+        assert (await second.call(request=other)).text == "Another."
+        second.journal.close()
 
     virtual_time.run(main())
 
 
 def test_finished_failure_is_never_sent_again(tmp_path: Path) -> None:
     async def main() -> None:
-        desk = Desk(ScriptedClient([failure(ErrorKind.BAD_REQUEST), "So."]), tmp_path)
-        for _ in range(2):
+        replies: list[FakeReply] = [failure(ErrorKind.BAD_REQUEST), "So."]
+        for epoch, reply in enumerate(replies, start=1):
+            desk = Desk(ScriptedClient([reply]), tmp_path, epoch=epoch)
             with pytest.raises(CallFailed) as caught:
                 await desk.call()
             assert caught.value.kind == "BadRequest"
-        assert len(desk.client.requests) == 1
-        desk.journal.close()
+            assert len(desk.client.requests) == 2 - epoch
+            desk.journal.close()
 
     virtual_time.run(main())
 
