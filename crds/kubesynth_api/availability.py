@@ -30,8 +30,6 @@ class _Pending:
 _PENDING = (
     _Pending("spec.models[*].server"),
     _Pending("spec.models[*].serverRef"),
-    _Pending("spec.models[*].limits.requestsPerMinute"),
-    _Pending("spec.models[*].limits.tokensPerMinute"),
     _Pending("*.sampling.n", harmless=(1,)),
     _Pending("*.sampling.logprobs", harmless=(False,)),
     _Pending("*.sampling.topLogprobs", harmless=(0,)),

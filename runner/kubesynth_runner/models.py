@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator, Mapping
 import msgspec
 
 from kubesynth_api.conditions import Reason
-from kubesynth_api.v1alpha1.models import ModelSpec
+from kubesynth_api.v1alpha1.models import ModelLimits, ModelSpec
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
 from kubesynth_runner import errors
 from kubesynth_runner.embedded import weights
 from kubesynth_runner.embedded.process import EmbeddedOptions, EmbeddedServer
+from kubesynth_runner.engine.buckets import Buckets
 from kubesynth_runner.engine.calls import ModelConnection
 from kubesynth_runner.engine.gate import Gate
 from kubesynth_runner.environment import RunEnvironment
@@ -86,7 +87,7 @@ async def connect(
 ) -> AsyncIterator[ModelPool]:
     """Connect to the models in `roles`, waiting for each to answer; close all at the end.
 
-    A pod's share of a model's concurrency is limit / parallelism.
+    A pod's share of a model's limits is limit / parallelism.
 
     Raises:
         ConfigurationError: a key is wrong, a model is not served, the extra is not installed.
@@ -99,6 +100,7 @@ async def connect(
             if model.name not in roles:
                 continue
             share = max(1, model.limits.concurrency // spec.parallelism)
+            buckets = _buckets(model.limits, spec.parallelism)
             if model.embedded is not None:
                 # More would only queue in the server, on the time of their own timeouts.
                 share = min(share, model.embedded.slots)
@@ -127,13 +129,21 @@ async def connect(
                 model.name,
                 endpoint.model,
                 client,
-                Gate(share),
+                Gate(share, buckets),
                 json_schema,
                 model.max_attempts,
                 deadline_seconds,
                 (external.extra_body if external else None) or {},
             )
         yield ModelPool(connections, servers)
+
+
+def _buckets(limits: ModelLimits, pods: int) -> Buckets | None:
+    """Return this pod's share of the limits per minute; None if there are none."""
+    requests, tokens = limits.requests_per_minute, limits.tokens_per_minute
+    if requests is None and tokens is None:
+        return None
+    return Buckets(requests / pods if requests else None, tokens / pods if tokens else None)
 
 
 def _external(model: ModelSpec, environment: RunEnvironment, share: int) -> OpenAIEndpoint:

@@ -119,10 +119,19 @@ class ModelLimits(ApiModel):
         ),
     )
     requests_per_minute: int | None = Field(
-        default=None, ge=1, le=10**9, description="Requests per minute. Not available yet."
+        default=None,
+        ge=1,
+        le=10**9,
+        description="Requests per minute, retries included, spread evenly over the minute.",
     )
     tokens_per_minute: int | None = Field(
-        default=None, ge=1, le=10**12, description="Tokens per minute. Not available yet."
+        default=None,
+        ge=1,
+        le=10**12,
+        description=(
+            "Tokens per minute, prompts and completions. A request reserves what it seems to need "
+            "and is settled by the server's own count."
+        ),
     )
 
 

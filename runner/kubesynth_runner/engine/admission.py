@@ -125,6 +125,12 @@ class Admission:
         self._congestion = None
         return True
 
+    def change_concurrency(self, concurrency: int) -> None:
+        """Allow more or fewer requests at once; a limit that was found out stays."""
+        free = self.limit >= self.concurrency
+        self.concurrency = concurrency
+        self.limit = float(concurrency) if free else min(self.limit, float(concurrency))
+
     def leave(self) -> None:
         """Give the slot back."""
         self.in_flight -= 1

@@ -13,9 +13,10 @@ import xxhash
 
 from kubesynth_api.conditions import Reason
 from kubesynth_runner import errors, records
-from kubesynth_runner.engine import retry
+from kubesynth_runner.engine import metering, retry
 from kubesynth_runner.engine.admission import RETRY_AFTER_LIMIT_SECONDS
 from kubesynth_runner.engine.gate import Gate
+from kubesynth_runner.engine.purse import Purse
 from kubesynth_runner.io.journal import CallFrame, Journal, call_key
 from kubesynth_runner.llm.base import (
     ChatClient,
@@ -74,8 +75,10 @@ class CallFailed(Exception):
 class Caller:
     """Executes calls for all records of a shard. One instance per event loop."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, purse: Purse | None = None) -> None:
+        """`purse` is None where nothing that is spent is limited."""
         self._journal = journal
+        self._purse = purse
         self._hash_encode = msgspec.json.Encoder(order="sorted").encode
         self._random = random.Random()
         self.stopped = asyncio.Event()
@@ -116,16 +119,10 @@ class Caller:
         """Send until there is an answer, or attempts run out; return it with their number."""
         attempts = refusals = 0
         while True:
-            await connection.gate.enter()
-            try:
-                completion = await connection.client.complete(request)
-            except ClientError as error:
-                failure = error
-            else:
+            failure = await self._try(connection, request)
+            if isinstance(failure, Completion):
                 self._on_answer(connection)
-                return completion, attempts + 1
-            finally:
-                connection.gate.leave()
+                return failure, attempts + 1
             costs_an_attempt = self._costs_an_attempt(connection, failure)
             if failure.kind in BACKPRESSURE and failure.retry_after_seconds:
                 await self._pause(min(failure.retry_after_seconds, RETRY_AFTER_LIMIT_SECONDS))
@@ -140,6 +137,25 @@ class Caller:
                     return failure, attempts
                 await self._pause(retry.delay_seconds(attempts, self._random.random()))
                 self.process_tally.requests_retried += 1
+
+    async def _try(
+        self, connection: ModelConnection, request: CompletionRequest
+    ) -> Completion | ClientError:
+        """Send once, when it is this request's turn."""
+        gate, metered = connection.gate, None
+        if self._purse is None and not gate.counts_tokens:
+            await gate.enter()
+        else:
+            metered = await metering.enter(gate, connection.role, self._purse, request)
+        try:
+            completion = await connection.client.complete(request)
+            return completion if metered is None else metered.pay(completion)
+        except ClientError as failure:
+            return failure
+        finally:
+            gate.leave()
+            if metered is not None:
+                metered.close()
 
     def _costs_an_attempt(self, connection: ModelConnection, failure: ClientError) -> bool:
         """Tell the gate about a failure; return whether it is the record's own affair."""

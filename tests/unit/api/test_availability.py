@@ -29,11 +29,6 @@ PENDING: list[tuple[dict[str, Any], str]] = [
         "spec.models[0].server",
     ),
     ({"spec.models[0]": {"name": "a", "serverRef": {"name": "s"}}}, "spec.models[0].serverRef"),
-    (
-        {"spec.models[0].limits": {"requestsPerMinute": 1}},
-        "spec.models[0].limits.requestsPerMinute",
-    ),
-    ({"spec.models[0].limits": {"tokensPerMinute": 1}}, "spec.models[0].limits.tokensPerMinute"),
     ({"spec.models[0].sampling": {"n": 2}}, "spec.models[0].sampling.n"),
     ({f"{_QA}.sampling": {"n": 2}}, f"{_QA}.sampling.n"),
     ({f"{_QA}.sampling": {"logprobs": True}}, f"{_QA}.sampling.logprobs"),
