@@ -33,8 +33,6 @@ _PENDING = (
     _Pending("*.sampling.n", harmless=(1,)),
     _Pending("*.sampling.logprobs", harmless=(False,)),
     _Pending("*.sampling.topLogprobs", harmless=(0,)),
-    _Pending("spec.input.sample"),
-    _Pending("spec.input.storage"),
     _Pending("spec.pipeline[*].when"),
     _Pending("spec.output.split"),
     _Pending("spec.output.exports", harmless=((),)),
@@ -44,7 +42,7 @@ _PENDING = (
     _Pending("spec.retryFailed"),
 )
 PENDING_FIELDS = tuple(pending.field for pending in _PENDING)
-_PENDING_INPUTS: frozenset[Scheme] = frozenset({"s3", "gs", "az", "http", "https"})
+_PENDING_INPUTS: frozenset[Scheme] = frozenset({"gs", "http", "https"})
 _PENDING_OUTPUTS: frozenset[Scheme] = frozenset({"gs"})
 
 _INDEX = re.compile(r"\[\d+\]")

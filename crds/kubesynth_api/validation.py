@@ -18,7 +18,7 @@ from kubesynth_api.findings import Finding, invalid
 from kubesynth_api.run_spec import RUN_SPEC_MAX_BYTES, RunSpec
 from kubesynth_api.stages import ConfigMapData
 from kubesynth_api.uris import UriError, parse
-from kubesynth_api.v1alpha1.storage import InputSpec
+from kubesynth_api.v1alpha1.storage import InputSpec, StorageOptions
 from kubesynth_api.v1alpha1.synthetic_data_job import (
     JOB_NAME_MAX_LENGTH,
     SyntheticDataJobSpec,
@@ -61,6 +61,8 @@ def check(
             *_models(spec, name),
             *_input(spec.input),
             *_locations(spec),
+            *_storage("spec.input", spec.input.uri, spec.input.storage),
+            *_storage("spec.output", spec.output.uri, spec.output.storage),
             *stages.check(spec, config_maps or {}),
             *_size(spec, name),
         ]
@@ -140,6 +142,25 @@ def _locations(spec: SyntheticDataJobSpec) -> Iterator[Finding]:
                 "spec.output.uri",
                 f"must not be inside the input ({spec.input.uri}): its files would be read as "
                 "input, too",
+            )
+
+
+def _storage(path: str, uri: str, storage: StorageOptions | None) -> Iterator[Finding]:
+    """Refuse options that nothing would look at."""
+    try:
+        scheme = parse(uri).scheme
+    except UriError:
+        return
+    if storage is None or scheme in ("s3", "gs", "az"):
+        return
+    if scheme not in ("http", "https"):
+        yield invalid(f"{path}.storage", f"{scheme} has no such options; leave it out")
+        return
+    for name in ("endpoint", "region", "path_style", "credentials"):
+        if getattr(storage, name) is not None:
+            field = StorageOptions.model_fields[name].alias or name
+            yield invalid(
+                f"{path}.storage.{field}", f"{scheme} takes nothing but caBundle; leave it out"
             )
 
 

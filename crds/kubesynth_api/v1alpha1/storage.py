@@ -65,9 +65,16 @@ class StorageOptions(ApiModel):
 
 
 class InputSample(ApiModel):
-    """A random part of the input. Not available yet."""
+    """A random part of the input."""
 
-    fraction: float = Field(gt=0, le=1, description="Share of the records that is kept.")
+    fraction: float = Field(
+        gt=0,
+        le=1,
+        description=(
+            "Share of the records that is taken. Which ones depends on `seed` and on each record's "
+            "id, or without idColumn its place; neither on the shards nor on other files."
+        ),
+    )
 
 
 class InputSpec(ApiModel):
@@ -97,8 +104,8 @@ class InputSpec(ApiModel):
             "File, folder or pattern (*, ?, **). pvc://CLAIM/PATH is a path in a volume claim of "
             "the job's namespace, configmap://NAME/KEY a key of a ConfigMap. file:///PATH is a "
             "path in the pod or, without a cluster, on the machine, and file://PATH one beside the "
-            "manifest. A folder means every file below it. s3://, gs://, az:// and https:// are "
-            "not available yet."
+            "manifest. s3://BUCKET/KEY and az://CONTAINER/KEY are objects of a store. A folder "
+            "means every file below it. gs:// and https:// are not available yet."
         ),
         examples=["pvc://corpus/docs/*.jsonl.gz"],
     )
@@ -130,13 +137,16 @@ class InputSpec(ApiModel):
         ),
     )
     limit: int | None = Field(
-        default=None, ge=1, le=10**12, description="Take only the first so many records."
+        default=None,
+        ge=1,
+        le=10**12,
+        description="Take only the first so many records, of the sample if there is one.",
     )
     sample: InputSample | None = Field(
-        default=None, description="Take a random part of the records. Not available yet."
+        default=None, description="Take a random part of the records."
     )
     storage: StorageOptions | None = Field(
-        default=None, description="How to reach the object store. Not available yet."
+        default=None, description="How to reach the object store."
     )
 
 

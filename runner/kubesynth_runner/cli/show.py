@@ -15,6 +15,7 @@ from rich.table import Table
 from kubesynth_runner import errors
 from kubesynth_runner.cli.errors import CommandError
 from kubesynth_runner.io import layout, plan_file, readers
+from kubesynth_runner.io.contents import LocalContent
 from kubesynth_runner.io.ledger import CommittedFile
 from kubesynth_runner.io.schema import RESERVED_COLUMNS
 
@@ -79,7 +80,8 @@ def _first_rows(folder: Path, manifest: _Manifest, wanted: int) -> Iterator[dict
         described = plan_file.InputFile(
             file.path, "Parquet" if is_parquet else "JSONL", file.size_bytes, "", file.rows
         )
-        for record in readers.read(plan_file.Slice(described, 0, take), folder / file.path):
+        content = LocalContent(folder / file.path)
+        for record in readers.read(plan_file.Slice(described, 0, take), content):
             if isinstance(record, readers.BadRecord):
                 raise CommandError(f"{folder / file.path}: {record.message}")
             yield record.columns

@@ -7,16 +7,15 @@ numbered objects, one per flush; a move is a copy on the server and a delete.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import obstore
 from obstore import exceptions
 
 from kubesynth_api.conditions import Reason
 from kubesynth_runner import errors
-from kubesynth_runner.io.object_stores import first_line
+from kubesynth_runner.io.object_stores import missing_bucket, store_error
 from kubesynth_runner.io.object_uploads import ObjectLog, StagedObject
 from kubesynth_runner.io.storage import StoredFile
 
@@ -27,9 +26,6 @@ ResultT = TypeVar("ResultT")
 
 # An answer "somebody else is just creating it" (S3's 409) may be followed by nobody having done so.
 _CREATE_ATTEMPTS = 5
-_DENIED = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
-# A request that is wrong stays wrong; timeouts, conflicts and throttling pass.
-_WRONG_REQUEST = re.compile(r"status(?: code)?:? (?:3\d\d|4(?!08|09|29)\d\d)", re.IGNORECASE)
 # What a store, or the client for it, says to a range that begins behind the object's end.
 _BEYOND_END = ("416 Range Not Satisfiable", "Wanted range starting at")
 
@@ -58,34 +54,17 @@ class ObjectStorage:
         """
         try:
             return action()
+        except FileNotFoundError:
+            raise
         except exceptions.BaseError as exc:
-            self._fail(exc)
+            raise store_error(exc, "output", self.uri) from exc
 
     def write(self, action: Callable[[], ResultT]) -> ResultT:
         """Run an operation that finds nothing only if the bucket itself is missing."""
         try:
             return self.call(action)
         except FileNotFoundError as exc:
-            raise errors.ConfigurationError(
-                Reason.OUTPUT_UNWRITABLE,
-                f"output.uri {self.uri}: there is no such bucket or container; create it, or "
-                f"correct output.uri or output.storage: {first_line(exc)}",
-            ) from exc
-
-    def _fail(self, exc: exceptions.BaseError) -> NoReturn:
-        problem = f"output.uri {self.uri}: {first_line(exc)}"
-        if isinstance(exc, _DENIED):
-            raise errors.ConfigurationError(
-                Reason.OUTPUT_UNWRITABLE,
-                f"output.storage.credentials: the store refuses access; they must allow to list, "
-                f"read, write and delete objects below {self.uri}: {first_line(exc)}",
-            ) from exc
-        if _WRONG_REQUEST.search(str(exc)):
-            raise errors.ConfigurationError(
-                Reason.OUTPUT_UNWRITABLE,
-                f"{problem}; is there such a bucket or container, and is output.storage right?",
-            ) from exc
-        raise errors.RetryLaterError(Reason.OUTPUT_UNWRITABLE, problem) from exc
+            raise missing_bucket(exc, "output", self.uri) from exc
 
     def read(self, path: str) -> bytes:
         """Return a whole object."""

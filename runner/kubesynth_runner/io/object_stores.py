@@ -7,6 +7,7 @@ is the environment and the identity of the pod that count.
 from __future__ import annotations
 
 import datetime
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -34,6 +35,14 @@ SCHEMES: frozenset[uris.Scheme] = frozenset({"s3", "gs", "az"})
 _RETRIES: RetryConfig = {"max_retries": 10, "retry_timeout": datetime.timedelta(seconds=60)}
 _PREFIXES: dict[str, str] = {"s3": "aws_", "gs": "google_", "az": "azure_"}
 _DEFAULT_REGION = "us-east-1"
+_DENIED = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
+# A request that is wrong stays wrong; timeouts, conflicts and throttling pass.
+_WRONG_REQUEST = re.compile(r"status(?: code)?:? (?:3\d\d|4(?!08|09|29)\d\d)", re.IGNORECASE)
+_DENIED_STATUS = re.compile(r"status(?: code)?:? 40[13]", re.IGNORECASE)
+_WRONG_REGION = "incorrectly configured region"
+# Where a client without credentials looks for those of the machine.
+_METADATA_SERVERS = ("169.254.", "metadata.google.internal")
+_RIGHTS = {"input": "list and read", "output": "list, read, write and delete"}
 
 
 def is_object_uri(uri: str) -> bool:
@@ -167,11 +176,52 @@ def _client_options(options: StorageOptions, mounts: Mounts, field: str) -> Clie
     return client
 
 
-def _unusable(field: str, message: str) -> errors.ConfigurationError:
+def store_error(exc: exceptions.BaseError, field: str, uri: str) -> errors.RunnerError:
+    """Return what an error of the store, repeated if that could help, means for the run.
+
+    Args:
+        exc: the error.
+        field: input or output.
+        uri: what the request was about: `FIELD.uri`, or a file below it.
+    """
+    said = first_line(exc)
+    reason = _reason(field)
+    if isinstance(exc, _DENIED) or _DENIED_STATUS.search(str(exc)):
+        return errors.ConfigurationError(
+            reason,
+            f"{field}.storage.credentials: the store refuses access; they must allow to "
+            f"{_RIGHTS[field]} objects below {field}.uri ({uri}): {said}",
+        )
+    problem = f"{field}.uri {uri}: {said}"
+    if _WRONG_REGION in str(exc):
+        return errors.ConfigurationError(
+            reason, f"{problem}; the bucket is elsewhere: correct {field}.storage.region"
+        )
+    if _WRONG_REQUEST.search(str(exc)):
+        return errors.ConfigurationError(
+            reason,
+            f"{problem}; is there such a bucket or container, and is {field}.storage right?",
+        )
+    if any(server in str(exc) for server in _METADATA_SERVERS):
+        problem += f"; the pod has no identity of its own: set {field}.storage.credentials"
+    return errors.RetryLaterError(reason, problem)
+
+
+def missing_bucket(exc: BaseException, field: str, uri: str) -> errors.ConfigurationError:
+    """Return the error that the bucket is not there, where nothing else can be missing."""
     return errors.ConfigurationError(
-        Reason.OUTPUT_UNWRITABLE if field == "output" else Reason.INPUT_UNREADABLE,
-        f"{field}.uri {message}",
+        _reason(field),
+        f"{field}.uri {uri}: there is no such bucket or container; create it, or "
+        f"correct {field}.uri or {field}.storage: {first_line(exc)}",
     )
+
+
+def _reason(field: str) -> Reason:
+    return Reason.OUTPUT_UNWRITABLE if field == "output" else Reason.INPUT_UNREADABLE
+
+
+def _unusable(field: str, message: str) -> errors.ConfigurationError:
+    return errors.ConfigurationError(_reason(field), f"{field}.uri {message}")
 
 
 def first_line(exc: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+from collections.abc import Sequence
 
 from kubesynth_runner.io.plan_file import InputFile, Partition, Slice
 
@@ -21,12 +22,19 @@ class Entry:
 class ScannedFile:
     """A file, how many records it has, and where it can be entered (always at record 0).
 
-    `content_bytes` is what the records take uncompressed, roughly.
+    `content_bytes` is what the records take uncompressed, roughly. `sample` are the indexes of the
+    records that are taken, sorted; None: all of them.
     """
 
     file: InputFile
     entries: tuple[Entry, ...] = (Entry(0, 0, 0),)
     content_bytes: int = 0
+    sample: Sequence[int] | None = None
+
+    @property
+    def taken(self) -> int:
+        """Number of records that are taken."""
+        return self.file.records if self.sample is None else len(self.sample)
 
 
 def shard_range(total: int, shards: int, shard: int) -> tuple[int, int]:
@@ -35,16 +43,16 @@ def shard_range(total: int, shards: int, shard: int) -> tuple[int, int]:
 
 
 def assign(
-    files: list[ScannedFile], shards: int, limit: int | None, duplicates: list[int]
+    files: Sequence[ScannedFile], shards: int, limit: int | None, duplicates: Sequence[int]
 ) -> list[Partition]:
     """Divide the records of all files, in order, over `shards` partitions.
 
-    `duplicates` are sorted positions over the whole input. Every record is in exactly one
-    partition; with more shards than records some partitions are empty.
+    `duplicates` are sorted positions among all records that are taken. Each of these is in exactly
+    one partition; with more shards than records some partitions are empty.
     """
     starts = [0]
     for scanned in files:
-        starts.append(starts[-1] + scanned.file.records)
+        starts.append(starts[-1] + scanned.taken)
     total = starts[-1] if limit is None else min(starts[-1], limit)
     partitions = []
     for shard in range(shards):
@@ -60,7 +68,9 @@ def assign(
     return partitions
 
 
-def _slices(files: list[ScannedFile], starts: list[int], first: int, end: int) -> tuple[Slice, ...]:
+def _slices(
+    files: Sequence[ScannedFile], starts: list[int], first: int, end: int
+) -> tuple[Slice, ...]:
     slices = []
     index = bisect.bisect_right(starts, first) - 1
     while first < end:
@@ -75,6 +85,10 @@ def _slices(files: list[ScannedFile], starts: list[int], first: int, end: int) -
 
 
 def _slice(scanned: ScannedFile, begin: int, count: int) -> Slice:
+    records, taken = count, None
+    if scanned.sample is not None:
+        first, last = scanned.sample[begin], scanned.sample[begin + count - 1]
+        begin, records, taken = first, last + 1 - first, count
     position = bisect.bisect_right(scanned.entries, begin, key=lambda entry: entry.record) - 1
     entry = scanned.entries[position]
-    return Slice(scanned.file, begin, count, entry.record, entry.offset, entry.line)
+    return Slice(scanned.file, begin, records, entry.record, entry.offset, entry.line, taken)

@@ -35,7 +35,7 @@ class Slice(msgspec.Struct, frozen=True, rename="camel"):
 
     `first_record` counts from 0 over the file's records (blank lines are none). Where the file can
     be entered in the middle, `offset` and `line` belong to the record `entry_record` at or before
-    the first one.
+    the first one. `taken` is how many of the records belong to a sample; None: all of them.
     """
 
     file: InputFile
@@ -44,6 +44,12 @@ class Slice(msgspec.Struct, frozen=True, rename="camel"):
     entry_record: int = 0
     offset: int = 0
     line: int = 0
+    taken: int | None = None
+
+    @property
+    def roots(self) -> int:
+        """Number of records that are taken."""
+        return self.records if self.taken is None else self.taken
 
 
 class Partition(msgspec.Struct, frozen=True, rename="camel"):
@@ -59,7 +65,7 @@ class Partition(msgspec.Struct, frozen=True, rename="camel"):
     @property
     def records(self) -> int:
         """Number of records."""
-        return sum(piece.records for piece in self.slices)
+        return sum(piece.roots for piece in self.slices)
 
 
 class PlanFile(msgspec.Struct, frozen=True, rename="camel"):

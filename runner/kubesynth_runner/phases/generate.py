@@ -9,7 +9,7 @@ from kubesynth_api.conditions import Reason
 from kubesynth_runner import errors, models
 from kubesynth_runner.engine.calls import Caller, StageBinding
 from kubesynth_runner.engine.scheduler import BoundStage, Scheduler
-from kubesynth_runner.io import ledger, plan_file, run_identity, source
+from kubesynth_runner.io import inputs, ledger, plan_file, run_identity, sampling, source
 from kubesynth_runner.io.journal import Journal
 from kubesynth_runner.io.shard_output import OutputOptions, RootOutcome, ShardOutput
 from kubesynth_runner.phases.context import RunContext
@@ -107,7 +107,11 @@ class _Attempt:
         """Process what is not done, commit it and finish the shard."""
         spec = self._context.spec.spec
         rows = source.read_partition(
-            self._partition, spec.input, self._context.environment.mounts, bytes(self._book.done)
+            self._partition,
+            spec.input,
+            inputs.open_source(spec.input, self._context.environment.mounts),
+            bytes(self._book.done),
+            sampling.of(spec.input, spec.seed),
         )
         scheduler = Scheduler(self._bind(pool), self._caller, rows, self._deliver)
         try:

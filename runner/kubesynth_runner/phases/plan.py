@@ -9,7 +9,7 @@ from kubesynth_api import validation
 from kubesynth_api.conditions import Reason
 from kubesynth_api.runner_contract import Estimate
 from kubesynth_runner import errors
-from kubesynth_runner.io import inputs, partition, plan_file, readers, run_identity, source
+from kubesynth_runner.io import inputs, partition, plan_file, run_identity, sampling, survey
 from kubesynth_runner.io.run_identity import RunIdentity
 from kubesynth_runner.phases.context import RunContext
 from kubesynth_runner.pipelines import compile as pipelines
@@ -79,28 +79,21 @@ def _acquire(context: RunContext) -> RunIdentity:
 
 def _make(context: RunContext, identity: RunIdentity) -> plan_file.PlanFile:
     spec = context.spec.spec
-    mounts = context.environment.mounts
-    found = inputs.find(spec.input, mounts)
-    files = []
-    for file in found:
-        if context.stop.is_set():
-            raise errors.StoppedError
-        files.append((readers.scan(file.file, file.path), file))
-    duplicates: list[int] = []
-    if spec.input.id_column is not None:
-        duplicates = source.find_duplicates(files, spec.input.id_column)
-    column_types = source.infer_column_types(files, spec.input)
+    source = inputs.open_source(spec.input, context.environment.mounts)
+    found = inputs.find(source, spec.input)
+    sample = sampling.of(spec.input, spec.seed)
+    seen = survey.survey(source, found, spec.input, sample, context.stop.is_set)
+    column_types = seen.column_types
     # Compiled for its errors alone: templates and column names, before anything is paid for.
     pipelines.compile_pipeline(spec, context.environment.read_prompt, column_types)
-    scanned = [scan for scan, _ in files]
-    partitions = partition.assign(scanned, spec.shards.count, spec.input.limit, duplicates)
+    partitions = partition.assign(seen.files, spec.shards.count, spec.input.limit, seen.duplicates)
     records = sum(part.records for part in partitions)
     if records == 0:
         raise errors.ConfigurationError(
             Reason.INPUT_UNREADABLE, f"input.uri: {spec.input.uri} holds no record"
         )
-    size = sum(scan.content_bytes for scan in scanned)
-    total = sum(scan.file.records for scan in scanned)
+    size = sum(scan.content_bytes for scan in seen.files)
+    total = sum(scan.file.records for scan in seen.files)
     estimate = pipelines.estimate(spec, records, size / max(1, total))
     plan = plan_file.PlanFile(
         identity.run_id,
@@ -108,7 +101,7 @@ def _make(context: RunContext, identity: RunIdentity) -> plan_file.PlanFile:
         plan_file.version_of(partitions),
         spec.shards.count,
         records,
-        tuple(scan.file for scan in scanned),
+        tuple(scan.file for scan in seen.files),
         column_types,
         estimate.calls,
         estimate.tokens,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,16 +15,14 @@ from kubesynth_runner.io.journal import CallFrame, Journal, call_key
 from kubesynth_runner.io.local_storage import LocalStorage
 from kubesynth_runner.io.locations import Mounts, open_storage
 from kubesynth_runner.io.storage import Storage, StoredFile
-from kubesynth_testing.object_stores import SECRET, ObjectStoreServer, output_spec, serve
+from kubesynth_testing.object_stores import SECRET, STORES, ObjectStoreServer, output_spec, serve
 
 
-@pytest.fixture(scope="module", params=["local", "seaweedfs", "azurite"])
-def server(request: pytest.FixtureRequest) -> Iterator[ObjectStoreServer | None]:
-    if request.param == "local":
-        yield None
-        return
-    with serve(request.param) as running:
-        yield running
+@pytest.fixture(params=["local", *STORES])
+def server(
+    request: pytest.FixtureRequest, running: Callable[[str], ObjectStoreServer]
+) -> ObjectStoreServer | None:
+    return None if request.param == "local" else running(request.param)
 
 
 @pytest.fixture

@@ -26,16 +26,23 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from kubesynth_api.v1alpha1.storage import OutputSpec
+import obstore
+
+from kubesynth_api.v1alpha1.storage import InputSpec, OutputSpec
 from kubesynth_runner.io.locations import Mounts
+from kubesynth_runner.io.object_stores import open_bucket
 from kubesynth_testing.cluster import locks, paths
 
 SECRET = "store-credentials"
+S3_STORES = ("seaweedfs",)
+STORES = (*S3_STORES, "azurite")
 _START_SECONDS = 60.0
-_STOP_SECONDS = 10.0
+# What a store has to say when it is stopped interests nobody.
+_STOP_SECONDS = 1.0
 _AZURITE_VERSION = "3.35.0"
 _ACCESS_KEY, _SECRET_KEY = "kubesynth", "kubesynth-secret"
 # The account and the key of every Azurite, published with it.
@@ -257,3 +264,21 @@ def output_spec(server: ObjectStoreServer, prefix: str = "out") -> OutputSpec:
     return OutputSpec.model_validate(
         {"uri": f"{server.make_bucket()}/{prefix}", "storage": server.options}
     )
+
+
+def input_spec(server: ObjectStoreServer, uri: str, **fields: Any) -> InputSpec:
+    """Return an input in a bucket of the store."""
+    return InputSpec.model_validate({"uri": uri, "storage": dict(server.options), **fields})
+
+
+def upload(server: ObjectStoreServer, bucket: str, objects: Mapping[str, bytes]) -> None:
+    """Put objects into a bucket that `make_bucket` has returned."""
+    spec = input_spec(server, f"{bucket}/")
+    store = open_bucket(spec.uri, spec.storage, server.mounts, field="input")
+    with ThreadPoolExecutor(16) as pool:
+        list(
+            pool.map(
+                lambda item: obstore.put(store, item[0], item[1], use_multipart=False),
+                objects.items(),
+            )
+        )

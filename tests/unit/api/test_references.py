@@ -35,7 +35,13 @@ def full_spec() -> dict[str, Any]:
                 },
             },
         ],
-        "input": {"uri": "configmap://documents/*.jsonl"},
+        "input": {
+            "uri": "configmap://documents/*.jsonl",
+            "storage": {
+                "credentials": {"secretRef": {"name": "documents-store"}},
+                "caBundle": {"configMapKeyRef": key("store-ca", "ca.crt")},
+            },
+        },
         "pipeline": [
             {
                 "closedQA": {
@@ -72,6 +78,7 @@ def test_every_secret_is_found_with_its_use_and_field(spec: SyntheticDataJobSpec
         KeyReference(
             "judge-ca", "ca.crt", Use.FILE, "spec.models[1].external.caBundle.secretKeyRef"
         ),
+        KeyReference("documents-store", None, Use.FILE, "spec.input.storage.credentials.secretRef"),
         KeyReference("store", None, Use.FILE, "spec.output.storage.credentials.secretRef"),
         KeyReference("registry", None, Use.IMAGE_PULL, "spec.runner.imagePullSecrets[0]"),
         KeyReference("env", "a", Use.ENVIRONMENT, "spec.runner.env[0].valueFrom.secretKeyRef"),
@@ -81,6 +88,7 @@ def test_every_secret_is_found_with_its_use_and_field(spec: SyntheticDataJobSpec
 def test_every_config_map_is_found_with_its_use_and_field(spec: SyntheticDataJobSpec) -> None:
     assert references(spec).config_maps == (
         KeyReference("ca", "ca.crt", Use.FILE, "spec.models[0].external.caBundle.configMapKeyRef"),
+        KeyReference("store-ca", "ca.crt", Use.FILE, "spec.input.storage.caBundle.configMapKeyRef"),
         KeyReference(
             "prompts",
             "questions.jinja",

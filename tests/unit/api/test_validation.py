@@ -53,6 +53,19 @@ _SCHEMA_PATH = "spec.pipeline[0].prompt.output.jsonSchema"
 _INLINE = "spec.pipeline[0].prompt.user.inline"
 
 INVALID: list[tuple[str, dict[str, Any], str, str]] = [
+    # options of stores, where there is no store
+    (
+        "storage-of-a-claim",
+        {"spec.output.storage": {"region": "r"}},
+        "spec.output.storage",
+        "pvc has no such options",
+    ),
+    (
+        "storage-of-a-config-map",
+        {"spec.input.uri": "configmap://a/b.jsonl", "spec.input.storage": {"region": "r"}},
+        "spec.input.storage",
+        "configmap has no such options",
+    ),
     # names
     ("job-name", {"metadata.name": "Job"}, "metadata.name", "at most 40 characters"),
     ("job-name-absent", {"metadata.name": ""}, "metadata.name", "at most 40 characters"),

@@ -139,9 +139,11 @@ def test_the_run_configuration_depends_on_what_the_run_is_and_on_nothing_that_ma
     assert name != naming.run_config_name(a_job(shards=4))
 
 
-def test_credentials_of_stores_are_files_and_no_variables() -> None:
+@pytest.mark.parametrize("field", ["input", "output"])
+def test_credentials_of_stores_are_files_and_no_variables(field: str) -> None:
     storage = {"credentials": {"secretRef": {"name": "bucket"}}}
-    job = a_job(output={"uri": "s3://datasets/qa", "storage": storage})
+    spec: dict[str, Any] = {field: {"uri": "s3://datasets/qa", "storage": storage}}
+    job = a_job(**spec)
     pod = runner(job, RunnerPhase.GENERATE)["spec"]["template"]["spec"]
     (volume,) = [volume for volume in pod["volumes"] if "secret" in volume]
     assert volume["secret"] == {"secretName": "bucket", "defaultMode": 0o440}

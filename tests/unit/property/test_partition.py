@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kubesynth_runner.io import readers
+from kubesynth_runner.io.contents import LocalContent
 from kubesynth_runner.io.partition import Entry, ScannedFile, assign, shard_range
 from kubesynth_runner.io.plan_file import InputFile
 
@@ -90,14 +91,14 @@ def test_slices_of_a_real_file_read_back_as_the_whole(
     data = b"".join(lines)
     path = tmp_path / "a.jsonl"
     path.write_bytes(data.rstrip() if draw.random() < 0.5 else data)
-    file = readers.scan(InputFile("u", "JSONL", len(data), "v"), path)
+    file = readers.scan(InputFile(path.as_uri(), "JSONL", len(data), "v"), LocalContent(path))
     assert file.file.records == len(values)
     for shards in (1, 2, 7):
         rows = [
             row
             for part in assign([file], shards, None, [])
             for piece in part.slices
-            for row in readers.read(piece, path)
+            for row in readers.read(piece, LocalContent(path))
         ]
         assert all(isinstance(row, readers.GoodRecord) for row in rows)
         assert [row.columns["n"] for row in rows if isinstance(row, readers.GoodRecord)] == values

@@ -10,6 +10,7 @@ from kubesynth_api.v1alpha1.storage import InputSpec
 from kubesynth_runner import errors
 from kubesynth_runner.io import inputs
 from kubesynth_runner.io.locations import Mounts
+from kubesynth_runner.io.plan_file import InputFile
 
 FILES = (
     "a.jsonl",
@@ -40,8 +41,15 @@ def folder(tmp_path: Path) -> Path:
 
 def found(uri: str, folder: Path, mounts: Mounts | None = None, **spec: str) -> list[str]:
     wire = {"uri": uri.replace("ROOT", str(folder)), **spec}
-    files = inputs.find(InputSpec.model_validate(wire), mounts or Mounts())
-    return [file.file.uri.replace(str(folder), "ROOT") for file in files]
+    options = InputSpec.model_validate(wire)
+    files = inputs.find(inputs.open_source(options, mounts or Mounts()), options)
+    return [file.uri.replace(str(folder), "ROOT") for file in files]
+
+
+def found_one(options: InputSpec, mounts: Mounts) -> tuple[inputs.InputSource, InputFile]:
+    source = inputs.open_source(options, mounts)
+    (file,) = inputs.find(source, options)
+    return source, file
 
 
 @pytest.mark.parametrize(
@@ -126,8 +134,10 @@ def test_config_map_mounted_again_is_the_same_input(tmp_path: Path) -> None:
     second = config_map(tmp_path / "2", "..2026_02", **{"a.jsonl": "same"})
     os.utime(second / "a.jsonl", (1, 1))
     spec = InputSpec(uri="configmap://docs/a.jsonl")
-    (file,) = inputs.find(spec, Mounts(config_maps={"docs": first}))
-    assert inputs.open_checked(file.file, Mounts(config_maps={"docs": second})).exists()
+    _, file = found_one(spec, Mounts(config_maps={"docs": first}))
+    again = inputs.open_source(spec, Mounts(config_maps={"docs": second}))
+    with again.open(file).open() as content:
+        assert content.read() == b"same"
 
 
 @pytest.mark.parametrize(
@@ -142,7 +152,6 @@ def test_config_map_mounted_again_is_the_same_input(tmp_path: Path) -> None:
         pytest.param("file://ROOT/**.jsonl", "no usable pattern", id="bad-pattern"),
         pytest.param("pvc://other/a.jsonl", "--volume other=PATH", id="unmapped-claim"),
         pytest.param("pvc://corpus/../../etc/passwd", "out of its volume", id="out-of-the-volume"),
-        pytest.param("s3://bucket/a.jsonl", "not available", id="object-store"),
     ],
 )
 def test_unusable_input_is_a_configuration_error_that_names_it(
@@ -154,22 +163,22 @@ def test_unusable_input_is_a_configuration_error_that_names_it(
 
 def test_format_can_be_set_where_the_ending_says_nothing(folder: Path) -> None:
     (folder / "dump").write_text('{"text": "x"}\n')
-    (file,) = inputs.find(InputSpec(uri=f"file://{folder}/dump", format="JSONL"), Mounts())
-    assert file.file.format == "JSONL"
+    _, file = found_one(InputSpec(uri=f"file://{folder}/dump", format="JSONL"), Mounts())
+    assert file.format == "JSONL"
 
 
 def test_changed_file_is_refused_by_its_name(folder: Path) -> None:
-    (file,) = inputs.find(InputSpec(uri=f"file://{folder}/a.jsonl"), Mounts())
-    assert inputs.open_checked(file.file, Mounts()) == folder / "a.jsonl"
+    source, file = found_one(InputSpec(uri=f"file://{folder}/a.jsonl"), Mounts())
+    assert source.open(file).open_anywhere() == folder / "a.jsonl"
     (folder / "a.jsonl").write_text('{"text": "another"}\n')
     with pytest.raises(errors.ConfigurationError, match=r"a\.jsonl has changed") as caught:
-        inputs.open_checked(file.file, Mounts())
+        source.open(file)
     assert caught.value.reason is Reason.INPUT_CHANGED
 
 
 def test_file_that_is_gone_is_refused_by_its_name(folder: Path) -> None:
-    (file,) = inputs.find(InputSpec(uri=f"file://{folder}/a.jsonl"), Mounts())
+    source, file = found_one(InputSpec(uri=f"file://{folder}/a.jsonl"), Mounts())
     (folder / "a.jsonl").unlink()
     with pytest.raises(errors.ConfigurationError, match=r"a\.jsonl") as caught:
-        inputs.open_checked(file.file, Mounts())
+        source.open(file)
     assert caught.value.reason is Reason.INPUT_UNREADABLE

@@ -11,10 +11,9 @@ import pytest
 
 from kubesynth_api.v1alpha1.storage import InputSpec
 from kubesynth_runner import records
-from kubesynth_runner.io import inputs, partition, readers, source
+from kubesynth_runner.io import inputs, partition, readers, sampling, source, survey
 from kubesynth_runner.io.locations import Mounts
-from kubesynth_runner.io.partition import ScannedFile
-from kubesynth_runner.io.plan_file import InputFile
+from kubesynth_runner.io.plan_file import InputFile, Partition
 
 FILE = InputFile("file:///docs/a.jsonl", "JSONL", 10, "v", 1)
 TEXT = InputFile("file:///docs/a.txt", "Text", 10, "v", 1)
@@ -54,7 +53,7 @@ def test_id_column_makes_the_id_wherever_the_record_is() -> None:
     [("k", "k"), (7, "7"), (7.5, "7.5"), (True, "true"), ([1], "[1]"), (None, None), ("", None)],
 )
 def test_user_ids_are_compared_as_texts(value: Any, text: str | None) -> None:
-    assert source.user_id_text(value) == text
+    assert sampling.user_id_text(value) == text
 
 
 def test_columns_are_mapped_and_the_rest_stays_available() -> None:
@@ -113,8 +112,17 @@ def test_unreadable_row_becomes_an_error_with_what_it_holds() -> None:
     assert (failed.source.position, failed.raw) == (4, "{oops")
 
 
-def scan(folder: Path, options: InputSpec) -> list[tuple[ScannedFile, inputs.FoundFile]]:
-    return [(readers.scan(file.file, file.path), file) for file in inputs.find(options, Mounts())]
+def survey_of(options: InputSpec, seed: int | None = None) -> survey.Survey:
+    origin = inputs.open_source(options, Mounts())
+    return survey.survey(origin, origin.find(), options, sampling.of(options, seed))
+
+
+def read(
+    options: InputSpec, part: Partition, done: bytes, seed: int | None = None
+) -> list[source.RootInput]:
+    origin = inputs.open_source(options, Mounts())
+    sample = sampling.of(options, seed)
+    return list(source.read_partition(part, options, origin, done, sample))
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -125,13 +133,13 @@ def test_duplicates_are_later_records_with_an_id_that_was_there(tmp_path: Path) 
     write(tmp_path / "a.jsonl", [{"key": "x"}, {"key": 7}, {"key": None}, {"key": "y"}])
     write(tmp_path / "b.jsonl", [{"key": "7"}, {"key": None}, {"key": "x"}, {"key": "x"}, {}])
     options = spec(uri=f"file://{tmp_path}/*.jsonl", idColumn="key")
-    assert source.find_duplicates(scan(tmp_path, options), "key") == [4, 6, 7]
+    assert survey_of(options).duplicates == (4, 6, 7)
 
 
 def test_no_duplicates_among_none(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", [])
     options = spec(uri=f"file://{tmp_path}/*.jsonl", idColumn="key")
-    assert source.find_duplicates(scan(tmp_path, options), "key") == []
+    assert survey_of(options).duplicates == ()
 
 
 @pytest.mark.parametrize(
@@ -152,23 +160,22 @@ def test_no_duplicates_among_none(tmp_path: Path) -> None:
 def test_column_type_holds_every_value(tmp_path: Path, values: list[Any], kind: str) -> None:
     write(tmp_path / "a.jsonl", [{"v": value} for value in values])
     options = spec(uri=f"file://{tmp_path}/*.jsonl", columns={"mine": "v"})
-    assert source.infer_column_types(scan(tmp_path, options), options) == {"mine": kind}
+    assert survey_of(options).column_types == {"mine": kind}
 
 
 def test_column_types_of_parquet_and_jsonl_are_combined(tmp_path: Path) -> None:
     pq.write_table(pa.table({"v": [1, 2]}), tmp_path / "a.parquet")
     write(tmp_path / "b.jsonl", [{"v": 2.5}])
     options = spec(uri=f"file://{tmp_path}", columns={"mine": "v"})
-    assert source.infer_column_types(scan(tmp_path, options), options) == {"mine": "number"}
+    assert survey_of(options).column_types == {"mine": "number"}
 
 
 def test_partition_leaves_out_what_is_done_and_marks_duplicates(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", [{"text": "t", "key": key} for key in "abacad"])
     options = spec(uri=f"file://{tmp_path}/*.jsonl", idColumn="key")
-    files = scan(tmp_path, options)
-    duplicates = source.find_duplicates(files, "key")
-    (part,) = partition.assign([scanned for scanned, _ in files], 1, None, duplicates)
-    found = list(source.read_partition(part, options, Mounts(), bytes([0b000010])))
+    seen = survey_of(options)
+    (part,) = partition.assign(seen.files, 1, None, seen.duplicates)
+    found = read(options, part, bytes([0b000010]))
     assert [item.ordinal for item in found] == [0, 2, 3, 4, 5]
     kinds = [
         item.record.kind if isinstance(item.record, records.FailedRecord) else "" for item in found
@@ -183,9 +190,9 @@ def test_files_that_are_done_are_not_even_opened(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", [{"text": "1"}, {"text": "2"}])
     write(tmp_path / "b.jsonl", [{"text": "3"}])
     options = spec(uri=f"file://{tmp_path}/*.jsonl")
-    (part,) = partition.assign([s for s, _ in scan(tmp_path, options)], 1, None, [])
+    (part,) = partition.assign(survey_of(options).files, 1, None, [])
     (tmp_path / "a.jsonl").unlink()
-    found = list(source.read_partition(part, options, Mounts(), bytes([0b011])))
+    found = read(options, part, bytes([0b011]))
     assert [item.ordinal for item in found] == [2]
 
 
