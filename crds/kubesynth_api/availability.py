@@ -30,9 +30,6 @@ class _Pending:
 _PENDING = (
     _Pending("spec.models[*].server"),
     _Pending("spec.models[*].serverRef"),
-    _Pending("*.sampling.n", harmless=(1,)),
-    _Pending("*.sampling.logprobs", harmless=(False,)),
-    _Pending("*.sampling.topLogprobs", harmless=(0,)),
     _Pending("spec.pipeline[*].when"),
     _Pending("spec.output.split"),
     _Pending("spec.output.exports", harmless=((),)),

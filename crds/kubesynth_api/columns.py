@@ -43,6 +43,11 @@ def of_input(source: InputSpec) -> Columns:
 
 def added_by(stage: Stage) -> frozenset[str]:
     """Return the columns that a stage adds or replaces."""
+    reasoning = stage.member.reasoning_column
+    return _of_output(stage) | (frozenset({reasoning}) if reasoning is not None else frozenset())
+
+
+def _of_output(stage: Stage) -> frozenset[str]:
     if stage.closed_qa is not None:
         return frozenset({"question"})
     if stage.answer is not None:

@@ -44,6 +44,10 @@ def check(spec: SyntheticDataJobSpec, config_maps: ConfigMapData) -> Iterator[Fi
                 f"no model has the role {role!r}; spec.models has {', '.join(roles)}",
             )
         yield from _check_stage(stage, f"{path}.{stage.kind}", available, config_maps)
+        if stage.member.reasoning_column is not None:
+            yield from _reserved(
+                f"{path}.{stage.kind}.reasoningColumn", stage.member.reasoning_column
+            )
 
 
 def _check_stage(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from kubesynth_api import availability, columns, stages
+from kubesynth_api import availability, choices, columns, stages
 from kubesynth_api._base import ApiModel
 from kubesynth_api.columns import RESERVED_COLUMNS
 from kubesynth_api.field_paths import walk
@@ -64,6 +64,7 @@ def check(
             *_storage("spec.input", spec.input.uri, spec.input.storage),
             *_storage("spec.output", spec.output.uri, spec.output.storage),
             *stages.check(spec, config_maps or {}),
+            *choices.check(spec),
             *_size(spec, name),
         ]
     return [*broken, *availability.check(spec)]

@@ -168,6 +168,7 @@ def _external(model: ModelSpec, environment: RunEnvironment, share: int) -> Open
         dict(external.headers),
         float(model.request_timeout_seconds),
         max_connections=share,
+        azure_api_version=external.azure.api_version if external.azure else None,
     )
 
 

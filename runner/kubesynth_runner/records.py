@@ -14,7 +14,9 @@ Columns = dict[str, Any]
 class CallProvenance(msgspec.Struct, frozen=True, rename="camel"):
     """One completion that a record owes its existence to.
 
-    `prompt_hash` is the hash of the request body's messages, `seed` the seed that was sent.
+    `prompt_hash` is the hash of the request body's messages, `seed` the seed that was sent. Tokens
+    are those of the whole request; where it asked for several choices, `choice` is the record's.
+    `logprobs` is in the form of `io.schema`, if log probabilities were asked for.
     """
 
     stage: str
@@ -25,6 +27,8 @@ class CallProvenance(msgspec.Struct, frozen=True, rename="camel"):
     completion_tokens: int
     finish_reason: str | None
     attempts: int
+    choice: int = 0
+    logprobs: dict[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

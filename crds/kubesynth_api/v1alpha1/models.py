@@ -22,9 +22,27 @@ NamespaceName = Annotated[
     str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
 ]
 HeaderName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9-]+$")]
-# Set by the client itself; the first of them would put a secret into the job.
-_OWN_HEADERS = ("authorization", "host", "content-type", "content-length", "transfer-encoding")
+# Set by the client itself; the first two would put a secret into the job.
+_OWN_HEADERS = (
+    "authorization",
+    "api-key",
+    "host",
+    "content-type",
+    "content-length",
+    "transfer-encoding",
+)
 JsonObject = Annotated[dict[str, Any], Field(max_length=64)]
+
+
+class AzureOpenAI(ApiModel):
+    """How Azure OpenAI's own API differs: a deployment in the path, api-version, and api-key."""
+
+    api_version: Annotated[
+        str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][-A-Za-z0-9.]*$")
+    ] = Field(
+        description="Sent as ?api-version= with every request.",
+        examples=["2024-10-21"],
+    )
 
 
 class ExternalModel(ApiModel):
@@ -53,7 +71,18 @@ class ExternalModel(ApiModel):
         description="Name of the model as the endpoint knows it."
     )
     api_key: SecretValue | None = Field(
-        default=None, description="Bearer token, from a Secret of the job's namespace."
+        default=None,
+        description=(
+            "Key from a Secret of the job's namespace, sent as bearer token, to Azure as api-key."
+        ),
+    )
+    azure: AzureOpenAI | None = Field(
+        default=None,
+        description=(
+            "For Azure OpenAI. `url` is the resource's (https://NAME.openai.azure.com) and `model` "
+            "the deployment, or `url` is the deployment's own (.../openai/deployments/NAME). "
+            "Azure's /openai/v1 needs none of this."
+        ),
     )
     ca_bundle: TextSource | None = Field(
         default=None,

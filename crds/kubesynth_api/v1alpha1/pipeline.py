@@ -31,6 +31,13 @@ class LlmStage(ApiModel):
         default=None,
         description="How completions are drawn in this stage; wins over the model's sampling.",
     )
+    reasoning_column: ColumnName | None = Field(
+        default=None,
+        description=(
+            "Column for the model's reasoning, where the server sends any. Without it reasoning is "
+            "dropped; it never becomes part of another column."
+        ),
+    )
 
 
 class ClosedQA(LlmStage):

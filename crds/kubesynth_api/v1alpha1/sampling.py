@@ -79,13 +79,23 @@ class SamplingParameters(ApiModel):
         default=None, description="How long a reasoning model thinks."
     )
     n: int | None = Field(
-        default=None, ge=1, le=128, description="Completions per request. Not available yet."
+        default=None,
+        ge=1,
+        le=128,
+        description=(
+            "Completions of each prompt; each makes a record of its own. For answer, and prompt "
+            "with output Text or JSON."
+        ),
     )
     logprobs: bool | None = Field(
-        default=None, description="Ask for log probabilities. Not available yet."
+        default=None,
+        description="Ask for the log probability of each token; it goes into provenance.logprobs.",
     )
     top_logprobs: int | None = Field(
-        default=None, ge=0, le=20, description="Alternatives per token. Not available yet."
+        default=None,
+        ge=0,
+        le=20,
+        description="With logprobs: the most probable tokens at each place, so many of them.",
     )
 
     def over(self, base: SamplingParameters | None) -> SamplingParameters:

@@ -12,20 +12,13 @@ import msgspec
 import xxhash
 
 from kubesynth_api.conditions import Reason
-from kubesynth_runner import errors, records
-from kubesynth_runner.engine import metering, retry
+from kubesynth_runner import errors
+from kubesynth_runner.engine import frames, metering, retry
 from kubesynth_runner.engine.admission import RETRY_AFTER_LIMIT_SECONDS
 from kubesynth_runner.engine.gate import Gate
 from kubesynth_runner.engine.purse import Purse
 from kubesynth_runner.io.journal import CallFrame, Journal, call_key
-from kubesynth_runner.llm.base import (
-    ChatClient,
-    Completion,
-    CompletionRequest,
-    JsonSchemaFormat,
-    Message,
-    TokenUsage,
-)
+from kubesynth_runner.llm.base import ChatClient, Completion, CompletionRequest
 from kubesynth_runner.llm.errors import BACKPRESSURE, FATAL, RETRYABLE, ClientError, ErrorKind
 from kubesynth_runner.tally import Tally
 
@@ -59,6 +52,22 @@ class StageBinding:
     # Wire fields without the seed, which every request gets for itself.
     sampling: Mapping[str, Any]
     seed: int | None
+    # Where the model's reasoning goes, if it is kept.
+    reasoning_column: str | None = None
+
+    @property
+    def choices(self) -> int:
+        """Completions of one prompt (`n`)."""
+        return int(self.sampling.get("n", 1))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RecordCall:
+    """Which call of which record: `number` counts a stage's calls for the record from 0."""
+
+    record_id: str
+    ordinal: int
+    number: int
 
 
 class CallFailed(Exception):
@@ -102,7 +111,7 @@ class Caller:
         frame = self._journal.find(key, request_hash)
         if frame is None:
             outcome = await self._send(binding.connection, request)
-            frame = _to_frame(outcome, key, request_hash, job.ordinal)
+            frame = frames.from_outcome(outcome, key, request_hash, job.ordinal)
             self._journal.append(frame)
         if frame.failure is not None:
             raise CallFailed(frame)
@@ -216,116 +225,3 @@ class Caller:
         except TimeoutError:
             return
         raise errors.StoppedError
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class RecordCall:
-    """Which call of which record: `number` counts a stage's calls for the record from 0."""
-
-    record_id: str
-    ordinal: int
-    number: int
-
-
-class StageCalls:
-    """What a stage uses to ask its model, for one record."""
-
-    def __init__(
-        self, caller: Caller, binding: StageBinding, record: records.Record, ordinal: int
-    ) -> None:
-        self._caller = caller
-        self._binding = binding
-        self._record = record
-        self._ordinal = ordinal
-        self._number = 0
-        self.provenance: list[records.CallProvenance] = []
-        self.tally = Tally()
-
-    @property
-    def json_schema(self) -> bool:
-        """Whether the server can be held to a JSON schema."""
-        return self._binding.connection.json_schema
-
-    async def complete(
-        self, messages: tuple[Message, ...], response_format: JsonSchemaFormat | None = None
-    ) -> Completion:
-        """Ask the model; the answer survives this process.
-
-        Raises:
-            CallFailed: the call failed for good.
-        """
-        binding = self._binding
-        number, self._number = self._number, self._number + 1
-        sampling, seed = dict(binding.sampling), None
-        if binding.seed is not None:
-            seed = records.derive_seed(binding.seed, self._record.record_id, binding.index, number)
-            sampling["seed"] = seed
-        request = CompletionRequest(
-            messages, sampling, response_format, binding.connection.extra_body
-        )
-        job = RecordCall(self._record.record_id, self._ordinal, number)
-        frame = await self._caller.call(binding, job, request)
-        self._note(messages, seed, frame)
-        return _to_completion(frame)
-
-    def _note(self, messages: tuple[Message, ...], seed: int | None, frame: CallFrame) -> None:
-        self.tally.requests_ok += 1
-        self.tally.prompt_tokens += frame.prompt_tokens
-        self.tally.completion_tokens += frame.completion_tokens
-        self.provenance.append(
-            records.CallProvenance(
-                self._binding.stage_id,
-                frame.model,
-                xxhash.xxh3_64_hexdigest(msgspec.json.encode(messages)),
-                seed,
-                frame.prompt_tokens,
-                frame.completion_tokens,
-                frame.finish_reason,
-                frame.attempts,
-            )
-        )
-
-
-def _to_frame(
-    outcome: tuple[Completion | ClientError, int], key: bytes, request_hash: bytes, ordinal: int
-) -> CallFrame:
-    result, attempts = outcome
-    if isinstance(result, ClientError):
-        return CallFrame(
-            key,
-            request_hash,
-            ordinal,
-            str(result),
-            None,
-            0,
-            0,
-            "",
-            attempts,
-            failure=result.kind.value,
-            status_code=result.status_code,
-            body=result.body,
-        )
-    return CallFrame(
-        key,
-        request_hash,
-        ordinal,
-        result.text,
-        result.finish_reason,
-        result.usage.prompt_tokens,
-        result.usage.completion_tokens,
-        result.model,
-        attempts,
-        reasoning=result.reasoning,
-        refusal=result.refusal,
-    )
-
-
-def _to_completion(frame: CallFrame) -> Completion:
-    return Completion(
-        frame.text,
-        frame.finish_reason,
-        TokenUsage(frame.prompt_tokens, frame.completion_tokens),
-        frame.model,
-        frame.reasoning,
-        frame.refusal,
-    )

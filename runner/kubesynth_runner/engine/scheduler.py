@@ -17,7 +17,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 from kubesynth_runner import errors, records
-from kubesynth_runner.engine.calls import Caller, CallFailed, StageBinding, StageCalls
+from kubesynth_runner.engine.calls import Caller, CallFailed, StageBinding
+from kubesynth_runner.engine.stage_calls import StageCalls, children
 from kubesynth_runner.io.shard_output import RootOutcome
 from kubesynth_runner.io.source import RootInput
 from kubesynth_runner.pipelines.base import Stage, StageFailure
@@ -228,7 +229,7 @@ class Scheduler:
         calls = StageCalls(self._caller, bound.binding, record, work.root.ordinal)
         ordinal = 0
         try:
-            async for columns in bound.stage.run(record, calls):
+            async for columns in children(bound.stage, record, calls):
                 child = record.child(bound.binding.index, ordinal, columns, tuple(calls.provenance))
                 ordinal += 1
                 self._forward(work, child)

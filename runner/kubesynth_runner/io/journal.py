@@ -21,8 +21,19 @@ import xxhash
 from kubesynth_runner import errors
 from kubesynth_runner.io import layout
 from kubesynth_runner.io.storage import AppendLog, Storage
+from kubesynth_runner.llm.base import TokenLogprobs
 
 _HEADER = struct.Struct("<II")
+
+
+class ChoiceFrame(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One of the further choices of a call that asked for several."""
+
+    text: str
+    finish_reason: str | None
+    reasoning: str | None = None
+    refusal: str | None = None
+    logprobs: TokenLogprobs | None = None
 
 
 class CallFrame(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -46,6 +57,8 @@ class CallFrame(msgspec.Struct, frozen=True, array_like=True, gc=False):
     failure: str | None = None
     status_code: int | None = None
     body: str = ""
+    logprobs: TokenLogprobs | None = None
+    others: list[ChoiceFrame] = []
 
 
 def call_key(record_id: str, stage_index: int, call: int) -> bytes:

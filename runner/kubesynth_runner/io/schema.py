@@ -4,6 +4,10 @@ id, parent_id, root_id          lineage: this record, the one it was made of, th
 source                          struct(uri, position, id): where the input record was
 <columns>                       the text column, carried input columns, each stage's columns
 provenance                      list of struct: the completions that this row is made of
+
+Where a stage asks for log probabilities (`sampling.logprobs`), each completion has them in
+`provenance.logprobs`: struct(tokens, logprobs, top), three lists with one entry per token, `top`
+that of the most probable tokens at each place.
 """
 
 from __future__ import annotations
@@ -30,23 +34,28 @@ _TYPES: Mapping[ColumnType, pa.DataType] = {
     "json": pa.string(),
 }
 _SOURCE = pa.struct([("uri", pa.string()), ("position", pa.int64()), ("id", pa.string())])
-_PROVENANCE = pa.list_(
-    pa.struct(
-        [
-            ("stage", pa.string()),
-            ("model", pa.string()),
-            ("prompt_hash", pa.string()),
-            ("seed", pa.int64()),
-            ("prompt_tokens", pa.int64()),
-            ("completion_tokens", pa.int64()),
-            ("finish_reason", pa.string()),
-            ("attempts", pa.int64()),
-        ]
-    )
+_PROVENANCE = [
+    ("stage", pa.string()),
+    ("model", pa.string()),
+    ("prompt_hash", pa.string()),
+    ("seed", pa.int64()),
+    ("prompt_tokens", pa.int64()),
+    ("completion_tokens", pa.int64()),
+    ("finish_reason", pa.string()),
+    ("attempts", pa.int64()),
+    ("choice", pa.int64()),
+]
+_TOP_TOKEN = pa.struct([("token", pa.string()), ("logprob", pa.float32())])
+_LOGPROBS = pa.struct(
+    [
+        ("tokens", pa.list_(pa.string())),
+        ("logprobs", pa.list_(pa.float32())),
+        ("top", pa.list_(pa.list_(_TOP_TOKEN))),
+    ]
 )
 
 
-def build(columns: Mapping[str, ColumnType]) -> pa.Schema:
+def build(columns: Mapping[str, ColumnType], *, logprobs: bool = False) -> pa.Schema:
     """Return the schema of the dataset with these columns, in this order."""
     fields = [
         pa.field("id", pa.string(), nullable=False),
@@ -57,7 +66,8 @@ def build(columns: Mapping[str, ColumnType]) -> pa.Schema:
     for name, kind in columns.items():
         metadata = {"kubesynth.json": "true"} if kind == "json" else None
         fields.append(pa.field(name, _TYPES[kind], metadata=metadata))
-    fields.append(pa.field("provenance", _PROVENANCE))
+    call = [*_PROVENANCE, ("logprobs", _LOGPROBS)] if logprobs else _PROVENANCE
+    fields.append(pa.field("provenance", pa.list_(pa.struct(call))))
     return pa.schema(fields, metadata={"kubesynth.schema_version": SCHEMA_VERSION})
 
 
@@ -117,7 +127,14 @@ def to_row(record: records.Record, columns: Mapping[str, ColumnType]) -> dict[st
             row[name] = to_column_value(record.columns.get(name), kind)
         except ValueError as exc:
             raise ValueError(f"column {name!r}: {exc}") from exc
-    row["provenance"] = [msgspec.structs.asdict(call) for call in record.provenance]
+    row["provenance"] = [_provenance_row(call) for call in record.provenance]
+    return row
+
+
+def _provenance_row(call: records.CallProvenance) -> dict[str, Any]:
+    row = msgspec.structs.asdict(call)
+    if call.logprobs is None:
+        del row["logprobs"]
     return row
 
 

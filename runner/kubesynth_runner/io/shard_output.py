@@ -24,6 +24,7 @@ class OutputOptions:
     columns: Mapping[str, ColumnType]
     file_format: parts.Format
     rows_per_part: int
+    logprobs: bool = False
 
 
 @dataclasses.dataclass(slots=True)
@@ -64,7 +65,7 @@ class ShardOutput:
         self._journal = journal
         self._options = options
         self._take_process_tally = take_process_tally
-        self._schema = schema.build(options.columns)
+        self._schema = schema.build(options.columns, logprobs=options.logprobs)
         self._part = _OpenPart(book.next_part)
         self._committing: asyncio.Task[None] | None = None
         self._is_whole = True

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
+import msgspec
+
 Role = Literal["system", "user", "assistant"]
 
 
@@ -53,12 +55,35 @@ class TokenUsage:
         return self.prompt_tokens + self.completion_tokens
 
 
+class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How probable each token of a completion was: natural logarithms, one per token.
+
+    `top` has the most probable tokens at each place, where they were asked for.
+    """
+
+    tokens: list[str]
+    logprobs: list[float]
+    top: list[list[tuple[str, float]]] | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Choice:
+    """One of several completions of one prompt (`n`). Blank text is the model's own."""
+
+    text: str
+    finish_reason: str | None
+    reasoning: str | None = None
+    refusal: str | None = None
+    logprobs: TokenLogprobs | None = None
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Completion:
-    """The first choice of an answer.
+    """An answer: its first choice, and the `others` where more were asked for.
 
     `text` is never None: an answer without content is a `ClientError` of kind EMPTY_COMPLETION,
-    unless the model refused, which is `refusal`. `reasoning` is kept apart from the text.
+    unless the model refused, which is `refusal`. `reasoning` is kept apart from the text. `usage`
+    is that of all choices together.
     """
 
     text: str
@@ -67,6 +92,8 @@ class Completion:
     model: str
     reasoning: str | None = None
     refusal: str | None = None
+    logprobs: TokenLogprobs | None = None
+    others: tuple[Choice, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -102,6 +102,11 @@ _TOO_LARGE_PHRASE = "request too large"
 _KEY_CODES = frozenset({"invalid_api_key", "api_key_invalid"})
 _KEY_PHRASES = re.compile(r"(api key not valid|(invalid|incorrect) api key)", re.IGNORECASE)
 _MODEL_CODES = frozenset({"model_not_found", "modelnotfounderror"})
+# The prompt met a content filter (Azure OpenAI, OpenAI, LiteLLM).
+_FILTER_CODES = frozenset(
+    {"content_filter", "content_policy_violation", "contentpolicyviolationerror"}
+)
+_FILTER_STATUSES = frozenset({400, 403, 422})
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 
 
@@ -156,6 +161,8 @@ def _kind(status: int, detail: ErrorDetail) -> ErrorKind:
         return ErrorKind.AUTHENTICATION
     if status == 400 and codes & _MODEL_CODES:
         return ErrorKind.MODEL_NOT_FOUND
+    if status in _FILTER_STATUSES and codes & _FILTER_CODES:
+        return ErrorKind.REFUSAL
     if status in _KIND_BY_STATUS:
         return _KIND_BY_STATUS[status]
     if 300 <= status < 400:

@@ -27,6 +27,7 @@ class ErrorKind(StrEnum):
     AUTHENTICATION = "Authentication"  # 401, 403, an untrusted certificate: nobody's record helps
     MODEL_NOT_FOUND = "ModelNotFound"  # 404
     CONTEXT_OVERFLOW = "ContextOverflow"  # 400/413/422 because prompt and completion do not fit
+    REFUSAL = "Refusal"  # 400: a content filter in front of the model does not take the prompt
     BAD_REQUEST = "BadRequest"  # any other 4xx
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import ssl
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -39,7 +40,8 @@ class OpenAIEndpoint:
 
     `url` is the base with its `/v1`. `ca_bundle_path` is a PEM file that replaces the system's
     certificate authorities. `request_timeout_seconds` is for a whole request, its wait for a
-    connection included.
+    connection included. With `azure_api_version` the endpoint is Azure OpenAI's: `url` is that of
+    the resource, and `model` the deployment, unless `url` names one itself.
     """
 
     url: str
@@ -50,6 +52,16 @@ class OpenAIEndpoint:
     request_timeout_seconds: float = 300.0
     connect_timeout_seconds: float = 10.0
     max_connections: int = 32
+    azure_api_version: str | None = None
+
+    @property
+    def base_url(self) -> str:
+        """The URL that `/chat/completions` comes after."""
+        base = self.url.rstrip("/")
+        if self.azure_api_version is None or "/deployments/" in base:
+            return base
+        deployment = urllib.parse.quote(self.model, safe="")
+        return f"{base.removesuffix('/openai')}/openai/deployments/{deployment}"
 
 
 class OpenAIChatClient:
@@ -64,9 +76,10 @@ class OpenAIChatClient:
     ) -> None:
         self._endpoint = endpoint
         self._now = now
-        base = endpoint.url.rstrip("/")
-        self._chat_url = yarl.URL(f"{base}/chat/completions")
-        self._models_url = yarl.URL(f"{base}/models")
+        version = endpoint.azure_api_version
+        query = "" if version is None else f"?api-version={version}"
+        self._chat_url = yarl.URL(f"{endpoint.base_url}/chat/completions{query}")
+        self._models_url = yarl.URL(f"{endpoint.base_url}/models")
         self._tls = _tls_context(endpoint)
         self._proxy = _proxy_for(self._chat_url)
         self._timeout = aiohttp.ClientTimeout(
@@ -82,7 +95,9 @@ class OpenAIChatClient:
 
     async def probe(self) -> Capabilities:
         """Check that the model is served, and whether the server holds it to a JSON schema."""
-        served = await self._list_models()
+        # Azure lists the models that could be deployed, not the deployments.
+        is_azure = self._endpoint.azure_api_version is not None
+        served = () if is_azure else await self._list_models()
         if served and self._endpoint.model not in served:
             raise probing.not_served(self._endpoint.model, served, self._endpoint.url)
         return Capabilities(json_schema=await self._understands_schema(), models=served)
@@ -151,7 +166,11 @@ class OpenAIChatClient:
         }
         if endpoint.api_key:
             # Secrets are often made from a file, and end in its line break.
-            headers["Authorization"] = f"Bearer {endpoint.api_key.strip()}"
+            key = endpoint.api_key.strip()
+            if endpoint.azure_api_version is None:
+                headers["Authorization"] = f"Bearer {key}"
+            else:
+                headers["api-key"] = key
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=endpoint.max_connections,

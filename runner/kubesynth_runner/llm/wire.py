@@ -13,12 +13,23 @@ from typing import Any
 
 import msgspec
 
-from kubesynth_runner.llm.base import Completion, CompletionRequest, JsonSchemaFormat, TokenUsage
+from kubesynth_runner.llm.base import (
+    Choice,
+    Completion,
+    CompletionRequest,
+    JsonSchemaFormat,
+    TokenLogprobs,
+    TokenUsage,
+)
 from kubesynth_runner.llm.classify import classify, read_error
 from kubesynth_runner.llm.errors import ClientError, ErrorKind
 
-THINK_OPEN = "<think>"
-THINK_CLOSE = "</think>"
+# Around reasoning that a server without a reasoning parser leaves in the text: those of DeepSeek,
+# Qwen and most others, and Magistral's.
+_THINK_TAGS = (("<think>", "</think>"), ("[THINK]", "[/THINK]"))
+_THINK_OPENINGS = tuple(opening for opening, _ in _THINK_TAGS)
+# Templates that open the block themselves are only known with this one.
+_LONE_CLOSING = "</think>"
 
 
 class _Usage(msgspec.Struct):
@@ -39,9 +50,25 @@ class _Message(msgspec.Struct):
     refusal: str | None = None
 
 
+class _TopToken(msgspec.Struct):
+    token: str = ""
+    logprob: float = 0.0
+
+
+class _Token(msgspec.Struct):
+    token: str = ""
+    logprob: float = 0.0
+    top_logprobs: list[_TopToken] | None = None
+
+
+class _Logprobs(msgspec.Struct):
+    content: list[_Token] | None = None
+
+
 class _Choice(msgspec.Struct):
     message: _Message | None = None
     finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
 
 
 class _Reply(msgspec.Struct):
@@ -58,6 +85,9 @@ class _ModelEntry(msgspec.Struct):
 class _ModelList(msgspec.Struct):
     data: list[_ModelEntry]
 
+
+# More digits are noise of the server's arithmetic, and cost space in every row.
+_LOGPROB_DIGITS = 4
 
 # "sorted" orders the keys of every dict, so equal requests are equal bytes.
 _sorted_encoder = msgspec.json.Encoder(order="sorted")
@@ -127,11 +157,11 @@ def fits_strict_mode(schema: Any) -> bool:
 
 
 def decode_completion(body: bytes) -> Completion:
-    """Return the first choice of a 200 answer.
+    """Return the completion in a 200 answer.
 
     Raises:
-        ClientError: MALFORMED_RESPONSE, or EMPTY_COMPLETION when nothing was said; a gateway's
-            error in a 200 answer is classified as if it had come with its own status.
+        ClientError: MALFORMED_RESPONSE, or EMPTY_COMPLETION when no choice says anything; a
+            gateway's error in a 200 answer is classified as if it had come with its own status.
     """
     try:
         reply = _reply_decoder.decode(body)
@@ -141,23 +171,45 @@ def decode_completion(body: bytes) -> Completion:
         ) from exc
     if not reply.choices:
         raise _without_choices(reply, body)
-    choice = reply.choices[0]
-    message = choice.message
-    if message is None:
-        raise _failed(ErrorKind.MALFORMED_RESPONSE, "the first choice has no message", body)
-    text, reasoning = _text_and_reasoning(message)
-    refusal = message.refusal or None
-    if not text.strip() and refusal is None:
-        if choice.finish_reason != "content_filter":
-            raise _failed(ErrorKind.EMPTY_COMPLETION, _why_empty(choice, reasoning), body)
-        refusal = "the server's content filter stopped the completion"
+    first, *others = [_choice(choice, body) for choice in reply.choices]
+    if not any(choice.text.strip() or choice.refusal for choice in (first, *others)):
+        raise _failed(ErrorKind.EMPTY_COMPLETION, _why_empty(first), body)
     return Completion(
-        text=text,
-        finish_reason=choice.finish_reason,
+        text=first.text,
+        finish_reason=first.finish_reason,
         usage=_usage(reply.usage),
         model=reply.model or "",
-        reasoning=reasoning,
-        refusal=refusal,
+        reasoning=first.reasoning,
+        refusal=first.refusal,
+        logprobs=first.logprobs,
+        others=tuple(others),
+    )
+
+
+def _choice(choice: _Choice, body: bytes) -> Choice:
+    if choice.message is None:
+        raise _failed(ErrorKind.MALFORMED_RESPONSE, "a choice has no message", body)
+    text, reasoning = _text_and_reasoning(choice.message)
+    refusal = choice.message.refusal or None
+    if refusal is None and choice.finish_reason == "content_filter" and not text.strip():
+        refusal = "the server's content filter stopped the completion"
+    return Choice(text, choice.finish_reason, reasoning, refusal, _logprobs(choice.logprobs))
+
+
+def _logprobs(logprobs: _Logprobs | None) -> TokenLogprobs | None:
+    if logprobs is None or not logprobs.content:
+        return None
+    tokens = logprobs.content
+    top = None
+    if any(token.top_logprobs for token in tokens):
+        top = [
+            [(top.token, round(top.logprob, _LOGPROB_DIGITS)) for top in token.top_logprobs or ()]
+            for token in tokens
+        ]
+    return TokenLogprobs(
+        [token.token for token in tokens],
+        [round(token.logprob, _LOGPROB_DIGITS) for token in tokens],
+        top,
     )
 
 
@@ -170,19 +222,21 @@ def decode_models(body: bytes) -> tuple[str, ...]:
 
 
 def split_reasoning(content: str) -> tuple[str, str | None]:
-    """Return content without the reasoning at its start, and that reasoning.
+    """Return content without the blocks of reasoning at its start, and that reasoning.
 
     A chat template that opens the block itself leaves only the closing tag in the completion; a
     completion that was cut off has only the opening one.
     """
-    start = content.lstrip()
-    opened = start.startswith(THINK_OPEN)
-    before, close, after = start.partition(THINK_CLOSE)
-    if close and (opened or THINK_OPEN not in before):
-        return after.lstrip(), before.removeprefix(THINK_OPEN).strip() or None
-    if opened:
-        return "", start.removeprefix(THINK_OPEN).strip() or None
-    return content, None
+    text, thoughts = content, []
+    if _LONE_CLOSING in text and "<think>" not in (before := text.partition(_LONE_CLOSING)[0]):
+        thoughts.append(before.strip())
+        text = text.partition(_LONE_CLOSING)[2].lstrip()
+    while (start := text.lstrip()).startswith(_THINK_OPENINGS):
+        opening, closing = next(tags for tags in _THINK_TAGS if start.startswith(tags[0]))
+        thought, _, text = start.removeprefix(opening).partition(closing)
+        thoughts.append(thought.strip())
+        text = text.lstrip()
+    return text, "\n\n".join(filter(None, thoughts)) or None
 
 
 def _text_and_reasoning(message: _Message) -> tuple[str, str | None]:
@@ -207,10 +261,12 @@ def _usage(usage: _Usage | None) -> TokenUsage:
     return TokenUsage(max(0, usage.prompt_tokens or 0), max(0, usage.completion_tokens or 0))
 
 
-def _why_empty(choice: _Choice, reasoning: str | None) -> str:
+def _why_empty(choice: Choice) -> str:
     if choice.finish_reason == "length":
         what = (
-            "while the model was still reasoning" if reasoning else "before the model said a word"
+            "while the model was still reasoning"
+            if choice.reasoning
+            else "before the model said a word"
         )
         return f"the completion was cut off {what}; raise maxTokens"
     return f"the completion is empty (finish_reason {choice.finish_reason})"

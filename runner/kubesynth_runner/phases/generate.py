@@ -72,7 +72,10 @@ class _Attempt:
             spec, context.environment.read_prompt, plan.column_types
         )
         options = OutputOptions(
-            self.pipeline.columns, spec.output.format, spec.output.rows_per_part
+            self.pipeline.columns,
+            spec.output.format,
+            spec.output.rows_per_part,
+            logprobs=any(stage.sampling.logprobs for stage in self.pipeline.stages),
         )
         self._output = ShardOutput(book, journal, options, self._take_process_tally)
         percent = spec.failure_policy.max_failed_records_percent
@@ -138,6 +141,7 @@ class _Attempt:
                     pool.connections[item.role],
                     item.sampling.to_request_fields(),
                     item.sampling.seed if item.sampling.seed is not None else spec.seed,
+                    item.reasoning_column,
                 ),
             )
             for index, item in enumerate(self.pipeline.stages)

@@ -30,6 +30,7 @@ class CompiledStage:
     stage_id: str
     role: str
     sampling: SamplingParameters
+    reasoning_column: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,8 +62,12 @@ def compile_pipeline(
         stage = registry.compile_stage(item, spec.input, read)
         model = spec.model(item.member.model)
         sampling = (item.member.sampling or SamplingParameters()).over(model.sampling)
-        stages.append(CompiledStage(stage, registry.stage_id(item, index), model.name, sampling))
+        reasoning = item.member.reasoning_column
+        name = registry.stage_id(item, index)
+        stages.append(CompiledStage(stage, name, model.name, sampling, reasoning))
         columns |= stage.columns
+        if reasoning is not None:
+            columns[reasoning] = "string"
     taken = sorted(RESERVED_COLUMNS & columns.keys())
     if taken:
         raise errors.ConfigurationError(
@@ -91,11 +96,12 @@ def estimate(
     for item in spec.pipeline:
         model = spec.model(item.member.model)
         sampling = (item.member.sampling or SamplingParameters()).over(model.sampling)
-        completion = min(sampling.max_tokens or COMPLETION_TOKENS, COMPLETION_TOKENS)
+        choices = sampling.n or 1
+        completion = choices * min(sampling.max_tokens or COMPLETION_TOKENS, COMPLETION_TOKENS)
         prompt = PROMPT_OVERHEAD_TOKENS + average_characters / CHARACTERS_PER_TOKEN
         calls += rows
         tokens += round(rows * (prompt + completion))
-        rows *= _fan_out(item)
+        rows *= choices * _fan_out(item)
     return PipelineEstimate(calls, tokens, rows)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -239,3 +240,35 @@ async def _raw_server(answer: bytes) -> asyncio.Server:
 def _raw_endpoint(raw: asyncio.Server) -> OpenAIEndpoint:
     host, port = raw.sockets[0].getsockname()[:2]
     return OpenAIEndpoint(f"http://{host}:{port}/v1", MODEL, request_timeout_seconds=5)
+
+
+async def test_azure_deployment_is_asked_with_its_version_and_key(
+    server: FakeLlm, connect: Connect
+) -> None:
+    server.set_faults(Faults(api_key="secret", model_list=False))
+    resource = dataclasses.replace(
+        _endpoint(server, api_key="secret\n", azure_api_version="2024-10-21"), url=server.origin
+    )
+    deployment = f"{server.origin}/openai/deployments/{MODEL}/"
+    for endpoint in (resource, dataclasses.replace(resource, url=deployment)):
+        client = connect(endpoint)
+        assert (await client.probe()).json_schema
+        assert (await client.complete(_ask())).text
+    other = connect(dataclasses.replace(resource, model="other model"))
+    assert (await _fail(other)).kind is ErrorKind.MODEL_NOT_FOUND
+    stranger = connect(dataclasses.replace(resource, api_key="wrong"))
+    assert (await _fail(stranger)).kind is ErrorKind.AUTHENTICATION
+
+
+async def test_choices_and_log_probabilities_come_over_the_wire(
+    server: FakeLlm, connect: Connect
+) -> None:
+    server.set_faults(Faults(reasoning="I wonder."))
+    client = connect(_endpoint(server))
+    completion = await client.complete(_ask(n=3, logprobs=True, top_logprobs=2))
+    texts = [completion.text, *(choice.text for choice in completion.others)]
+    assert len(set(texts)) == 3
+    assert {choice.reasoning for choice in completion.others} == {"I wonder."}
+    assert completion.logprobs is not None
+    assert completion.logprobs.top is not None
+    assert {len(top) for top in completion.logprobs.top} == {2}

@@ -10,6 +10,7 @@ A pod can run it from a ConfigMap of `pod_files()`, mounted as a folder `kubesyn
 working directory; the image needs Python and aiohttp.
 
     POST /v1/chat/completions   GET /v1/models   GET /health
+    POST /openai/deployments/fake-model/chat/completions?api-version=...    as Azure has it
     GET  /stats                 what was asked and answered; ?hashes=1 adds every request's hash
     POST /reset                 forget the statistics, keep the faults
     GET, POST /faults           the fields of `Faults` as JSON; what is left out is off
@@ -61,7 +62,8 @@ class Faults:
     model_list: bool = True  # False: /v1/models is a 404
     usage: bool = True  # False: answers carry none
     reasoning: str = ""  # put before every answer, as <think>...</think>
-    api_key: str = ""  # wanted as bearer token
+    max_choices: int | None = None  # fewer than n
+    api_key: str = ""  # wanted as bearer token, at a deployment as api-key
     redirect_to: str = ""  # every request is answered 307
 
 
@@ -132,6 +134,7 @@ class FakeLlm:
         app.add_routes(
             [
                 web.post("/v1/chat/completions", self._on_chat),
+                web.post("/openai/deployments/{name}/chat/completions", self._on_azure_chat),
                 web.get("/v1/models", self._on_models),
                 web.get("/health", self._on_health),
                 web.get("/stats", self._on_stats),
@@ -214,6 +217,11 @@ class FakeLlm:
             return _error(400, str(exc), "invalid_request_error")
         return await self._on_get_faults(request)
 
+    async def _on_azure_chat(self, request: web.Request) -> web.StreamResponse:
+        if "api-version" not in request.query or request.match_info["name"] != self.model:
+            return _error(404, "Resource not found", "", "404")
+        return await self._on_chat(request)
+
     async def _on_chat(self, request: web.Request) -> web.StreamResponse:
         statistics = self.statistics
         statistics.in_flight += 1
@@ -249,14 +257,18 @@ class FakeLlm:
         fault = None
         if faults.faulty_attempts is None or attempt < faults.faulty_attempts:
             fault = _draw_fault(faults, draw)
-        return await self._deliver(request, key, complete(body, faults.reasoning), fault)
+        return await self._deliver(
+            request, key, complete(body, faults.reasoning, faults.max_choices), fault
+        )
 
     def _refuse(self, request: web.Request) -> web.Response | None:
         """Return what every path answers to a stranger, or where everything has moved."""
         faults = self.faults
         if faults.redirect_to:
             return web.Response(status=307, headers={"Location": faults.redirect_to})
-        if faults.api_key and request.headers.get("Authorization") != f"Bearer {faults.api_key}":
+        is_azure = request.path.startswith("/openai/")
+        key = request.headers.get("api-key" if is_azure else "Authorization", "")
+        if faults.api_key and key.removeprefix("Bearer ") != faults.api_key:
             return _error(401, "Incorrect API key provided.", "invalid_request_error")
         return None
 

@@ -36,27 +36,61 @@ def count_tokens(text: str) -> int:
     return math.ceil(len(text) / 4)
 
 
-def complete(body: dict[str, Any], reasoning: str = "") -> dict[str, Any]:
-    """Return the reply to a request; `reasoning` is put before its text as a <think> block."""
+def complete(
+    body: dict[str, Any], reasoning: str = "", max_choices: int | None = None
+) -> dict[str, Any]:
+    """Return the reply to a request; `reasoning` is put before its text as a <think> block.
+
+    `max_choices` is for servers that give fewer choices than `n`.
+    """
     key = body_hash(body)
     prompt = "\n".join(message["content"] for message in body["messages"])
-    text = _content(body, prompt, random.Random(key))
-    finish_reason = "stop"
-    limit = body.get("max_tokens") or body.get("max_completion_tokens")
-    if limit is not None and count_tokens(text) > limit:
-        text, finish_reason = text[: limit * 4], "length"
-    if reasoning:
-        text = f"<think>\n{reasoning}\n</think>\n\n{text}"
-    message = {"role": "assistant", "content": text, "refusal": None}
-    usage = {"prompt_tokens": count_tokens(prompt), "completion_tokens": count_tokens(text)}
+    wanted = body.get("n") or 1
+    count = wanted if max_choices is None else min(wanted, max_choices)
+    choices, completion_tokens = [], 0
+    for index in range(count):
+        text, finish_reason = _text(body, prompt, random.Random(f"{key}/{index}" if index else key))
+        completion_tokens += count_tokens(text)
+        if reasoning:
+            text = f"<think>\n{reasoning}\n</think>\n\n{text}"
+        message = {"role": "assistant", "content": text, "refusal": None}
+        choice = {"index": index, "message": message, "finish_reason": finish_reason}
+        if body.get("logprobs"):
+            choice["logprobs"] = {"content": _logprobs(text, body.get("top_logprobs") or 0)}
+        choices.append(choice)
+    usage = {"prompt_tokens": count_tokens(prompt), "completion_tokens": completion_tokens}
     return {
         "id": f"chatcmpl-{key}",
         "object": "chat.completion",
         "created": 0,
         "model": body["model"],
-        "choices": [{"index": 0, "message": message, "finish_reason": finish_reason}],
+        "choices": choices,
         "usage": usage | {"total_tokens": sum(usage.values())},
     }
+
+
+def _text(body: dict[str, Any], prompt: str, draw: random.Random) -> tuple[str, str]:
+    text = _content(body, prompt, draw)
+    limit = body.get("max_tokens") or body.get("max_completion_tokens")
+    if limit is not None and count_tokens(text) > limit:
+        return text[: limit * 4], "length"
+    return text, "stop"
+
+
+def _logprobs(text: str, top: int) -> list[dict[str, Any]]:
+    """Return made-up log probabilities of a text's words."""
+    return [
+        {
+            "token": word,
+            "logprob": -0.1 * place - 0.000049,
+            "bytes": list(word.encode()),
+            "top_logprobs": [
+                {"token": f"{word}{rank or ''}", "logprob": -0.1 * place - rank, "bytes": None}
+                for rank in range(top)
+            ],
+        }
+        for place, word in enumerate(text.split())
+    ]
 
 
 def _content(body: dict[str, Any], prompt: str, draw: random.Random) -> str:

@@ -27,10 +27,6 @@ PENDING: list[tuple[dict[str, Any], str]] = [
         "spec.models[0].server",
     ),
     ({"spec.models[0]": {"name": "a", "serverRef": {"name": "s"}}}, "spec.models[0].serverRef"),
-    ({"spec.models[0].sampling": {"n": 2}}, "spec.models[0].sampling.n"),
-    ({f"{_QA}.sampling": {"n": 2}}, f"{_QA}.sampling.n"),
-    ({f"{_QA}.sampling": {"logprobs": True}}, f"{_QA}.sampling.logprobs"),
-    ({f"{_ANSWER}.sampling": {"topLogprobs": 1}}, f"{_ANSWER}.sampling.topLogprobs"),
     *(
         ({"spec.input.uri": f"{scheme}://bucket/a"}, "spec.input.uri")
         for scheme in ("gs", "http", "https")

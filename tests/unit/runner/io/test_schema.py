@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from datetime import UTC, datetime
@@ -111,10 +112,23 @@ def test_row_has_lineage_and_provenance_around_its_columns() -> None:
                     "completion_tokens": 2,
                     "finish_reason": "stop",
                     "attempts": 1,
+                    "choice": 0,
                 }
             ],
         }
     ]
+
+
+def test_log_probabilities_are_lists_by_token_where_they_were_asked_for() -> None:
+    logprobs = {
+        "tokens": ["So", "."],
+        "logprobs": [-0.5, 0.0],
+        "top": [[{"token": "So", "logprob": -0.5}], []],
+    }
+    call = msgspec.structs.replace(RECORD.provenance[0], logprobs=logprobs)
+    row = schema.to_row(dataclasses.replace(RECORD, provenance=(call,)), {})
+    table = pa.Table.from_pylist([row], schema=schema.build({}, logprobs=True))
+    assert table.to_pylist()[0]["provenance"][0]["logprobs"] == logprobs
 
 
 def test_reserved_columns_are_those_that_the_schema_adds() -> None:

@@ -141,6 +141,20 @@ OVERFLOWS = [
 ]
 
 
+_AZURE_FILTER = json.dumps(
+    {
+        "error": {
+            "message": "The response was filtered due to the prompt triggering a policy.",
+            "type": None,
+            "param": "prompt",
+            "code": "content_filter",
+            "status": 400,
+            "innererror": {"code": "ResponsibleAIPolicyViolation"},
+        }
+    }
+)
+
+
 @pytest.mark.parametrize(("status", "body"), OVERFLOWS)
 def test_prompt_that_does_not_fit_is_context_overflow(status: int, body: str) -> None:
     assert classify(status, body).kind is ErrorKind.CONTEXT_OVERFLOW
@@ -158,6 +172,7 @@ def test_prompt_that_does_not_fit_is_context_overflow(status: int, body: str) ->
         pytest.param(422, '{"detail": [{"loc": ["body", "seed"], "msg": "not an integer"}]}',
                      ErrorKind.BAD_REQUEST, id="fastapi"),
         pytest.param(400, "", ErrorKind.BAD_REQUEST, id="empty-400"),
+        pytest.param(400, _AZURE_FILTER, ErrorKind.REFUSAL, id="azure-content-filter"),
         pytest.param(401, _openai("Incorrect API key provided"), ErrorKind.AUTHENTICATION,
                      id="401"),
         pytest.param(403, "<title>Forbidden</title>", ErrorKind.AUTHENTICATION, id="403"),

@@ -236,3 +236,60 @@ def test_model_list_is_read_and_anything_else_is_none() -> None:
     assert decode_models(b'{"object": "list", "data": [{"id": "a"}, {"id": "b"}]}') == ("a", "b")
     assert decode_models(b"not json") == ()
     assert decode_models(b'{"models": []}') == ()
+
+
+def _choices(*messages: dict[str, Any], **fields: Any) -> bytes:
+    choices = [
+        {"index": index, "finish_reason": "stop", "message": message, **fields}
+        for index, message in enumerate(messages)
+    ]
+    return json.dumps({"choices": choices, "model": "m"}).encode()
+
+
+def test_every_choice_is_read() -> None:
+    completion = decode_completion(
+        _choices({"content": "a"}, {"content": "<think>t</think>b"}, {"refusal": "no"})
+    )
+    assert completion.text == "a"
+    assert [choice.text for choice in completion.others] == ["b", ""]
+    assert [choice.reasoning for choice in completion.others] == ["t", None]
+    assert completion.others[1].refusal == "no"
+
+
+def test_blank_choices_beside_one_that_says_something_are_no_failure() -> None:
+    completion = decode_completion(_choices({"content": ""}, {"content": "b"}))
+    assert (completion.text, completion.others[0].text) == ("", "b")
+    assert _kind_of(_choices({"content": ""}, {"content": " "})) is ErrorKind.EMPTY_COMPLETION
+
+
+def test_log_probabilities_are_rounded_and_kept_apart_from_bytes() -> None:
+    content = [
+        {
+            "token": "So",
+            "logprob": -0.123456,
+            "bytes": [83],
+            "top_logprobs": [{"token": "Or", "logprob": -1.00004, "bytes": None}],
+        },
+        {"token": ".", "logprob": -9999.0},
+    ]
+    logprobs = decode_completion(
+        _choices({"content": "So."}, logprobs={"content": content})
+    ).logprobs
+    assert logprobs is not None
+    assert (logprobs.tokens, logprobs.logprobs) == (["So", "."], [-0.1235, -9999.0])
+    assert logprobs.top == [[("Or", -1.0)], []]
+    assert decode_completion(_choices({"content": "a"}, logprobs=None)).logprobs is None
+
+
+@pytest.mark.parametrize(
+    ("content", "text", "reasoning"),
+    [
+        pytest.param("<think>a</think>\n<think>b</think>\nc", "c", "a\n\nb", id="two-blocks"),
+        pytest.param("[THINK]a[/THINK]b", "b", "a", id="magistral"),
+        pytest.param("[THINK]a", "", "a", id="cut-off"),
+        pytest.param("Say [THINK]a[/THINK]", "Say [THINK]a[/THINK]", None, id="in-the-text"),
+        pytest.param("a</think><think>b</think>c", "c", "a\n\nb", id="opened-by-the-template"),
+    ],
+)
+def test_blocks_of_reasoning_are_taken_off(content: str, text: str, reasoning: str | None) -> None:
+    assert split_reasoning(content) == (text, reasoning)

@@ -1,0 +1,170 @@
+"""A stage's calls for one record: several choices, log probabilities, reasoning."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from kubesynth_api.v1alpha1.pipeline import PromptOutput
+from kubesynth_runner import records
+from kubesynth_runner.engine.calls import Caller, CallFailed, ModelConnection, StageBinding
+from kubesynth_runner.engine.gate import Gate
+from kubesynth_runner.engine.stage_calls import StageCalls, children
+from kubesynth_runner.io.journal import Journal
+from kubesynth_runner.io.local_storage import LocalStorage
+from kubesynth_runner.llm.base import (
+    Choice,
+    Completion,
+    CompletionRequest,
+    TokenLogprobs,
+    TokenUsage,
+)
+from kubesynth_runner.llm.errors import ClientError, ErrorKind
+from kubesynth_runner.llm.fake import FakeChatClient, FakeReply
+from kubesynth_runner.pipelines.base import Stage, StageFailure
+from kubesynth_runner.pipelines.prompt import PromptStage
+from kubesynth_runner.pipelines.templates import PromptTemplate
+from kubesynth_testing import virtual_time
+
+RECORD = records.Record("r", None, "r", (), {"text": "t"}, records.Source("u", 1))
+SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+
+
+def text_stage() -> Stage:
+    return PromptStage(PromptTemplate.compile("{{ text }}", None), PromptOutput(column="out"))
+
+
+def json_stage() -> Stage:
+    output = PromptOutput.model_validate({"type": "JSON", "jsonSchema": SCHEMA})
+    return PromptStage(PromptTemplate.compile("{{ text }}", None), output)
+
+
+def completion(first: str, *others: str | Choice) -> Completion:
+    choices = [
+        choice if isinstance(choice, Choice) else Choice(choice, "stop", f"why {choice}")
+        for choice in others
+    ]
+    usage = TokenUsage(3, 9)
+    return Completion(first, "stop", usage, "m", f"why {first}", None, None, tuple(choices))
+
+
+class Desk:
+    """A model, a journal in a folder, and what a stage makes of a record with them."""
+
+    def __init__(self, folder: Path, script: Callable[[CompletionRequest], FakeReply]) -> None:
+        self.folder = folder
+        self.client = FakeChatClient(script)
+        self.rows: list[Mapping[str, Any]] = []
+        self.provenance: list[tuple[records.CallProvenance, ...]] = []
+        self.failure: StageFailure | CallFailed | None = None
+
+    def run(self, stage: Stage, *, epoch: int = 1, column: str | None = None, n: int = 3) -> None:
+        """Run a stage; what came of it is in `rows`, `provenance`, `failure` and `calls`."""
+        virtual_time.run(self._run(stage, epoch, column, n))
+
+    async def _run(self, stage: Stage, epoch: int, column: str | None, n: int) -> None:
+        journal = Journal(LocalStorage(self.folder), "run", 0, epoch)
+        journal.load(bytearray(1))
+        connection = ModelConnection("g", "m", self.client, Gate(4), True, 1, 600.0)
+        binding = StageBinding(0, "s", connection, {"n": n}, 5, column)
+        self.calls = StageCalls(Caller(journal), binding, RECORD, 0)
+        self.rows, self.provenance, self.failure = [], [], None
+        try:
+            async for columns in children(stage, RECORD, self.calls):
+                self.rows.append(columns)
+                self.provenance.append(tuple(self.calls.provenance))
+        except (StageFailure, CallFailed) as failure:
+            self.failure = failure
+        finally:
+            journal.close()
+
+
+def test_each_choice_is_a_record_and_the_request_is_sent_and_counted_once(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, lambda _: completion("a", "b", "c"))
+    desk.run(text_stage(), column="why")
+    assert desk.rows == [{"out": text, "why": f"why {text}"} for text in "abc"]
+    assert [[call.choice for call in calls] for calls in desk.provenance] == [[0], [1], [2]]
+    assert len(desk.client.requests) == desk.calls.tally.requests_ok == 1
+    assert desk.calls.tally.completion_tokens == 9
+
+
+def test_choices_come_out_of_the_journal(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, lambda _: completion("a", "b", "c"))
+    desk.run(text_stage())
+    rows, provenance = desk.rows, desk.provenance
+    desk.run(text_stage(), epoch=2)
+    assert (desk.rows, desk.provenance) == (rows, provenance)
+    assert len(desk.client.requests) == 1
+
+
+def test_server_that_ignores_n_is_asked_again_with_other_seeds(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, lambda request: completion(str(request.sampling["seed"])))
+    desk.run(text_stage())
+    assert len({row["out"] for row in desk.rows}) == 3
+    assert [request.sampling.get("n") for request in desk.client.requests] == [3, None, None]
+    assert desk.calls.tally.requests_ok == 3
+
+
+def test_choice_that_refuses_does_not_spoil_the_others(tmp_path: Path) -> None:
+    refused = Choice("", "stop", refusal="I must not.")
+    desk = Desk(tmp_path, lambda _: completion("a", refused, "c"))
+    desk.run(text_stage())
+    assert [row["out"] for row in desk.rows] == ["a", "c"]
+    assert isinstance(desk.failure, StageFailure)
+    assert (desk.failure.kind, desk.failure.raw) == ("Refusal", "I must not.")
+    assert "1 of 3 choices" in str(desk.failure)
+
+
+def test_choice_that_is_no_json_is_repaired_by_itself(tmp_path: Path) -> None:
+    def script(request: CompletionRequest) -> FakeReply:
+        if len(request.messages) == 1:
+            return completion('{"a": 1}', "nonsense", '{"a": 3}')
+        assert request.messages[-2].content == "nonsense"
+        assert "n" not in request.sampling
+        return completion('{"a": 2}')
+
+    desk = Desk(tmp_path, script)
+    desk.run(json_stage())
+    assert [row["a"] for row in desk.rows] == [1, 2, 3]
+    assert [len(calls) for calls in desk.provenance] == [1, 2, 1]
+
+
+def test_choice_whose_repair_fails_does_not_spoil_the_others(tmp_path: Path) -> None:
+    def script(request: CompletionRequest) -> FakeReply:
+        if len(request.messages) == 1:
+            return completion("nonsense", '{"a": 2}', '{"a": 3}')
+        return ClientError(ErrorKind.CONTEXT_OVERFLOW, "too long", status_code=400)
+
+    desk = Desk(tmp_path, script)
+    desk.run(json_stage())
+    assert [row["a"] for row in desk.rows] == [2, 3]
+    assert desk.failure is not None
+    assert desk.failure.kind == ErrorKind.CONTEXT_OVERFLOW
+
+
+def test_failed_call_is_the_records_failure(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, lambda _: ClientError(ErrorKind.BAD_REQUEST, "no", status_code=400))
+    desk.run(text_stage())
+    assert isinstance(desk.failure, CallFailed)
+    assert desk.rows == []
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_log_probabilities_go_into_the_provenance(tmp_path: Path, epochs: int) -> None:
+    logprobs = TokenLogprobs(["a"], [-0.5], [[("a", -0.5), ("b", -1.5)]])
+    answer = Completion("a", "stop", TokenUsage(1, 1), "m", logprobs=logprobs)
+    desk = Desk(tmp_path, lambda _: answer)
+    for epoch in range(1, epochs + 1):
+        desk.run(text_stage(), epoch=epoch, n=1)
+    assert len(desk.client.requests) == 1
+    stored = json.loads(msgspec.json.encode(desk.provenance[0][0].logprobs))
+    assert stored == {
+        "tokens": ["a"],
+        "logprobs": [-0.5],
+        "top": [[{"token": "a", "logprob": -0.5}, {"token": "b", "logprob": -1.5}]],
+    }
