@@ -28,7 +28,8 @@ class Metered:
         usage = completion.usage
         estimator = self.gate.estimator
         if usage.total_tokens == 0:
-            text = len(completion.text) + len(completion.reasoning or "")
+            choices = (completion, *completion.others)
+            text = sum(len(choice.text) + len(choice.reasoning or "") for choice in choices)
             prompt = round(estimator.prompt_tokens(self.characters))
             usage = TokenUsage(prompt, round(estimator.prompt_tokens(text)))
             completion = dataclasses.replace(completion, usage=usage)
@@ -54,6 +55,8 @@ async def enter(gate: Gate, role: str, purse: Purse | None, request: CompletionR
     """
     characters = sum(len(message.content) for message in request.messages)
     limit = request.sampling.get("max_completion_tokens") or request.sampling.get("max_tokens")
+    if limit is not None:
+        limit *= request.sampling.get("n") or 1
     prompt = gate.estimator.prompt_tokens(characters)
     tokens = gate.estimator.tokens(characters, limit)
     reservation = None

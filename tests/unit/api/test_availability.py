@@ -11,9 +11,6 @@ from kubesynth_api.conditions import Reason
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
 from kubesynth_testing.manifests import SMALL, edited
 
-_QA = "spec.pipeline[0].closedQA"
-_ANSWER = "spec.pipeline[1].answer"
-
 PENDING: list[tuple[dict[str, Any], str]] = [
     ({"spec.output.split": {"train": 1}}, "spec.output.split"),
     ({"spec.output.exports": ["alpaca"]}, "spec.output.exports"),
