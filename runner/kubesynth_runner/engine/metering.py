@@ -6,7 +6,7 @@ import dataclasses
 
 from kubesynth_runner.engine.gate import Gate
 from kubesynth_runner.engine.purse import Purse, Reservation
-from kubesynth_runner.llm.base import Completion, CompletionRequest, TokenUsage
+from kubesynth_runner.llm.base import Choice, Completion, CompletionRequest, TokenUsage
 
 
 @dataclasses.dataclass(slots=True)
@@ -28,7 +28,7 @@ class Metered:
         usage = completion.usage
         estimator = self.gate.estimator
         if usage.total_tokens == 0:
-            choices = (completion, *completion.others)
+            choices: tuple[Completion | Choice, ...] = (completion, *completion.others)
             text = sum(len(choice.text) + len(choice.reasoning or "") for choice in choices)
             prompt = round(estimator.prompt_tokens(self.characters))
             usage = TokenUsage(prompt, round(estimator.prompt_tokens(text)))
