@@ -30,7 +30,6 @@ class _Pending:
 _PENDING = (
     _Pending("spec.models[*].server"),
     _Pending("spec.models[*].serverRef"),
-    _Pending("spec.pipeline[*].when"),
     _Pending("spec.output.split"),
     _Pending("spec.output.exports", harmless=((),)),
     _Pending("spec.target"),
@@ -52,10 +51,10 @@ def check(spec: SyntheticDataJobSpec) -> Iterator[Finding]:
         if any(_is_meant(pending, pattern, value) for pending in _PENDING):
             shown = f"{value} " if isinstance(value, str) else ""
             yield _lacking(path, f"{shown}is not available in this version; remove it")
-    for path, uri, pending_schemes in (
-        ("spec.input.uri", spec.input.uri, _PENDING_INPUTS),
-        ("spec.output.uri", spec.output.uri, _PENDING_OUTPUTS),
-    ):
+    uris = [("spec.output.uri", spec.output.uri, _PENDING_OUTPUTS)]
+    if spec.input is not None:
+        uris.insert(0, ("spec.input.uri", spec.input.uri, _PENDING_INPUTS))
+    for path, uri, pending_schemes in uris:
         try:
             scheme = parse(uri).scheme
         except UriError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from kubesynth_api.v1alpha1.pipeline import Stage
+from kubesynth_api.v1alpha1.stages.base import LlmStage, StageSpec
 from kubesynth_api.v1alpha1.storage import InputSpec
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
 
@@ -41,29 +41,27 @@ def of_input(source: InputSpec) -> Columns:
     return Columns(frozenset(known), closed=bool(source.columns) or is_text(source))
 
 
-def added_by(stage: Stage) -> frozenset[str]:
+def added_by(member: StageSpec) -> frozenset[str]:
     """Return the columns that a stage adds or replaces."""
-    reasoning = stage.member.reasoning_column
-    return _of_output(stage) | (frozenset({reasoning}) if reasoning is not None else frozenset())
+    added = set(member.adds().values())
+    if isinstance(member, LlmStage) and member.reasoning_column is not None:
+        added.add(member.reasoning_column)
+    return frozenset(added)
 
 
-def _of_output(stage: Stage) -> frozenset[str]:
-    if stage.closed_qa is not None:
-        return frozenset({"question"})
-    if stage.answer is not None:
-        return frozenset({stage.answer.answer_column})
-    if stage.prompt is not None:
-        output = stage.prompt.output
-        if output.json_schema is None:
-            return frozenset({output.column})
-        properties = output.json_schema.get("properties")
-        return frozenset(properties if isinstance(properties, dict) else ())
-    return frozenset()
+def of_spec(spec: SyntheticDataJobSpec) -> Columns:
+    """Return the columns of the records that the pipeline starts from."""
+    if spec.input is not None:
+        return of_input(spec.input)
+    # Replayed records come with the columns that they failed with.
+    return Columns(frozenset(), closed=spec.retry_failed is None)
 
 
 def at_each_stage(spec: SyntheticDataJobSpec) -> Iterator[Columns]:
     """Yield, for each stage of the pipeline, the columns of the records that reach it."""
-    columns = of_input(spec.input)
+    columns = of_spec(spec)
     for stage in spec.pipeline:
         yield columns
-        columns = dataclasses.replace(columns, known=columns.known | added_by(stage))
+        columns = dataclasses.replace(
+            columns, known=columns.known | set(stage.member.adds().values())
+        )

@@ -100,7 +100,7 @@ def _config_maps(spec: SyntheticDataJobSpec) -> Iterator[KeyReference]:
     for path, value in walk(spec, "spec"):
         if isinstance(value, KeySelector) and path.endswith(".configMapKeyRef"):
             yield KeyReference(value.name, value.key, _use(path), path)
-    location = _location(spec.input.uri)
+    location = _location(spec.input.uri) if spec.input is not None else None
     if location is not None and location.scheme == "configmap":
         yield KeyReference(location.name, location.path, Use.FILE, "spec.input.uri")
 
@@ -113,10 +113,9 @@ def _use(path: str) -> Use:
 
 
 def _claims(spec: SyntheticDataJobSpec) -> Iterator[ClaimReference]:
-    uris = [
-        (spec.input.uri, Access.READ, "spec.input.uri"),
-        (spec.output.uri, Access.WRITE, "spec.output.uri"),
-    ]
+    uris = [(spec.output.uri, Access.WRITE, "spec.output.uri")]
+    if spec.input is not None:
+        uris.insert(0, (spec.input.uri, Access.READ, "spec.input.uri"))
     if spec.retry_failed is not None:
         uris.append((spec.retry_failed.from_output, Access.READ, "spec.retryFailed.fromOutput"))
     for uri, access, path in uris:

@@ -7,10 +7,11 @@ not keep the operator busy.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jinja2
 from jinja2 import nodes
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 _ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined)
@@ -45,8 +46,29 @@ def parse(source: str) -> Template:
     Raises:
         TemplateProblem: a syntax error, an unknown filter or test, or another template is loaded.
     """
+    return _judged(lambda: _ENVIRONMENT.parse(source))
+
+
+def parse_expression(source: str) -> Template:
+    """Parse an expression, such as `score > 3`: what could stand between {{ and }}.
+
+    Raises:
+        TemplateProblem: it is no expression, or an unknown filter or test is used.
+    """
+
+    def read() -> nodes.Template:
+        parser = Parser(_ENVIRONMENT, source, state="variable")
+        expression = parser.parse_expression()
+        if not parser.stream.eos:
+            raise jinja2.TemplateSyntaxError("there is more after the expression", 1)
+        return nodes.Template([nodes.Output([expression], lineno=1)], lineno=1)
+
+    return _judged(read)
+
+
+def _judged(read: Callable[[], nodes.Template]) -> Template:
     try:
-        tree = _ENVIRONMENT.parse(source)
+        tree = read()
     except jinja2.TemplateSyntaxError as exc:
         raise TemplateProblem(f"line {exc.lineno}: {exc.message}") from exc
     except RecursionError as exc:

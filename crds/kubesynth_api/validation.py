@@ -17,7 +17,7 @@ from kubesynth_api.field_paths import walk
 from kubesynth_api.findings import Finding, invalid
 from kubesynth_api.run_spec import RUN_SPEC_MAX_BYTES, RunSpec
 from kubesynth_api.stages import ConfigMapData
-from kubesynth_api.uris import UriError, parse
+from kubesynth_api.uris import Location, UriError, parse
 from kubesynth_api.v1alpha1.storage import InputSpec, StorageOptions
 from kubesynth_api.v1alpha1.synthetic_data_job import (
     JOB_NAME_MAX_LENGTH,
@@ -54,14 +54,15 @@ def check(
             )
         )
     # A stage without a member has nothing else that could be looked at.
+    given = spec.input
     if not broken:
         broken = [
             *_duplicates("spec.models", (model.name for model in spec.models)),
             *_duplicates("spec.runner.env", (variable.name for variable in spec.runner.env)),
             *_models(spec, name),
-            *_input(spec.input),
+            *(_input(given) if given is not None else ()),
             *_locations(spec),
-            *_storage("spec.input", spec.input.uri, spec.input.storage),
+            *(_storage("spec.input", given.uri, given.storage) if given is not None else ()),
             *_storage("spec.output", spec.output.uri, spec.output.storage),
             *stages.check(spec, config_maps or {}),
             *choices.check(spec),
@@ -121,29 +122,40 @@ def _input(source: InputSpec) -> Iterator[Finding]:
 
 
 def _locations(spec: SyntheticDataJobSpec) -> Iterator[Finding]:
-    """Refuse an output that would swallow its own input, or become part of it."""
-    try:
-        source, target = parse(spec.input.uri), parse(spec.output.uri)
-    except UriError as exc:
-        yield invalid("spec.input.uri", str(exc))
-        return
-    for path, location in (("spec.input.uri", source), ("spec.output.uri", target)):
+    """Refuse locations that cannot be, and an output that swallows its own input."""
+    uris = {"spec.output.uri": spec.output.uri}
+    if spec.input is not None:
+        uris["spec.input.uri"] = spec.input.uri
+    found = {}
+    for path, uri in uris.items():
+        try:
+            location = found[path] = parse(uri)
+        except UriError as exc:
+            yield invalid(path, str(exc))
+            continue
         if location.scheme == "pvc" and len(location.name) > _CLAIM_NAME_MAX_LENGTH:
             yield invalid(path, "the name of the claim is too long")
-    if target.is_pattern:
+    source, target = found.get("spec.input.uri"), found.get("spec.output.uri")
+    if target is not None and target.is_pattern:
         yield invalid("spec.output.uri", "must be a folder, not a pattern")
-    elif (source.scheme, source.name) == (target.scheme, target.name):
-        if _is_within(source.fixed_path, target.path):
-            yield invalid(
-                "spec.output.uri",
-                f"must not hold the input ({spec.input.uri}): an output is a folder of its own",
-            )
-        elif not source.is_pattern and _is_within(target.path, source.path):
-            yield invalid(
-                "spec.output.uri",
-                f"must not be inside the input ({spec.input.uri}): its files would be read as "
-                "input, too",
-            )
+    elif source is not None and target is not None:
+        yield from _overlap(source, target, uris["spec.input.uri"])
+
+
+def _overlap(source: Location, target: Location, shown: str) -> Iterator[Finding]:
+    """Refuse an output that would swallow its own input, or become part of it."""
+    if (source.scheme, source.name) != (target.scheme, target.name):
+        return
+    if _is_within(source.fixed_path, target.path):
+        yield invalid(
+            "spec.output.uri",
+            f"must not hold the input ({shown}): an output is a folder of its own",
+        )
+    elif not source.is_pattern and _is_within(target.path, source.path):
+        yield invalid(
+            "spec.output.uri",
+            f"must not be inside the input ({shown}): its files would be read as input, too",
+        )
 
 
 def _storage(path: str, uri: str, storage: StorageOptions | None) -> Iterator[Finding]:

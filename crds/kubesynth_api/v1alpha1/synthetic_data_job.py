@@ -14,7 +14,7 @@ from kubesynth_api.meta import Condition
 from kubesynth_api.runner_contract import Estimate, RecordCounts, RequestCounts, TokenCounts
 from kubesynth_api.v1alpha1 import changes
 from kubesynth_api.v1alpha1.models import ModelSpec
-from kubesynth_api.v1alpha1.pipeline import Stage
+from kubesynth_api.v1alpha1.pipeline import SOURCE_KINDS, Stage
 from kubesynth_api.v1alpha1.runner_pods import RunnerPods
 from kubesynth_api.v1alpha1.spending import Budget, Target
 from kubesynth_api.v1alpha1.storage import InputSpec, OutputSpec
@@ -104,6 +104,18 @@ class RetryFailed(ApiModel):
     from_output: Uri = Field(description="Output of the run whose errors/ are replayed.")
 
 
+def _has_one_beginning(spec: SyntheticDataJobSpec) -> bool:
+    from_nothing = [stage.starts_from_nothing for stage in spec.pipeline]
+    if spec.input is not None:
+        return not any(from_nothing)
+    return (from_nothing[0] or spec.retry_failed is not None) and not any(from_nothing[1:])
+
+
+def _has_source(stage: str) -> str:
+    """Return the CEL expression that a stage makes records from nothing."""
+    return " || ".join(f"has({stage}.{kind})" for kind in SOURCE_KINDS) or "false"
+
+
 class SyntheticDataJobSpec(ApiModel):
     """What to make, and how.
 
@@ -126,13 +138,27 @@ class SyntheticDataJobSpec(ApiModel):
             ".models",
             lambda spec: all(m.limits.concurrency >= spec.parallelism for m in spec.models),
         ),
+        CelRule(
+            f"self.pipeline.filter(s, {_has_source('s')}).size() == (has(self.input) ? 0"
+            f" : (({_has_source('self.pipeline[0]')}) ? 1 : (has(self.retryFailed) ? 0 : -1)))",
+            "a job needs either an input or a first stage that makes records from nothing"
+            f" ({', '.join(SOURCE_KINDS)}), and has no such stage anywhere else",
+            ".input",
+            _has_one_beginning,
+        ),
     )
 
     models: Annotated[tuple[ModelSpec, ...], Field(min_length=1, max_length=16)] = Field(
         description="The models that stages ask, by role. A stage that names none asks the first.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
-    input: InputSpec = Field(description="The records that the pipeline starts from.")
+    input: InputSpec | None = Field(
+        default=None,
+        description=(
+            "The records that the pipeline starts from. Left out where the first stage makes them "
+            "from nothing."
+        ),
+    )
     pipeline: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=32)] = Field(
         description=(
             "The stages, in order. Each makes zero or more records of every record that reaches it."
@@ -207,6 +233,11 @@ class SyntheticDataJobSpec(ApiModel):
     def parallelism(self) -> int:
         """Pods at work at once."""
         return self.shards.parallelism or self.shards.count
+
+    @property
+    def text_column(self) -> str:
+        """Column that holds the document of a record, where it has one."""
+        return self.input.text_column if self.input is not None else "text"
 
     def model(self, role: str | None) -> ModelSpec:
         """Return the model in `role`, or the first one for None.

@@ -43,11 +43,17 @@ class ModelConnection:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class StageBinding:
-    """A stage's place in the pipeline and the model it speaks to."""
+class StagePlace:
+    """A step's place in the pipeline, from 0, and its name. Alone: the step asks no model."""
 
     index: int
     stage_id: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StageBinding(StagePlace):
+    """A step's place in the pipeline and the model it speaks to."""
+
     connection: ModelConnection
     # Wire fields without the seed, which every request gets for itself.
     sampling: Mapping[str, Any]

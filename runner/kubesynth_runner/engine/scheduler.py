@@ -3,6 +3,7 @@
 Each model has a lane: as many workers as it has slots, and the records that wait for it, deepest
 stage first. A worker that finds its lane empty takes the next input record, so an input record is
 only begun when nothing nearer its end can use the slot. There is no task per record and no barrier.
+A stage that asks no model needs no slot: whoever has made its record runs it at once.
 
 An input record and all that is made of it end together (`RootOutcome`): that is the unit that the
 output commits and that a restart repeats, out of the journal.
@@ -17,11 +18,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 from kubesynth_runner import errors, records
-from kubesynth_runner.engine.calls import Caller, CallFailed, StageBinding
-from kubesynth_runner.engine.stage_calls import StageCalls, children
+from kubesynth_runner.engine.calls import Caller, CallFailed, StageBinding, StagePlace
+from kubesynth_runner.engine.stage_calls import NO_CALLS, NoCalls, StageCalls, children
 from kubesynth_runner.io.shard_output import RootOutcome
 from kubesynth_runner.io.source import RootInput
 from kubesynth_runner.pipelines.base import Stage, StageFailure
+from kubesynth_runner.pipelines.templates import Condition
 from kubesynth_runner.tally import Tally
 
 READ_BATCH_RECORDS = 128
@@ -29,12 +31,38 @@ READ_BATCH_RECORDS = 128
 STOP_GRACE_SECONDS = 5.0
 
 
+# Workers of a pipeline that asks no model at all.
+WORKERS_WITHOUT_MODEL = 4
+_NO_MODEL_LANE = ""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class BoundStage:
-    """A stage and its binding to a model."""
+    """A stage in its place, bound to the model that it asks, if any.
+
+    `others` are further models, by the field that names their role. Where `condition` does not hold
+    a record goes on unchanged, past `skips` stages.
+    """
 
     stage: Stage
-    binding: StageBinding
+    binding: StageBinding | StagePlace
+    others: Mapping[str, StageBinding] = dataclasses.field(default_factory=dict)
+    condition: Condition | None = None
+    skips: int = 1
+
+    @property
+    def lane(self) -> str | None:
+        """The role whose slots the stage needs."""
+        binding = self.binding
+        return binding.connection.role if isinstance(binding, StageBinding) else None
+
+    def passes_by(self, record: records.Record) -> bool:
+        """Tell whether a record goes on unchanged.
+
+        Raises:
+            StageFailure: the condition cannot be computed for it.
+        """
+        return self.condition is not None and not self.condition.holds(record.columns)
 
 
 @dataclasses.dataclass(slots=True)
@@ -104,7 +132,8 @@ class Scheduler:
         self._source = source
         self._deliver = deliver
         self._lanes = self._make_lanes()
-        self._first = self._lanes[stages[0].binding.connection.role]
+        # Input records are begun where the first slot is needed.
+        self._first = next(iter(self._lanes.values()))
         # Enough input records to keep every slot of every model busy, and then some.
         self._max_roots = 2 * sum(lane.workers for lane in self._lanes.values()) + 2
         self._live_roots = 0
@@ -116,12 +145,13 @@ class Scheduler:
         self._tasks: list[asyncio.Task[None]] = []
 
     def _make_lanes(self) -> Mapping[str, _Lane]:
-        return {
-            stage.binding.connection.role: _Lane(
-                len(self._stages), stage.binding.connection.gate.admission.concurrency
-            )
-            for stage in self._stages
+        count = len(self._stages)
+        lanes = {
+            binding.connection.role: _Lane(count, binding.connection.gate.admission.concurrency)
+            for binding in (stage.binding for stage in self._stages)
+            if isinstance(binding, StageBinding)
         }
+        return lanes or {_NO_MODEL_LANE: _Lane(count, WORKERS_WITHOUT_MODEL)}
 
     async def run(self) -> None:
         """Process the whole source; return when everything has been delivered.
@@ -152,7 +182,9 @@ class Scheduler:
         self._stopping = True
         self._caller.stopped.set()
         for stage in self._stages:
-            stage.binding.connection.gate.stop()
+            for binding in (stage.binding, *stage.others.values()):
+                if isinstance(binding, StageBinding):
+                    binding.connection.gate.stop()
         for lane in self._lanes.values():
             lane.wake_all()
         loop = asyncio.get_running_loop()
@@ -215,7 +247,10 @@ class Scheduler:
     async def _process(self, work: _Work) -> None:
         root = work.root
         if work.record is not None:
-            await self._run_stage(work, work.record)
+            if self._stages:
+                await self._enter(root, work.record, work.stage_index)
+            else:  # generated records may be all that is wanted
+                root.rows.append(work.record)
         root.pending -= 1
         if root.pending == 0:
             await self._deliver(
@@ -224,36 +259,58 @@ class Scheduler:
             self._live_roots -= 1
             self._wake_for_input()
 
-    async def _run_stage(self, work: _Work, record: records.Record) -> None:
-        bound = self._stages[work.stage_index]
-        calls = StageCalls(self._caller, bound.binding, record, work.root.ordinal)
+    async def _enter(self, root: _Root, record: records.Record, index: int) -> None:
+        """Take a record through stage `index`, whose slot is ours, or past it."""
+        bound = self._stages[index]
+        try:
+            passes_by = bound.passes_by(record)
+        except StageFailure as failure:
+            root.failed.append(failed_stage(bound.binding, record, failure))
+            return
+        if passes_by:
+            await self._forward(root, record, index + bound.skips)
+        else:
+            await self._run_stage(root, record, index)
+
+    async def _run_stage(self, root: _Root, record: records.Record, index: int) -> None:
+        bound = self._stages[index]
+        place = bound.binding
+        calls: StageCalls | NoCalls
+        if isinstance(place, StageBinding):
+            calls = StageCalls(self._caller, place, record, root.ordinal, bound.others)
+        else:
+            calls = NO_CALLS
         ordinal = 0
         try:
             async for columns in children(bound.stage, record, calls):
-                child = record.child(bound.binding.index, ordinal, columns, tuple(calls.provenance))
+                child = record.child(place.index, ordinal, columns, calls.provenance)
                 ordinal += 1
-                self._forward(work, child)
+                await self._forward(root, child, index + 1)
             if ordinal == 0:
-                work.root.filtered += 1
+                root.filtered += 1
         except StageFailure as failure:
-            work.root.failed.append(failed_stage(bound.binding, record, failure, calls))
+            attempts = sum(call.attempts for call in calls.provenance)
+            root.failed.append(failed_stage(place, record, failure, attempts))
         except CallFailed as failure:
-            work.root.failed.append(failed_call(bound.binding, record, failure))
+            root.failed.append(failed_call(place, record, failure))
         finally:
-            work.root.tally.add(calls.tally)
+            root.tally.add(calls.tally)
 
-    def _forward(self, work: _Work, child: records.Record) -> None:
-        following = work.stage_index + 1
-        if following == len(self._stages):
-            work.root.rows.append(child)
+    async def _forward(self, root: _Root, record: records.Record, index: int) -> None:
+        """Hand a record to stage `index`: to its lane, or through it if it needs no slot."""
+        if index == len(self._stages):
+            root.rows.append(record)
             return
-        work.root.pending += 1
-        lane = self._lanes[self._stages[following].binding.connection.role]
-        lane.push(_Work(work.root, child, following))
+        role = self._stages[index].lane
+        if role is None:
+            await self._enter(root, record, index)
+            return
+        root.pending += 1
+        self._lanes[role].push(_Work(root, record, index))
 
 
 def failed_stage(
-    binding: StageBinding, record: records.Record, failure: StageFailure, calls: StageCalls
+    place: StagePlace, record: records.Record, failure: StageFailure, attempts: int = 0
 ) -> records.FailedRecord:
     """Return the error of a record that a stage could make nothing of."""
     return records.FailedRecord(
@@ -261,17 +318,17 @@ def failed_stage(
         record.parent_id,
         record.root_id,
         record.source,
-        binding.stage_id,
+        place.stage_id,
         failure.kind,
         str(failure),
         failure.raw,
-        attempts=sum(call.attempts for call in calls.provenance),
+        attempts=attempts,
         columns=record.columns,
     )
 
 
 def failed_call(
-    binding: StageBinding, record: records.Record, failure: CallFailed
+    place: StagePlace, record: records.Record, failure: CallFailed
 ) -> records.FailedRecord:
     """Return the error of a record whose call failed for good."""
     return records.FailedRecord(
@@ -279,7 +336,7 @@ def failed_call(
         record.parent_id,
         record.root_id,
         record.source,
-        binding.stage_id,
+        place.stage_id,
         failure.kind,
         str(failure),
         failure.body,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import msgspec
 import xxhash
@@ -12,7 +12,7 @@ from kubesynth_runner.engine import frames
 from kubesynth_runner.engine.calls import Caller, CallFailed, RecordCall, StageBinding
 from kubesynth_runner.io.journal import CallFrame
 from kubesynth_runner.llm.base import Completion, CompletionRequest, JsonSchemaFormat, Message
-from kubesynth_runner.pipelines.base import Stage, StageFailure
+from kubesynth_runner.pipelines.base import Stage, StageFailure, StageLlm
 from kubesynth_runner.tally import Tally
 
 
@@ -23,8 +23,15 @@ class StageCalls:
     """
 
     def __init__(
-        self, caller: Caller, binding: StageBinding, record: records.Record, ordinal: int
+        self,
+        caller: Caller,
+        binding: StageBinding,
+        record: records.Record,
+        ordinal: int,
+        others: Mapping[str, StageBinding] | None = None,
     ) -> None:
+        """`others` are the stage's further models, by the field that names their role."""
+        self._others = others or {}
         self._caller = caller
         self._binding = binding
         self._record = record
@@ -34,7 +41,8 @@ class StageCalls:
         self._choice = 0
         # The next question is the one that the first choice was the answer to.
         self._is_asked_already = False
-        self.provenance: list[records.CallProvenance] = []
+        # By number: calls that are made side by side may end in any order.
+        self._notes: dict[int, records.CallProvenance] = {}
         self.reasoning: str | None = None
         self.tally = Tally()
 
@@ -62,7 +70,7 @@ class StageCalls:
         """Begin again with another choice of the first prompt's, 0 being the first."""
         self._choice = number
         self._is_asked_already = self.has_answer
-        self.provenance = []
+        self._notes = {}
         self.reasoning = None
 
     async def complete(
@@ -78,14 +86,28 @@ class StageCalls:
             frame, seed = self._first
             chosen = frames.of_choice(frame, self._choice)
             if chosen is not None:
-                return self._note(messages, seed, chosen)
+                return self._note(0, self._binding, messages, seed, chosen)
             # The server gives fewer choices than it is asked for; some give one, whatever is asked.
-        return await self._ask(messages, response_format)
+        return await self.ask(self._binding, messages, response_format)
 
-    async def _ask(
-        self, messages: tuple[Message, ...], response_format: JsonSchemaFormat | None
+    def of(self, field: str) -> StageLlm:
+        """Return another model of the stage."""
+        binding = self._others.get(field)
+        if binding is None or binding is self._binding:
+            return self
+        return _OtherModel(self, binding)
+
+    async def ask(
+        self,
+        binding: StageBinding,
+        messages: tuple[Message, ...],
+        response_format: JsonSchemaFormat | None,
     ) -> Completion:
-        binding = self._binding
+        """Ask one of the stage's models.
+
+        Raises:
+            CallFailed: the call failed for good.
+        """
         number, self._number = self._number, self._number + 1
         sampling, seed = dict(binding.sampling), None
         if number > 0:
@@ -98,36 +120,99 @@ class StageCalls:
         )
         job = RecordCall(self._record.record_id, self._ordinal, number)
         frame = await self._caller.call(binding, job, request)
-        if number == 0:
+        if number == 0 and binding is self._binding:
             self._first = frame, seed
         self.tally.requests_ok += 1
         self.tally.prompt_tokens += frame.prompt_tokens
         self.tally.completion_tokens += frame.completion_tokens
-        return self._note(messages, seed, frame)
+        return self._note(number, binding, messages, seed, frame)
+
+    @property
+    def provenance(self) -> tuple[records.CallProvenance, ...]:
+        """The finished calls of this choice, in the order in which they were made."""
+        notes = self._notes
+        if len(notes) < 2:
+            return tuple(notes.values())
+        return tuple(notes[number] for number in sorted(notes))
 
     def _note(
-        self, messages: tuple[Message, ...], seed: int | None, frame: CallFrame
+        self,
+        number: int,
+        binding: StageBinding,
+        messages: tuple[Message, ...],
+        seed: int | None,
+        frame: CallFrame,
     ) -> Completion:
-        self.reasoning = frame.reasoning
-        self.provenance.append(
-            records.CallProvenance(
-                self._binding.stage_id,
-                frame.model,
-                xxhash.xxh3_64_hexdigest(msgspec.json.encode(messages)),
-                seed,
-                frame.prompt_tokens,
-                frame.completion_tokens,
-                frame.finish_reason,
-                frame.attempts,
-                self._choice,
-                frames.logprobs_row(frame.logprobs),
-            )
+        if binding is self._binding:
+            self.reasoning = frame.reasoning
+        self._notes[number] = records.CallProvenance(
+            self._binding.stage_id,
+            frame.model,
+            xxhash.xxh3_64_hexdigest(msgspec.json.encode(messages)),
+            seed,
+            frame.prompt_tokens,
+            frame.completion_tokens,
+            frame.finish_reason,
+            frame.attempts,
+            self._choice,
+            frames.logprobs_row(frame.logprobs),
         )
         return frames.to_completion(frame)
 
 
+class NoCalls:
+    """What a stage gets that asks no model."""
+
+    json_schema = False
+    choices = 1
+    has_answer = False
+    reasoning_column: str | None = None
+    reasoning: str | None = None
+    provenance: tuple[records.CallProvenance, ...] = ()
+    tally = Tally()
+
+    async def complete(
+        self, messages: tuple[Message, ...], response_format: JsonSchemaFormat | None = None
+    ) -> Completion:
+        """Refuse: the step was compiled as one that asks nobody."""
+        raise AssertionError("a step without a model has asked one")
+
+    def of(self, field: str) -> StageLlm:
+        """Return this: there is no model."""
+        return self
+
+    def choose(self, number: int) -> None:
+        """Do nothing: there is one way only."""
+
+
+NO_CALLS = NoCalls()
+
+
+class _OtherModel:
+    """Another model of a stage; its calls are numbered and counted with the stage's."""
+
+    def __init__(self, calls: StageCalls, binding: StageBinding) -> None:
+        self._calls = calls
+        self._binding = binding
+
+    @property
+    def json_schema(self) -> bool:
+        """Whether the server can be held to a JSON schema."""
+        return self._binding.connection.json_schema
+
+    async def complete(
+        self, messages: tuple[Message, ...], response_format: JsonSchemaFormat | None = None
+    ) -> Completion:
+        """Ask this model."""
+        return await self._calls.ask(self._binding, messages, response_format)
+
+    def of(self, field: str) -> StageLlm:
+        """Return a model of the stage."""
+        return self._calls.of(field)
+
+
 async def children(
-    stage: Stage, record: records.Record, calls: StageCalls
+    stage: Stage, record: records.Record, calls: StageCalls | NoCalls
 ) -> AsyncIterator[records.Columns]:
     """Yield what a stage makes of a record: of each choice, where its prompt has several.
 

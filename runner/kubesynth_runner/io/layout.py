@@ -13,6 +13,7 @@
                                /commits/00000.json           the commit record of a part
                                /staging/...                  files on their way to data/ and errors/
                                /manifest.json                the shard is finished
+                       /99999/                               the same for what plan generates
 
 RUN is a hash of the run's id. It keeps apart what must never mix: a pod that still writes for a run
 whose output has been overwritten finds none of the new run's files under its names.
@@ -33,6 +34,8 @@ SUCCESS = "_SUCCESS"
 DATA = "data"
 ERRORS = "errors"
 INTERNAL = "_kubesynth"
+# The work of plan itself, where input is generated, is kept like that of a shard of this number.
+PLAN_SHARD = 99_999
 
 
 def token(text: str) -> str:

@@ -6,7 +6,7 @@ import bisect
 import dataclasses
 from collections.abc import Sequence
 
-from kubesynth_runner.io.plan_file import InputFile, Partition, Slice
+from kubesynth_runner.io.plan_file import InputFile, Partition, Seed, Slice
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,6 +65,15 @@ def assign(
                 tuple(position - first for position in duplicates[low:high]),
             )
         )
+    return partitions
+
+
+def assign_seeds(seeds: list[Seed], shards: int) -> list[Partition]:
+    """Divide generated records, in order, over `shards` partitions."""
+    partitions = []
+    for shard in range(shards):
+        first, end = shard_range(len(seeds), shards, shard)
+        partitions.append(Partition(shard, seeds=tuple(seeds[first:end]), first_seed=first))
     return partitions
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import xxhash
@@ -12,6 +12,7 @@ from kubesynth_api.conditions import Reason
 from kubesynth_runner import errors
 from kubesynth_runner.io import layout
 from kubesynth_runner.io.storage import Storage
+from kubesynth_runner.records import CallProvenance
 
 # Thousands of small files: each waits for the disk or the store, not for us.
 PARALLEL_WRITES = 16
@@ -52,20 +53,32 @@ class Slice(msgspec.Struct, frozen=True, rename="camel"):
         return self.records if self.taken is None else self.taken
 
 
-class Partition(msgspec.Struct, frozen=True, rename="camel"):
-    """The input of one shard: slices in order. A record's ordinal counts from 0 over all of them.
+class Seed(msgspec.Struct, frozen=True, rename="camel"):
+    """A generated record that the pipeline starts from, with the completions that it comes of."""
 
-    `duplicates` are ordinals of records whose id an earlier record of the input has.
+    record_id: str
+    columns: dict[str, Any]
+    provenance: tuple[CallProvenance, ...] = ()
+
+
+class Partition(msgspec.Struct, frozen=True, rename="camel"):
+    """The input of one shard: slices of files in order, or generated records.
+
+    A record's ordinal counts from 0 over all of them. `duplicates` are ordinals of records whose id
+    an earlier record of the input has. `first_seed` is the place of the first generated record
+    among those of all shards.
     """
 
     shard: int
-    slices: tuple[Slice, ...]
+    slices: tuple[Slice, ...] = ()
     duplicates: tuple[int, ...] = ()
+    seeds: tuple[Seed, ...] = ()
+    first_seed: int = 0
 
     @property
     def records(self) -> int:
         """Number of records."""
-        return sum(piece.roots for piece in self.slices)
+        return sum(piece.roots for piece in self.slices) + len(self.seeds)
 
 
 class PlanFile(msgspec.Struct, frozen=True, rename="camel"):
@@ -85,6 +98,8 @@ class PlanFile(msgspec.Struct, frozen=True, rename="camel"):
     estimated_calls: int
     estimated_tokens: int
     estimated_rows: int
+    # True where plan has generated the input.
+    generated: bool = False
 
 
 def version_of(partitions: list[Partition]) -> str:

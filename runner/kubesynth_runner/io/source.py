@@ -70,6 +70,23 @@ def _taken(
             yield row
 
 
+def read_seeds(partition: Partition, kind: str, done: bytes | bytearray) -> Iterator[RootInput]:
+    """Yield the generated records of a partition, without those whose bit in `done` is set.
+
+    `kind` is the stage that has made them: their source.
+    """
+    for ordinal, seed in enumerate(partition.seeds):
+        if done[ordinal >> 3] & (1 << (ordinal & 7)):
+            continue
+        place = records.Source(kind, partition.first_seed + ordinal + 1)
+        yield RootInput(
+            ordinal,
+            records.Record(
+                seed.record_id, None, seed.record_id, (), seed.columns, place, seed.provenance
+            ),
+        )
+
+
 def first_not_done(done: bytes | bytearray, first: int, end: int) -> int:
     """Return the first ordinal from `first` whose bit is not set, or `end`."""
     position = first

@@ -117,6 +117,14 @@ def _collect(context: RunContext, planned: plan_file.PlanFile, partial: bool) ->
             tally.add(record.tally)
             data += [record.data] if record.data else []
             failed += [record.errors] if record.errors else []
+    if planned.generated:
+        own = ledger.read_shard_manifest(context.storage, planned.run_id, layout.PLAN_SHARD)
+        if own is not None:
+            spent = own.tally.copy()
+            # It counts what plan did for all records as one record; the shards count the records.
+            spent.done = spent.failed_roots = 0
+            tally.add(spent)
+            failed += own.errors
     return RunManifest(
         planned.run_id,
         context.spec.name,

@@ -7,19 +7,17 @@ import logging
 
 from kubesynth_api.conditions import Reason
 from kubesynth_runner import errors, models
-from kubesynth_runner.engine.calls import Caller, StageBinding
-from kubesynth_runner.engine.scheduler import BoundStage, Scheduler
+from kubesynth_runner.engine.calls import Caller
+from kubesynth_runner.engine.scheduler import Scheduler
 from kubesynth_runner.io import inputs, ledger, plan_file, run_identity, sampling, source
 from kubesynth_runner.io.journal import Journal
 from kubesynth_runner.io.shard_output import OutputOptions, RootOutcome, ShardOutput
 from kubesynth_runner.phases.context import RunContext
+from kubesynth_runner.phases.supervision import bind, supervise
 from kubesynth_runner.pipelines import compile as pipelines
 from kubesynth_runner.tally import Tally
 
 LOG = logging.getLogger(__name__)
-
-# How often the journal is made durable and the claim looked at: what a dead machine may cost.
-HEARTBEAT_SECONDS = 1.0
 
 
 async def run(context: RunContext, plan: plan_file.PlanFile, shard: int) -> Tally:
@@ -75,7 +73,7 @@ class _Attempt:
             self.pipeline.columns,
             spec.output.format,
             spec.output.rows_per_part,
-            logprobs=any(stage.sampling.logprobs for stage in self.pipeline.stages),
+            logprobs=self.pipeline.keeps_logprobs,
         )
         self._output = ShardOutput(book, journal, options, self._take_process_tally)
         percent = spec.failure_policy.max_failed_records_percent
@@ -109,16 +107,21 @@ class _Attempt:
     async def work(self, pool: models.ModelPool) -> Tally:
         """Process what is not done, commit it and finish the shard."""
         spec = self._context.spec.spec
-        rows = source.read_partition(
-            self._partition,
-            spec.input,
-            inputs.open_source(spec.input, self._context.environment.mounts),
-            bytes(self._book.done),
-            sampling.of(spec.input, spec.seed),
+        done = bytes(self._book.done)
+        if spec.input is not None:
+            files = inputs.open_source(spec.input, self._context.environment.mounts)
+            sample = sampling.of(spec.input, spec.seed)
+            rows = source.read_partition(self._partition, spec.input, files, done, sample)
+        else:
+            rows = source.read_seeds(self._partition, spec.pipeline[0].kind, done)
+        scheduler = Scheduler(
+            bind(self.pipeline.steps, pool.connections, spec.seed),
+            self._caller,
+            rows,
+            self._deliver,
         )
-        scheduler = Scheduler(self._bind(pool), self._caller, rows, self._deliver)
         try:
-            await self._supervise(scheduler, pool)
+            await supervise(self._context, scheduler, pool, self._book, self._journal)
             await self._output.flush()
         except errors.PoisonedShardError:
             # What has been found out is worth keeping: errors/ tells why.
@@ -129,50 +132,6 @@ class _Attempt:
         manifest = await asyncio.to_thread(self._book.finish)
         LOG.info("finished shard", extra={"shard": manifest.shard, "rows": manifest.tally.accepted})
         return manifest.tally
-
-    def _bind(self, pool: models.ModelPool) -> list[BoundStage]:
-        spec = self._context.spec.spec
-        return [
-            BoundStage(
-                item.stage,
-                StageBinding(
-                    index,
-                    item.stage_id,
-                    pool.connections[item.role],
-                    item.sampling.to_request_fields(),
-                    item.sampling.seed if item.sampling.seed is not None else spec.seed,
-                    item.reasoning_column,
-                ),
-            )
-            for index, item in enumerate(self.pipeline.stages)
-        ]
-
-    async def _supervise(self, scheduler: Scheduler, pool: models.ModelPool) -> None:
-        """Run the scheduler beside the heartbeat, the stop signal and our own servers."""
-        work = asyncio.create_task(scheduler.run())
-        watchers = [
-            asyncio.create_task(self._heartbeat()),
-            asyncio.create_task(_stop_on(self._context.stop, scheduler)),
-            asyncio.create_task(_fail_on(pool)),
-        ]
-        try:
-            pending = {work, *watchers}
-            while not work.done():
-                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
-        finally:
-            for task in (work, *watchers):
-                task.cancel()
-            await asyncio.gather(work, *watchers, return_exceptions=True)
-
-    async def _heartbeat(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(HEARTBEAT_SECONDS)
-            self._context.progress.tick(loop.time())
-            await asyncio.to_thread(self._journal.sync)
-            await asyncio.to_thread(self._book.check_fence)
 
     async def _deliver(self, outcome: RootOutcome) -> None:
         await self._output.add(outcome)
@@ -207,12 +166,3 @@ class _Attempt:
             LOG.warning("a part was not committed", extra={"reason": str(exc)})
         finally:
             await asyncio.to_thread(self._journal.close)
-
-
-async def _stop_on(stop: asyncio.Event, scheduler: Scheduler) -> None:
-    await stop.wait()
-    scheduler.stop()
-
-
-async def _fail_on(pool: models.ModelPool) -> None:
-    raise await pool.wait_failed()

@@ -1,4 +1,7 @@
-"""plan: make the output ours, find the input's records and divide them. Needs no model."""
+"""plan: make the output ours, find the input's records and divide them.
+
+Needs no model, unless the records that the pipeline starts from are themselves generated.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,11 @@ import logging
 from kubesynth_api import validation
 from kubesynth_api.conditions import Reason
 from kubesynth_api.runner_contract import Estimate
+from kubesynth_api.v1alpha1.storage import InputSpec
 from kubesynth_runner import errors
 from kubesynth_runner.io import inputs, partition, plan_file, run_identity, sampling, survey
 from kubesynth_runner.io.run_identity import RunIdentity
+from kubesynth_runner.phases import levels
 from kubesynth_runner.phases.context import RunContext
 from kubesynth_runner.pipelines import compile as pipelines
 
@@ -27,11 +32,59 @@ async def run(context: RunContext) -> plan_file.PlanFile:
     _refuse_findings(context)
     identity = await asyncio.to_thread(_acquire, context)
     existing = await asyncio.to_thread(plan_file.load, context.storage, identity.run_id)
+    if context.spec.spec.input is None:
+        return await _generate(context, identity, existing)
     if existing is not None:
         return existing
-    plan = await asyncio.to_thread(_make, context, identity)
+    plan = await asyncio.to_thread(_make, context, context.spec.spec.input, identity)
     LOG.info("planned", extra={"records": plan.records, "files": len(plan.files)})
     return plan
+
+
+async def _generate(
+    context: RunContext, identity: RunIdentity, existing: plan_file.PlanFile | None
+) -> plan_file.PlanFile:
+    """Plan a run whose input its first stage makes, asking models for it."""
+    spec, run_id = context.spec.spec, identity.run_id
+    if existing is not None and await asyncio.to_thread(levels.is_finished, context, run_id):
+        return existing
+    pipeline = pipelines.compile_pipeline(spec, context.environment.read_prompt, {})
+    generation = levels.Generation(context, run_id, pipeline)
+    try:
+        if not await generation.open() or existing is None:
+            # All of it again, out of the journal, where the one before us died on the way.
+            seeds = await generation.run()
+            existing = await asyncio.to_thread(_save_generated, context, identity, pipeline, seeds)
+        await generation.finish()
+    finally:
+        await generation.close()
+    return existing
+
+
+def _save_generated(
+    context: RunContext,
+    identity: RunIdentity,
+    pipeline: pipelines.CompiledPipeline,
+    seeds: list[plan_file.Seed],
+) -> plan_file.PlanFile:
+    shards = context.spec.spec.shards.count
+    partitions = partition.assign_seeds(seeds, shards)
+    estimate = pipelines.estimate(pipeline, len(seeds), 0.0)
+    plan = plan_file.PlanFile(
+        identity.run_id,
+        identity.pipeline_hash,
+        plan_file.version_of(partitions),
+        shards,
+        len(seeds),
+        (),
+        {},
+        estimate.calls,
+        estimate.tokens,
+        estimate.rows,
+        generated=True,
+    )
+    LOG.info("planned", extra={"records": plan.records, "generated": True})
+    return plan_file.save(context.storage, plan, partitions)
 
 
 def load(context: RunContext) -> plan_file.PlanFile:
@@ -77,24 +130,24 @@ def _acquire(context: RunContext) -> RunIdentity:
     )
 
 
-def _make(context: RunContext, identity: RunIdentity) -> plan_file.PlanFile:
+def _make(context: RunContext, given: InputSpec, identity: RunIdentity) -> plan_file.PlanFile:
     spec = context.spec.spec
-    source = inputs.open_source(spec.input, context.environment.mounts)
-    found = inputs.find(source, spec.input)
-    sample = sampling.of(spec.input, spec.seed)
-    seen = survey.survey(source, found, spec.input, sample, context.stop.is_set)
+    source = inputs.open_source(given, context.environment.mounts)
+    found = inputs.find(source, given)
+    sample = sampling.of(given, spec.seed)
+    seen = survey.survey(source, found, given, sample, context.stop.is_set)
     column_types = seen.column_types
-    # Compiled for its errors alone: templates and column names, before anything is paid for.
-    pipelines.compile_pipeline(spec, context.environment.read_prompt, column_types)
-    partitions = partition.assign(seen.files, spec.shards.count, spec.input.limit, seen.duplicates)
+    # Templates and column names may be wrong: to be found out before anything is paid for.
+    pipeline = pipelines.compile_pipeline(spec, context.environment.read_prompt, column_types)
+    partitions = partition.assign(seen.files, spec.shards.count, given.limit, seen.duplicates)
     records = sum(part.records for part in partitions)
     if records == 0:
         raise errors.ConfigurationError(
-            Reason.INPUT_UNREADABLE, f"input.uri: {spec.input.uri} holds no record"
+            Reason.INPUT_UNREADABLE, f"input.uri: {given.uri} holds no record"
         )
     size = sum(scan.content_bytes for scan in seen.files)
     total = sum(scan.file.records for scan in seen.files)
-    estimate = pipelines.estimate(spec, records, size / max(1, total))
+    estimate = pipelines.estimate(pipeline, records, size / max(1, total))
     plan = plan_file.PlanFile(
         identity.run_id,
         identity.pipeline_hash,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import AsyncIterator, Mapping
 
+from kubesynth_api.v1alpha1.stages.questions import Answer
 from kubesynth_runner import records
 from kubesynth_runner.io.plan_file import ColumnType
-from kubesynth_runner.pipelines.base import StageFailure, StageLlm, accept_text
+from kubesynth_runner.pipelines.base import StageFailure, StageLlm, Step, Steps, accept_text
+from kubesynth_runner.pipelines.compiling import CompileContext
 from kubesynth_runner.pipelines.templates import PromptTemplate
 
 
@@ -36,3 +38,15 @@ class AnswerStage:
         )
         completion = await llm.complete(messages)
         yield {self.answer_column: accept_text(completion)}
+
+
+def compile_stage(spec: Answer, context: CompileContext) -> Steps:
+    """Return the step of an `answer`."""
+    has_document = spec.use_document and context.text_column != spec.question_column
+    stage = AnswerStage(
+        context.prompt(spec.prompts, "answer.v1"),
+        spec.question_column,
+        spec.answer_column,
+        context.text_column if has_document else None,
+    )
+    return Steps((Step(stage),))

@@ -6,12 +6,16 @@ same questions in the same order: that is what lets a restart replay it out of t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import dataclasses
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
+from kubesynth_api.v1alpha1.sampling import SamplingParameters
 from kubesynth_runner import records
 from kubesynth_runner.io.plan_file import ColumnType
 from kubesynth_runner.llm.base import Completion, JsonSchemaFormat, Message
+
+_NO_SAMPLING = SamplingParameters()
 
 
 class StageLlm(Protocol):
@@ -26,6 +30,13 @@ class StageLlm(Protocol):
         self, messages: tuple[Message, ...], response_format: JsonSchemaFormat | None = None
     ) -> Completion:
         """Ask the model."""
+        ...
+
+    def of(self, field: str) -> StageLlm:
+        """Return another model of the stage, by the field that names its role.
+
+        Calls of all models of a stage are counted in the order in which they are made.
+        """
         ...
 
 
@@ -53,6 +64,61 @@ class Stage(Protocol):
             StageFailure: the record fails here; children that were yielded before it stay.
         """
         ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cost:
+    """What a step should take for one record: calls, records that come out, completion tokens."""
+
+    calls: float = 1.0
+    rows: float = 1.0
+    completion_tokens: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Step:
+    """A step as the engine runs it; most stages of a manifest are one step.
+
+    `name` tells the steps of one stage apart. `fields` are the stage's role fields whose models the
+    step asks, the main one first; without any it asks no model. `sampling` is what its calls are
+    drawn with unless the user says otherwise.
+    """
+
+    stage: Stage
+    name: str = ""
+    fields: tuple[str, ...] = ("model",)
+    sampling: SamplingParameters = _NO_SAMPLING
+    cost: Cost = Cost()
+
+
+class Merge(Protocol):
+    """What becomes of a level of generated records. Pure."""
+
+    def __call__(
+        self, inputs: Sequence[records.Record], outputs: Sequence[records.Record]
+    ) -> list[records.Record]:
+        """Return the records of the next level, given those of this one and what came of them."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Level:
+    """A step that plan carries out, once for the whole run, and what is made of its output."""
+
+    step: Step
+    merge: Merge
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Steps:
+    """A stage of the manifest, compiled.
+
+    `levels` make the records that a job without an input starts from: the first one gets a single
+    record without columns, each next one all that the one before has made.
+    """
+
+    steps: tuple[Step, ...]
+    levels: tuple[Level, ...] = ()
 
 
 def accept_text(completion: Completion) -> str:

@@ -5,21 +5,22 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import AsyncIterator, Mapping
 
+from kubesynth_api.v1alpha1.stages.documents import ClosedQA
 from kubesynth_runner import records
 from kubesynth_runner.io.plan_file import ColumnType
 from kubesynth_runner.pipelines import structured
-from kubesynth_runner.pipelines.base import StageFailure, StageLlm
+from kubesynth_runner.pipelines.base import Cost, StageFailure, StageLlm, Step, Steps
+from kubesynth_runner.pipelines.compiling import CompileContext
 from kubesynth_runner.pipelines.templates import PromptTemplate
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ClosedQAStage:
-    """Asks for `questions` questions; each becomes a record."""
+    """Asks for questions; each becomes a record."""
 
     prompt: PromptTemplate
     text_column: str
-    questions: int
-    fail_on_short_list: bool
+    request: structured.ListRequest
 
     @property
     def columns(self) -> Mapping[str, ColumnType]:
@@ -35,14 +36,18 @@ class ClosedQAStage:
             {
                 **record.columns,
                 "document": document,
-                "questions": self.questions,
+                "questions": self.request.count,
             }
         )
-        request = structured.ListRequest("questions", self.questions)
-        questions, text = await structured.ask_list(llm, messages, request)
-        if len(questions) < self.questions and self.fail_on_short_list:
-            raise StageFailure(
-                "TooFewItems", f"{len(questions)} of {self.questions} questions", text
-            )
-        for question in questions:
+        for question in await structured.ask_list(llm, messages, self.request):
             yield {"question": question}
+
+
+def compile_stage(spec: ClosedQA, context: CompileContext) -> Steps:
+    """Return the step of a `closedQA`."""
+    stage = ClosedQAStage(
+        context.prompt(spec.prompts, "closed_qa.v1"),
+        context.text_column,
+        structured.ListRequest("questions", spec.questions, spec.on_short_list),
+    )
+    return Steps((Step(stage, cost=Cost(rows=spec.questions)),))

@@ -3,69 +3,113 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+
+import jinja2
 
 from kubesynth_api.conditions import Reason
-from kubesynth_api.v1alpha1 import pipeline as api
+from kubesynth_api.v1alpha1.pipeline import Stage
 from kubesynth_api.v1alpha1.sampling import SamplingParameters
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
 from kubesynth_runner import errors
 from kubesynth_runner.io.plan_file import ColumnType
 from kubesynth_runner.io.schema import RESERVED_COLUMNS
-from kubesynth_runner.pipelines import registry
-from kubesynth_runner.pipelines.base import Stage
+from kubesynth_runner.pipelines import base, registry
+from kubesynth_runner.pipelines.compiling import CompileContext, ReadPrompt
+from kubesynth_runner.pipelines.templates import Condition
 
-# Where nothing else is known: a prompt around the document, a completion, a list's length.
+# Where nothing else is known: a prompt around the document, and a completion.
 PROMPT_OVERHEAD_TOKENS = 120
 COMPLETION_TOKENS = 200
-LIST_ITEMS = 5
 CHARACTERS_PER_TOKEN = 4
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class CompiledStage:
-    """A stage, its name, and how it speaks to its model."""
+class RoleUse:
+    """A model as a step uses it."""
 
-    stage: Stage
-    stage_id: str
     role: str
     sampling: SamplingParameters
     reasoning_column: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class CompiledPipeline:
-    """Stages in order, and the columns of the rows that come out."""
+class CompiledStep:
+    """A step, its name, and how it speaks to its models, by the stage's role fields.
 
-    stages: tuple[CompiledStage, ...]
+    Where `condition` does not hold, a record passes this and the next steps of the stage, `skips`
+    in all.
+    """
+
+    step: base.Step
+    stage_id: str
+    uses: Mapping[str, RoleUse]
+    condition: Condition | None = None
+    skips: int = 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CompiledLevel:
+    """A level of generated records: a step that plan carries out."""
+
+    step: CompiledStep
+    merge: base.Merge
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CompiledPipeline:
+    """Steps in order, and the columns of the rows that come out."""
+
+    steps: tuple[CompiledStep, ...]
     columns: Mapping[str, ColumnType]
+    levels: tuple[CompiledLevel, ...] = ()
 
     @property
     def roles(self) -> frozenset[str]:
-        """The models that the stages use."""
-        return frozenset(stage.role for stage in self.stages)
+        """The models that the steps use."""
+        return _roles(self.steps)
+
+    @property
+    def keeps_logprobs(self) -> bool:
+        """Whether any step asks for log probabilities."""
+        return any(use.sampling.logprobs for step in self.steps for use in step.uses.values())
+
+    @property
+    def level_roles(self) -> frozenset[str]:
+        """The models that plan uses."""
+        return _roles(level.step for level in self.levels)
+
+
+def _roles(steps: Iterable[CompiledStep]) -> frozenset[str]:
+    return frozenset(use.role for step in steps for use in step.uses.values())
 
 
 def compile_pipeline(
-    spec: SyntheticDataJobSpec,
-    read: registry.ReadPrompt,
-    input_types: Mapping[str, ColumnType],
+    spec: SyntheticDataJobSpec, read: ReadPrompt, input_types: Mapping[str, ColumnType]
 ) -> CompiledPipeline:
     """Return the pipeline of a job.
 
     Raises:
         ConfigurationError: a template is none, or a column's name is taken.
     """
-    stages = []
-    columns: dict[str, ColumnType] = {spec.input.text_column: "string", **input_types}
+    steps: list[CompiledStep] = []
+    levels: list[CompiledLevel] = []
+    columns: dict[str, ColumnType] = {}
+    if spec.input is not None:
+        columns = {spec.text_column: "string", **input_types}
     for index, item in enumerate(spec.pipeline):
-        stage = registry.compile_stage(item, spec.input, read)
-        model = spec.model(item.member.model)
-        sampling = (item.member.sampling or SamplingParameters()).over(model.sampling)
-        reasoning = item.member.reasoning_column
-        name = registry.stage_id(item, index)
-        stages.append(CompiledStage(stage, name, model.name, sampling, reasoning))
-        columns |= stage.columns
+        compiled = registry.compile_stage(item, CompileContext(spec.text_column, read, columns))
+        condition = _condition(item)
+        for level in compiled.levels:
+            levels.append(CompiledLevel(_bind(spec, item, index, level.step), level.merge))
+            columns |= level.step.stage.columns
+        bound = [_bind(spec, item, index, step) for step in compiled.steps]
+        if condition is not None:
+            bound[0] = dataclasses.replace(bound[0], condition=condition, skips=len(bound))
+        steps += bound
+        for step in compiled.steps:
+            columns |= step.stage.columns
+        reasoning = getattr(item.member, "reasoning_column", None)
         if reasoning is not None:
             columns[reasoning] = "string"
     taken = sorted(RESERVED_COLUMNS & columns.keys())
@@ -75,7 +119,31 @@ def compile_pipeline(
             f"the column name {taken[0]!r} is kubesynth's own; rename it (input.columns, "
             "or the stage's column)",
         )
-    return CompiledPipeline(tuple(stages), columns)
+    return CompiledPipeline(tuple(steps), columns, tuple(levels))
+
+
+def _condition(item: Stage) -> Condition | None:
+    if item.when is None:
+        return None
+    try:
+        return Condition.compile(item.when)
+    except jinja2.TemplateSyntaxError as exc:
+        raise errors.ConfigurationError(
+            Reason.INVALID_SPEC, f"stage {item.kind}: when: {exc}"
+        ) from exc
+
+
+def _bind(spec: SyntheticDataJobSpec, item: Stage, index: int, step: base.Step) -> CompiledStep:
+    named, said = item.member.roles(), item.member.samplings()
+    uses = {}
+    for field in step.fields:
+        model = spec.model(named[field])
+        defaults = step.sampling if model.sampling is None else model.sampling.over(step.sampling)
+        own = said.get(field) or SamplingParameters()
+        reasoning = getattr(item.member, "reasoning_column", None) if field == "model" else None
+        uses[field] = RoleUse(model.name, own.over(defaults), reasoning)
+    stage_id = item.effective_id(index)
+    return CompiledStep(step, f"{stage_id}/{step.name}" if step.name else stage_id, uses)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,26 +156,26 @@ class PipelineEstimate:
 
 
 def estimate(
-    spec: SyntheticDataJobSpec, input_records: int, average_characters: float
+    pipeline: CompiledPipeline, input_records: int, average_characters: float
 ) -> PipelineEstimate:
     """Return expected calls, tokens and rows if lists are as long as asked and nothing fails."""
-    calls = tokens = 0
-    rows = input_records
-    for item in spec.pipeline:
-        model = spec.model(item.member.model)
-        sampling = (item.member.sampling or SamplingParameters()).over(model.sampling)
-        choices = sampling.n or 1
-        completion = choices * min(sampling.max_tokens or COMPLETION_TOKENS, COMPLETION_TOKENS)
-        prompt = PROMPT_OVERHEAD_TOKENS + average_characters / CHARACTERS_PER_TOKEN
-        calls += rows
-        tokens += round(rows * (prompt + completion))
-        rows *= choices * _fan_out(item)
-    return PipelineEstimate(calls, tokens, rows)
+    calls = tokens = 0.0
+    rows = float(input_records)
+    prompt = PROMPT_OVERHEAD_TOKENS + average_characters / CHARACTERS_PER_TOKEN
+    for compiled in pipeline.steps:
+        cost, choices = compiled.step.cost, _choices(compiled)
+        calls += rows * cost.calls
+        tokens += rows * cost.calls * (prompt + choices * _completion_tokens(compiled))
+        rows *= choices * cost.rows
+    return PipelineEstimate(round(calls), round(tokens), round(rows))
 
 
-def _fan_out(item: api.Stage) -> int:
-    if item.closed_qa is not None:
-        return item.closed_qa.questions
-    if item.prompt is not None and item.prompt.output.type == "List":
-        return item.prompt.output.count or LIST_ITEMS
-    return 1
+def _choices(compiled: CompiledStep) -> int:
+    main = next(iter(compiled.uses.values()), None)
+    return main.sampling.n or 1 if main is not None else 1
+
+
+def _completion_tokens(compiled: CompiledStep) -> int:
+    expected = compiled.step.cost.completion_tokens or COMPLETION_TOKENS
+    limits = [use.sampling.max_tokens for use in compiled.uses.values()]
+    return min([expected, *(limit for limit in limits if limit is not None)])

@@ -94,5 +94,10 @@ def distinct(items: Iterable[str]) -> list[str]:
     """Return the items without later ones that differ only in case or white space."""
     seen: dict[str, str] = {}
     for item in items:
-        seen.setdefault(" ".join(item.casefold().split()), item)
+        seen.setdefault(fold(item), item)
     return list(seen.values())
+
+
+def fold(item: str) -> str:
+    """Return what two items have in common that differ only in case or white space."""
+    return " ".join(item.casefold().split())

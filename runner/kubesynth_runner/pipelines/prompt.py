@@ -6,13 +6,17 @@ import dataclasses
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, assert_never
 
-from kubesynth_api.v1alpha1.pipeline import PromptOutput
+from kubesynth_api.v1alpha1.stages.records import Prompt, PromptOutput
 from kubesynth_runner import records
 from kubesynth_runner.io.plan_file import ColumnType
+from kubesynth_runner.llm.base import Message
 from kubesynth_runner.pipelines import structured
-from kubesynth_runner.pipelines.base import StageLlm, accept_text
+from kubesynth_runner.pipelines.base import Cost, StageLlm, Step, Steps, accept_text
+from kubesynth_runner.pipelines.compiling import CompileContext
 from kubesynth_runner.pipelines.templates import PromptTemplate
 
+# Items of a list whose length nobody has said.
+USUAL_ITEMS = 5
 _TYPES: Mapping[Any, ColumnType] = {
     "string": "string",
     "integer": "integer",
@@ -44,8 +48,7 @@ class PromptStage:
                 yield {self.output.column: accept_text(await llm.complete(messages))}
             case "List":
                 request = structured.ListRequest("items", self.output.count)
-                items, _ = await structured.ask_list(llm, messages, request)
-                for item in items:
+                for item in await structured.ask_list(llm, messages, request):
                     yield {self.output.column: item}
             case "JSON":
                 schema = self.output.json_schema or {}
@@ -53,6 +56,17 @@ class PromptStage:
                 yield {name: value.get(name) for name in self.columns}
             case unreachable:
                 assert_never(unreachable)
+
+
+def compile_stage(spec: Prompt, context: CompileContext) -> Steps:
+    """Return the step of a `prompt`."""
+    examples: list[Message] = []
+    for example in spec.examples:
+        examples += [Message("user", example.user), Message("assistant", example.assistant)]
+    system = context.read(spec.system) if spec.system else None
+    template = PromptTemplate.compile(context.read(spec.user), system, tuple(examples))
+    rows = spec.output.count or USUAL_ITEMS if spec.output.type == "List" else 1
+    return Steps((Step(PromptStage(template, spec.output), cost=Cost(rows=rows)),))
 
 
 def _column_type(schema: Any) -> ColumnType:

@@ -15,19 +15,26 @@ from typing import Any, NoReturn
 import jsonschema
 import msgspec
 
+from kubesynth_api.v1alpha1.stages.base import ShortList
 from kubesynth_runner.llm.base import Completion, JsonSchemaFormat, Message
 from kubesynth_runner.pipelines import lists, templates
 from kubesynth_runner.pipelines.base import StageFailure, StageLlm, accept_text
 
+# A model that has not given enough items by then has no more.
+MOST_FOLLOW_UPS = 3
 _OBJECT_START = re.compile(r"""\{(?=\s*["}])""")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ListRequest:
-    """A list of texts: what its items are called, and how many are wanted (None: any number)."""
+    """A list of texts: what its items are called, and how many are wanted (None: any number).
+
+    `on_short_list` says what to do when there are fewer: take them, ask for the rest, or fail.
+    """
 
     item_name: str
     count: int | None
+    on_short_list: ShortList = "Accept"
 
     def response_format(self) -> JsonSchemaFormat:
         """Return the schema of an object whose one property is the list."""
@@ -45,14 +52,59 @@ class ListRequest:
         return JsonSchemaFormat(self.item_name, schema)
 
 
-async def ask_list(
-    llm: StageLlm, messages: tuple[Message, ...], request: ListRequest
-) -> tuple[list[str], str]:
-    """Return distinct items, at most `count`, and the text that they were read from.
+async def ask_list(llm: StageLlm, messages: tuple[Message, ...], request: ListRequest) -> list[str]:
+    """Return distinct items, at most `count`.
 
     Raises:
-        StageFailure: no items, not even in the answer to a second, plainer request.
+        StageFailure: no items, not even in the answer to a second, plainer request; or too few of
+            them, where that is not accepted.
     """
+    items, text = await _first_items(llm, messages, request)
+    if request.count is None:
+        return items
+    if request.on_short_list == "TopUp":
+        items = await _top_up(llm, messages, request, items, text)
+    elif request.on_short_list == "Fail" and len(items) < request.count:
+        raise StageFailure(
+            "TooFewItems", f"{len(items)} of {request.count} {request.item_name}", text
+        )
+    return items[: request.count]
+
+
+async def _top_up(
+    llm: StageLlm,
+    messages: tuple[Message, ...],
+    request: ListRequest,
+    items: list[str],
+    text: str,
+) -> list[str]:
+    """Ask for what is missing, until it is there or nothing new comes."""
+    assert request.count is not None
+    for _ in range(MOST_FOLLOW_UPS):
+        missing = request.count - len(items)
+        if missing <= 0:
+            break
+        rest = dataclasses.replace(request, count=missing)
+        more = templates.PromptTemplate.compile(templates.load("list_more.v1.user"))
+        follow_up = more.render({"context": rest})
+        messages = (*messages, Message("assistant", text), *follow_up)
+        completion = await llm.complete(
+            messages, rest.response_format() if llm.json_schema else None
+        )
+        if completion.refusal is not None or not completion.text.strip():
+            break
+        text = completion.text.strip()
+        longer = lists.distinct([*items, *lists.parse(text, missing)])
+        if len(longer) == len(items):
+            break
+        items = longer
+    return items
+
+
+async def _first_items(
+    llm: StageLlm, messages: tuple[Message, ...], request: ListRequest
+) -> tuple[list[str], str]:
+    """Return distinct items, however many, and the text that they were read from."""
     response_format = request.response_format() if llm.json_schema else None
     completion = await llm.complete(messages, response_format)
     text = accept_text(completion)
@@ -63,7 +115,7 @@ async def ask_list(
         items = lists.distinct(lists.parse(text, request.count))
     if not items:
         raise StageFailure("UnparsableCompletion", f"no list of {request.item_name} in it", text)
-    return items[: request.count], text
+    return items, text
 
 
 async def ask_json(

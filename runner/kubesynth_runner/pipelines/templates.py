@@ -9,6 +9,7 @@ from importlib import resources
 from typing import Any
 
 import jinja2
+from jinja2.environment import TemplateExpression
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -86,6 +87,36 @@ class PromptTemplate:
         except _RENDER_ERRORS as exc:
             raise StageFailure("TemplateError", f"the prompt cannot be rendered: {exc}") from exc
         return (system, *self.examples, user)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Condition:
+    """An expression over a record's columns, as a question with yes or no for an answer."""
+
+    expression: TemplateExpression
+    source: str
+
+    @staticmethod
+    def compile(source: str) -> Condition:
+        """Compile an expression.
+
+        Raises:
+            jinja2.TemplateSyntaxError: it is none.
+        """
+        return Condition(_ENVIRONMENT.compile_expression(source), source)
+
+    def holds(self, variables: Mapping[str, Any]) -> bool:
+        """Return whether the expression is true for a record; null and an absent column are not.
+
+        Raises:
+            StageFailure: it cannot be computed for this record.
+        """
+        try:
+            return bool(self.expression(variables))
+        except _RENDER_ERRORS as exc:
+            raise StageFailure(
+                "TemplateError", f"the condition {self.source!r} cannot be computed: {exc}"
+            ) from exc
 
 
 def _compile(text: str) -> jinja2.Template:

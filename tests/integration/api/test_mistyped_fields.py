@@ -15,16 +15,18 @@ import pytest
 from kubesynth_api.crd import root_schema
 from kubesynth_api.kinds import SYNTHETIC_DATA_JOB
 from kubesynth_api.schema import Schema
+from kubesynth_api.v1alpha1.pipeline import STAGE_KINDS
 from kubesynth_testing.api_requests import Answer, ApiRequests
 from kubesynth_testing.manifests import FULL, REMOVE, Manifest, edited, field_paths, parts_of
 
 _JOBS = "/apis/kubesynth.io/v1alpha1/namespaces/default/syntheticdatajobs"
 _INDEX = re.compile(r"\[\d+\]")
+_STAGES = "|".join(STAGE_KINDS)
 
 # Optional fields that cannot be missing, with the words of the refusal.
 _REFUSED = {
     r"spec\.models\[\]\.(external|embedded|server|serverRef)": "exactly one of external",
-    r"spec\.pipeline\[\]\.(closedQA|answer|prompt)": "exactly one of closedQA",
+    rf"spec\.pipeline\[\]\.({_STAGES})": "is its name mistyped?",
     r".*\.caBundle\.(configMapKeyRef|secretKeyRef)": "exactly one of",
     r".*\.(user|system)\.(inline|configMapKeyRef)": "exactly one of inline",
     r".*\.valueFrom\.(configMapKeyRef|secretKeyRef)": "exactly one of",

@@ -19,7 +19,7 @@ _JSON = "spec.pipeline[3].prompt"
 _KEY = {"name": "object", "key": "key"}
 _ONE_MODEL = "exactly one of external, server, serverRef and embedded must be set"
 _ONE_TEXT = "exactly one of inline and configMapKeyRef must be set"
-_ONE_STAGE = "exactly one of closedQA, answer and prompt must be set"
+_ONE_STAGE = "must be set in a stage; is its name mistyped?"
 _MANY_STAGES: list[Manifest] = [{"closedQA": {}}] * 33
 _MANY_MODELS = [{"name": f"m{i}", "embedded": {}} for i in range(17)]
 
@@ -248,27 +248,29 @@ MAPS = (
     ),
 )
 
-MISSING = tuple(
-    _without(field)
-    for field in (
-        "spec",
-        "spec.models",
-        f"{_MODEL}.name",
-        f"{_EXTERNAL}.url",
-        f"{_EXTERNAL}.model",
-        f"{_EXTERNAL}.apiKey.secretKeyRef",
-        f"{_EXTERNAL}.apiKey.secretKeyRef.key",
-        "spec.input",
-        "spec.input.uri",
-        "spec.input.sample.fraction",
-        "spec.pipeline",
-        f"{_PROMPT}.user",
-        f"{_PROMPT}.examples[0].assistant",
-        "spec.output",
-        "spec.output.uri",
-        "spec.target.acceptedRecords",
-        "spec.retryFailed.fromOutput",
-    )
+MISSING = (
+    BadManifest("no-input", {"spec.input": REMOVE}, "spec.input", "needs either an input", SMALL),
+    *(
+        _without(field)
+        for field in (
+            "spec",
+            "spec.models",
+            f"{_MODEL}.name",
+            f"{_EXTERNAL}.url",
+            f"{_EXTERNAL}.model",
+            f"{_EXTERNAL}.apiKey.secretKeyRef",
+            f"{_EXTERNAL}.apiKey.secretKeyRef.key",
+            "spec.input.uri",
+            "spec.input.sample.fraction",
+            "spec.pipeline",
+            f"{_PROMPT}.user",
+            f"{_PROMPT}.examples[0].assistant",
+            "spec.output",
+            "spec.output.uri",
+            "spec.target.acceptedRecords",
+            "spec.retryFailed.fromOutput",
+        )
+    ),
 )
 
 BOUNDS = (

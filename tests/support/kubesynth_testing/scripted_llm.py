@@ -15,6 +15,7 @@ class ScriptedLlm:
         self._json_schema = json_schema
         self.asked: list[tuple[Message, ...]] = []
         self.formats: list[JsonSchemaFormat | None] = []
+        self.fields: list[str] = []
 
     @property
     def json_schema(self) -> bool:
@@ -31,6 +32,11 @@ class ScriptedLlm:
         if isinstance(answer, Completion):
             return answer
         return Completion(answer, "stop", TokenUsage(), "fake")
+
+    def of(self, field: str) -> ScriptedLlm:
+        """Return this: all models of a stage answer from one script, in the order of the calls."""
+        self.fields.append(field)
+        return self
 
 
 def refusal(text: str = "I must not.") -> Completion:

@@ -18,7 +18,6 @@ PENDING: list[tuple[dict[str, Any], str]] = [
     ({"spec.budget": {"tokens": 1}}, "spec.budget"),
     ({"spec.retryFailed": {"fromOutput": "pvc://a/b"}}, "spec.retryFailed"),
     ({"spec.execution": "Batch"}, "spec.execution"),
-    ({"spec.pipeline[0].when": "text"}, "spec.pipeline[0].when"),
     (
         {"spec.models[0]": {"name": "a", "server": {"classRef": "c", "model": "m"}}},
         "spec.models[0].server",

@@ -25,8 +25,8 @@ def test_columns_grow_from_stage_to_stage() -> None:
 
 
 def test_columns_are_open_unless_the_manifest_lists_them() -> None:
-    assert not columns.of_input(spec_of(SMALL).input).lacks("anything")
-    assert columns.of_input(spec_of(FULL).input).lacks("anything")
+    assert not columns.of_spec(spec_of(SMALL)).lacks("anything")
+    assert columns.of_spec(spec_of(FULL)).lacks("anything")
     assert not Columns(frozenset({"a"}), closed=True).lacks("a")
 
 

@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import math
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,34 +16,15 @@ from kubesynth_runner.engine.gate import Gate
 from kubesynth_runner.engine.scheduler import STOP_GRACE_SECONDS, BoundStage, Scheduler
 from kubesynth_runner.io.journal import Journal
 from kubesynth_runner.io.local_storage import LocalStorage
-from kubesynth_runner.io.plan_file import ColumnType
 from kubesynth_runner.io.shard_output import RootOutcome
 from kubesynth_runner.io.source import RootInput
-from kubesynth_runner.llm.base import Completion, CompletionRequest, Message
+from kubesynth_runner.llm.base import Completion, CompletionRequest
 from kubesynth_runner.llm.errors import ClientError, ErrorKind
 from kubesynth_runner.llm.fake import FakeChatClient
-from kubesynth_runner.pipelines.base import StageFailure, StageLlm
 from kubesynth_testing import virtual_time
+from kubesynth_testing.fan_out import FanOut
 
 SOURCE = records.Source("file:///a", 1)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class FanOut:
-    """A stage that asks once and makes `children` of the record; "bad" ones fail after one."""
-
-    children: int = 1
-
-    @property
-    def columns(self) -> Mapping[str, ColumnType]:
-        return {}
-
-    async def run(self, record: records.Record, llm: StageLlm) -> AsyncIterator[records.Columns]:
-        await llm.complete((Message("user", record.record_id),))
-        for number in range(self.children):
-            if number == 1 and record.columns.get("bad"):
-                raise StageFailure("Refusal", "it is bad")
-            yield {"number": number}
 
 
 class SlowClient(FakeChatClient):

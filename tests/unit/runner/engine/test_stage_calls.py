@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from kubesynth_api.v1alpha1.pipeline import PromptOutput
+from kubesynth_api.v1alpha1.stages.records import PromptOutput
 from kubesynth_runner import records
 from kubesynth_runner.engine.calls import Caller, CallFailed, ModelConnection, StageBinding
 from kubesynth_runner.engine.gate import Gate

@@ -10,6 +10,7 @@ from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
 from kubesynth_runner import errors
 from kubesynth_runner.io.plan_file import ColumnType
 from kubesynth_runner.pipelines import compile as pipelines
+from kubesynth_runner.pipelines import prompt
 from kubesynth_testing import runs
 
 
@@ -42,7 +43,7 @@ def test_stages_use_their_own_model_and_sampling_over_its_defaults(tmp_path: Pat
     ]
     stages = [{"closedQA": {"sampling": {"temperature": 0.9}}}, {"answer": {"model": "large"}}]
     pipeline = compiled(spec(tmp_path, models=models, pipeline=stages))
-    first, second = pipeline.stages
+    first, second = (step.uses["model"] for step in pipeline.steps)
     assert (first.role, second.role) == ("small", "large")
     assert first.sampling.to_request_fields() == {"temperature": 0.9, "max_tokens": 10}
     assert second.sampling.to_request_fields() == {"temperature": 0.1, "max_tokens": 10}
@@ -61,7 +62,7 @@ def test_estimate_follows_the_fan_out(tmp_path: Path) -> None:
         {"answer": {}},
         {"prompt": {"user": {"inline": "x"}, "output": {"type": "List", "count": 4}}},
     ]
-    estimate = pipelines.estimate(spec(tmp_path, pipeline=stages), 10, 400.0)
+    estimate = pipelines.estimate(compiled(spec(tmp_path, pipeline=stages)), 10, 400.0)
     assert estimate.calls == 10 + 30 + 30
     assert estimate.rows == 120
     per_call = pipelines.PROMPT_OVERHEAD_TOKENS + 100 + pipelines.COMPLETION_TOKENS
@@ -78,6 +79,6 @@ def test_estimate_knows_shorter_completions_and_open_lists(tmp_path: Path) -> No
             }
         }
     ]
-    estimate = pipelines.estimate(spec(tmp_path, pipeline=stages), 10, 0.0)
-    assert estimate.rows == 10 * pipelines.LIST_ITEMS
+    estimate = pipelines.estimate(compiled(spec(tmp_path, pipeline=stages)), 10, 0.0)
+    assert estimate.rows == 10 * prompt.USUAL_ITEMS
     assert estimate.tokens == 10 * (pipelines.PROMPT_OVERHEAD_TOKENS + 10)

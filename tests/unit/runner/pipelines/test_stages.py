@@ -13,6 +13,7 @@ from kubesynth_runner import errors, records
 from kubesynth_runner.llm.base import Completion
 from kubesynth_runner.pipelines import registry
 from kubesynth_runner.pipelines.base import Stage, StageFailure
+from kubesynth_runner.pipelines.compiling import CompileContext
 from kubesynth_testing.scripted_llm import ScriptedLlm, refusal
 
 SOURCE = records.Source("file:///a", 1)
@@ -24,7 +25,9 @@ def stage(wire: dict[str, Any], **source: Any) -> Stage:
         return prompt.inline
 
     spec = InputSpec.model_validate({"uri": "file:///a", **source})
-    return registry.compile_stage(StageSpec.model_validate(wire), spec, read)
+    context = CompileContext(spec.text_column, read)
+    (step,) = registry.compile_stage(StageSpec.model_validate(wire), context).steps
+    return step.stage
 
 
 async def run(compiled: Stage, columns: dict[str, Any], llm: ScriptedLlm) -> list[records.Columns]:
@@ -205,5 +208,5 @@ def test_broken_template_is_a_configuration_error_with_its_line() -> None:
 
 
 def test_stages_are_named_by_the_user_or_by_their_place() -> None:
-    assert registry.stage_id(StageSpec.model_validate({"id": "mine", "answer": {}}), 3) == "mine"
-    assert registry.stage_id(StageSpec.model_validate({"answer": {}}), 3) == "answer-3"
+    assert StageSpec.model_validate({"id": "mine", "answer": {}}).effective_id(3) == "mine"
+    assert StageSpec.model_validate({"answer": {}}).effective_id(3) == "answer-3"

@@ -21,7 +21,7 @@ SCHEMA = {
 
 async def test_list_is_asked_for_by_schema_where_the_server_can() -> None:
     llm = ScriptedLlm(['{"questions": ["A?", "B?", "C?"]}'], json_schema=True)
-    items, _ = await structured.ask_list(llm, PROMPT, THREE)
+    items = await structured.ask_list(llm, PROMPT, THREE)
     assert items == ["A?", "B?", "C?"]
     (asked,) = llm.formats
     assert asked is not None
@@ -39,20 +39,41 @@ async def test_list_of_any_length_has_at_least_one_item() -> None:
 
 async def test_list_is_read_out_of_text_where_it_cannot() -> None:
     llm = ScriptedLlm(["Sure:\n1. A?\n2. B?"])
-    items, text = await structured.ask_list(llm, PROMPT, THREE)
-    assert (items, text) == (["A?", "B?"], "Sure:\n1. A?\n2. B?")
+    assert await structured.ask_list(llm, PROMPT, THREE) == ["A?", "B?"]
     assert llm.formats == [None]
 
 
 async def test_items_beyond_the_count_and_repetitions_are_dropped() -> None:
     llm = ScriptedLlm(["1. A?\n2. a?\n3. B?\n4. C?\n5. D?"])
-    items, _ = await structured.ask_list(llm, PROMPT, THREE)
+    items = await structured.ask_list(llm, PROMPT, THREE)
     assert items == ["A?", "B?", "C?"]
+
+
+async def test_a_short_list_is_topped_up_until_it_is_long_enough() -> None:
+    llm = ScriptedLlm(["1. A?", "1. a?\n2. B?", "1. C?\n2. D?"])
+    wanted = ListRequest("questions", 3, "TopUp")
+    assert await structured.ask_list(llm, PROMPT, wanted) == ["A?", "B?", "C?"]
+    assert "2 more questions" in llm.asked[1][-1].content
+    assert llm.asked[2][: len(PROMPT) + 2] == llm.asked[1][: len(PROMPT) + 2]
+    assert "1 more questions" in llm.asked[2][-1].content
+
+
+@pytest.mark.parametrize("answer", ["1. a?", "", "No more of them come to mind."])
+async def test_topping_up_ends_when_nothing_new_comes(answer: str) -> None:
+    llm = ScriptedLlm(["1. A?", answer])
+    wanted = ListRequest("questions", 3, "TopUp")
+    assert await structured.ask_list(llm, PROMPT, wanted) == ["A?"]
+
+
+async def test_topping_up_ends_after_some_follow_ups() -> None:
+    llm = ScriptedLlm(f"1. Question {n}?" for n in range(99))
+    wanted = ListRequest("questions", 50, "TopUp")
+    assert len(await structured.ask_list(llm, PROMPT, wanted)) == 1 + structured.MOST_FOLLOW_UPS
 
 
 async def test_one_repair_shows_the_model_what_it_said() -> None:
     llm = ScriptedLlm(["I would rather talk about rivers.", "1. A?"])
-    items, _ = await structured.ask_list(llm, PROMPT, THREE)
+    items = await structured.ask_list(llm, PROMPT, THREE)
     assert items == ["A?"]
     first, second = llm.asked
     assert first == PROMPT

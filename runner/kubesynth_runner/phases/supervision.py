@@ -1,0 +1,91 @@
+"""Running a scheduler: its stages bound to models, its journal synced, its claim watched."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+
+from kubesynth_runner import models
+from kubesynth_runner.engine.calls import ModelConnection, StageBinding, StagePlace
+from kubesynth_runner.engine.scheduler import BoundStage, Scheduler
+from kubesynth_runner.io.journal import Journal
+from kubesynth_runner.io.ledger import Ledger
+from kubesynth_runner.phases.context import RunContext
+from kubesynth_runner.pipelines.compile import CompiledStep
+
+# How often the journal is made durable and the claim looked at: what a dead machine may cost.
+HEARTBEAT_SECONDS = 1.0
+
+
+def bind(
+    steps: Iterable[CompiledStep],
+    connections: Mapping[str, ModelConnection],
+    seed: int | None,
+    *,
+    first_index: int = 0,
+) -> list[BoundStage]:
+    """Return steps in their places from `first_index` on, connected to their models."""
+    bound = []
+    for index, item in enumerate(steps, first_index):
+        bindings = {
+            field: StageBinding(
+                index,
+                item.stage_id,
+                connections[use.role],
+                use.sampling.to_request_fields(),
+                use.sampling.seed if use.sampling.seed is not None else seed,
+                use.reasoning_column,
+            )
+            for field, use in item.uses.items()
+        }
+        main = next(iter(bindings.values()), StagePlace(index, item.stage_id))
+        bound.append(BoundStage(item.step.stage, main, bindings, item.condition, item.skips))
+    return bound
+
+
+async def supervise(
+    context: RunContext,
+    scheduler: Scheduler,
+    pool: models.ModelPool,
+    book: Ledger,
+    journal: Journal,
+) -> None:
+    """Run the scheduler beside the heartbeat, the stop signal and our own servers.
+
+    Raises:
+        RunnerError: whatever ended one of them first.
+    """
+    work = asyncio.create_task(scheduler.run())
+    watchers = [
+        asyncio.create_task(_heartbeat(context, book, journal)),
+        asyncio.create_task(_stop_on(context.stop, scheduler)),
+        asyncio.create_task(_fail_on(pool)),
+    ]
+    try:
+        pending = {work, *watchers}
+        while not work.done():
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+    finally:
+        for task in (work, *watchers):
+            task.cancel()
+        await asyncio.gather(work, *watchers, return_exceptions=True)
+
+
+async def _heartbeat(context: RunContext, book: Ledger, journal: Journal) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(HEARTBEAT_SECONDS)
+        context.progress.tick(loop.time())
+        await asyncio.to_thread(journal.sync)
+        await asyncio.to_thread(book.check_fence)
+
+
+async def _stop_on(stop: asyncio.Event, scheduler: Scheduler) -> None:
+    await stop.wait()
+    scheduler.stop()
+
+
+async def _fail_on(pool: models.ModelPool) -> None:
+    raise await pool.wait_failed()
