@@ -13,6 +13,7 @@ from kubesynth_testing.gate import Result, Step
 
 PASSES = (sys.executable, "-c", "pass")
 FAILS = (sys.executable, "-c", "raise SystemExit(1)")
+BROKEN = (sys.executable, "-c", "raise SystemExit('no compiler')")
 PASSING_TESTS = (
     "<testsuites><testsuite tests='7' failures='0' errors='0' skipped='1'/></testsuites>"
 )
@@ -27,7 +28,15 @@ def steps_that_pass(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(gate, "INTEGRATION", Step("integration", PASSES))
     monkeypatch.setattr(gate, "CLUSTER", Step("cluster", PASSES))
     monkeypatch.setattr(gate, "CLEAN_UP", (Step("cluster-down", PASSES),))
-    monkeypatch.setattr(gate, "preparation", lambda: Step("prepare", PASSES))
+    prepare(monkeypatch, PASSES, PASSES)
+
+
+def prepare(
+    monkeypatch: pytest.MonkeyPatch, api_server: tuple[str, ...], image: tuple[str, ...] | None
+) -> None:
+    """Set what is built beside the other steps."""
+    second = Step("cluster-image", image) if image is not None else None
+    monkeypatch.setattr(gate, "preparation", lambda: (Step("api-server", api_server), second))
 
 
 def names(results: list[Result]) -> list[str]:
@@ -36,7 +45,14 @@ def names(results: list[Result]) -> list[str]:
 
 def test_every_step_runs_in_order() -> None:
     results = gate.run_all()
-    assert names(results) == ["lint", "unit", "integration", "prepare", "cluster"]
+    assert names(results) == [
+        "lint",
+        "unit",
+        "api-server",
+        "integration",
+        "cluster-image",
+        "cluster",
+    ]
     assert all(result.passed for result in results)
 
 
@@ -49,7 +65,7 @@ def test_ci_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, check: tuple[
 
 def test_failed_check_stops_before_anything_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     slow = (sys.executable, "-c", "import time; time.sleep(60)")
-    monkeypatch.setattr(gate, "preparation", lambda: Step("prepare", slow))
+    prepare(monkeypatch, slow, PASSES)
     monkeypatch.setattr(gate, "QUICK", (Step("lint", FAILS), Step("unit", PASSES)))
     began = time.monotonic()
     results = gate.run_all()
@@ -62,12 +78,26 @@ def test_failed_integration_test_does_not_hide_the_cluster(monkeypatch: pytest.M
     assert "cluster" in names(gate.run_all())
 
 
-def test_failed_preparation_is_shown_and_stops_the_cluster_tests(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_without_an_image_to_build_the_cluster_tests_follow_at_once(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    broken = (sys.executable, "-c", "raise SystemExit('no compiler')")
-    monkeypatch.setattr(gate, "preparation", lambda: Step("prepare", broken))
-    assert "cluster" not in names(gate.run_all())
+    prepare(monkeypatch, PASSES, None)
+    assert names(gate.run_all()) == ["lint", "unit", "api-server", "integration", "cluster"]
+
+
+@pytest.mark.parametrize(
+    ("commands", "last"),
+    [((BROKEN, PASSES), "api-server"), ((PASSES, BROKEN), "cluster-image")],
+    ids=["api-server", "image"],
+)
+def test_failed_preparation_is_shown_and_stops_what_needs_it(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    commands: tuple[tuple[str, ...], tuple[str, ...]],
+    last: str,
+) -> None:
+    prepare(monkeypatch, *commands)
+    assert names(gate.run_all())[-1] == last
     assert "no compiler" in capsys.readouterr().out
 
 

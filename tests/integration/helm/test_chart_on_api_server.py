@@ -130,7 +130,8 @@ def namespaced_release(
 
 
 def test_definition_is_established(release: Kubectl) -> None:
-    release.wait("condition=Established", "crd/syntheticdatajobs.kubesynth.io")
+    established = 'jsonpath={.status.conditions[?(@.type=="Established")].status}=True'
+    release.wait(established, "crd/syntheticdatajobs.kubesynth.io")
 
 
 def test_restricted_namespace_admits_the_operators_pod(release: Kubectl) -> None:

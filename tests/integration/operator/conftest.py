@@ -24,7 +24,7 @@ def api_server() -> Iterator[ApiServer]:
         for kind in KINDS:
             manifest = json.dumps(crd_manifest(kind))
             server.kubectl("apply", "--server-side", "-f", "-", stdin=manifest)
-        server.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        server.wait_for_crds()
         yield server
 
 

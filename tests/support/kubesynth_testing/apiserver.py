@@ -154,6 +154,12 @@ class ApiServer:
         command = (self.bin_folder / "kubectl", "--kubeconfig", self.kubeconfig, *arguments)
         return Shell().run(*command, stdin=stdin, timeout_seconds=timeout_seconds)
 
+    def wait_for_crds(self) -> None:
+        """Wait until all kinds that were made known can be used."""
+        # Not --for=condition=Established: that fails on a definition so new that it has no status.
+        established = 'jsonpath={.status.conditions[?(@.type=="Established")].status}=True'
+        self.kubectl("wait", f"--for={established}", "crd", "--all", "--timeout=30s")
+
     def write_kubeconfig(self, name: str, token: str) -> Path:
         """Write `NAME.kubeconfig` for the bearer of a token, and return its path."""
         cluster = {"server": self.url, "certificate-authority": str(self.ca_file)}

@@ -1,8 +1,9 @@
 """Every check and every test of the project, and one summary at the end: `make test`.
 
-What is quick to fail comes first. The programs and images of the test cluster are built beside it
-and at a lower priority; only the cluster tests wait for them. After a failed check or unit test
-nothing slower is started; a failed integration test does not keep the cluster tests back.
+What is quick to fail comes first. The programs and images that the slow tests need are built beside
+it and at a lower priority: the integration tests wait for an API server, the cluster tests for the
+rest. After a failed check or unit test nothing slower is started; a failed integration test does
+not keep the cluster tests back.
 """
 
 from __future__ import annotations
@@ -77,11 +78,12 @@ CLEAN_UP = (
 )
 
 
-def preparation() -> Step:
-    """Return the step that builds what the slow tests need, as far as this host can use it."""
-    if fixtures.cluster_source() is fixtures.Source.KIND:
-        return Step("prepare", ("nice", *_HARNESS, "prebuild"))
-    return Step("prepare", ("nice", *_HARNESS, "programs", *recipe.API_SERVER, "helm"))
+def preparation() -> tuple[Step, Step | None]:
+    """Return the steps that build what integration and cluster tests need on this host."""
+    api_server = Step("api-server", ("nice", *_HARNESS, "programs", *recipe.API_SERVER, "helm"))
+    if fixtures.cluster_source() is not fixtures.Source.KIND:
+        return api_server, None
+    return api_server, Step("cluster-image", ("nice", *_HARNESS, "prebuild"))
 
 
 def run(step: Step) -> Result:
@@ -161,10 +163,18 @@ def run_all() -> list[Result]:
 
 def run_tests() -> list[Result]:
     """Run all steps but the last, which tidy up."""
-    with Background.started(preparation(), REPORTS / "prepare.log") as prepare:
+    first, second = preparation()
+    with Background.started(first, REPORTS / "prepare.log") as api_server:
         results = [run(step) for step in QUICK]
         if not all(result.passed for result in results):
             return results
+        results.append(api_server.result())
+    if not results[-1].passed:
+        return results
+    if second is None:
+        results += [run(INTEGRATION), run(CLUSTER)]
+        return results
+    with Background.started(second, REPORTS / "prepare-cluster.log") as prepare:
         results.append(run(INTEGRATION))
         results.append(prepare.result())
     if results[-1].passed:

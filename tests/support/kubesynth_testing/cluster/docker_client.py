@@ -90,24 +90,32 @@ class Docker:
 
 @cache
 def find_program() -> Path | None:
-    """Return the first docker client in PATH that can build with BuildKit, None without any client.
+    """Return the first docker client in PATH that can build with BuildKit, or None.
 
     Clients before 23 have BuildKit inside; later ones need the buildx plugin.
+    """
+    return next((program for program in _installed() if _builds_with_buildkit(program)), None)
+
+
+def require_program() -> Path:
+    """Return the first docker client in PATH that can build with BuildKit.
 
     Raises:
-        NoBuildKitError: There are clients, but none can.
+        NoBuildKitError: There is none.
     """
-    found = [
+    program = find_program()
+    if program is None:
+        clients = ", ".join(map(str, _installed())) or "no docker client"
+        raise NoBuildKitError(f"{clients}: cannot build with BuildKit; install the buildx plugin")
+    return program
+
+
+def _installed() -> list[Path]:
+    return [
         Path(folder) / "docker"
         for folder in os.environ.get("PATH", os.defpath).split(os.pathsep)
         if shutil.which("docker", path=folder) is not None
     ]
-    for program in found:
-        if _builds_with_buildkit(program):
-            return program
-    if found:
-        raise NoBuildKitError(f"{found[0]} cannot build with BuildKit: install its buildx plugin")
-    return None
 
 
 def _builds_with_buildkit(program: Path) -> bool:

@@ -59,15 +59,18 @@ def connect() -> Docker:
 
     Raises:
         NoDockerError: None runs, and only root can start one.
+        NoBuildKitError: No client can build, not even that of the package.
         DockerStartError: The daemon did not answer in time.
     """
     running = find()
     if running is not None:
         return running
     if not host.is_root():
+        docker_client.require_program()
         raise NoDockerError("no Docker daemon answers; start Docker, or run this as root")
     host.require_programs(_PACKAGES)
     docker_client.find_program.cache_clear()
+    docker_client.require_program()
     with locks.file_lock(folder() / "start.lock"):
         return find() or _start()
 
