@@ -34,6 +34,9 @@ class _StoredCapabilities(msgspec.Struct, frozen=True, rename="camel"):
     json_schema: bool
 
 
+_DECODER = msgspec.json.Decoder(_StoredCapabilities)
+
+
 class CapabilityStore:
     """What the run's servers understand, as its first pod found out. Blocking.
 
@@ -50,7 +53,7 @@ class CapabilityStore:
             data = self._storage.read(self._layout.capabilities(role))
         except FileNotFoundError:
             return None
-        return msgspec.json.decode(data, type=_StoredCapabilities).json_schema
+        return _DECODER.decode(data).json_schema
 
     def save(self, role: str, json_schema: bool) -> bool:
         """Store what was found out, unless somebody was faster; return what counts."""

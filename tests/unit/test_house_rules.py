@@ -193,6 +193,20 @@ def test_silent_skips_are_recognised(code: str, silent: bool) -> None:
     assert any(is_silent_skip(node) for node in ast.walk(ast.parse(code))) is silent
 
 
+def test_types_are_handed_to_msgspec_at_import() -> None:
+    """It looks at a type when it is first used; in two threads at once that is a crash."""
+    late = [
+        f"{source}:{node.lineno}"
+        for source in SOURCES
+        if source.parts[0] == "runner"
+        for node in ast.walk(parsed(source))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("msgspec.json.decode", "msgspec.msgpack.decode")
+        and any(keyword.arg == "type" for keyword in node.keywords)
+    ]
+    assert not late, f"make a Decoder of the module's own: {late}"
+
+
 def test_no_file_names_a_package_registry() -> None:
     found = [
         f"{path.relative_to(REPOSITORY)}: {host}"

@@ -29,6 +29,9 @@ class _Manifest(msgspec.Struct, rename="camel"):
     data: tuple[CommittedFile, ...]
 
 
+_DECODER = msgspec.json.Decoder(_Manifest)
+
+
 def show(output: str, row_count: int, *, all_columns: bool) -> int:
     """Print a table of the first `row_count` rows; lineage columns only with `all_columns`.
 
@@ -61,7 +64,7 @@ def show(output: str, row_count: int, *, all_columns: bool) -> int:
 def _load(folder: Path) -> _Manifest:
     path = folder / layout.MANIFEST
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Manifest)
+        return _DECODER.decode(path.read_bytes())
     except FileNotFoundError as exc:
         started = (folder / layout.RUN).exists()
         why = "its run has not finished" if started else "it is no output of kubesynth"

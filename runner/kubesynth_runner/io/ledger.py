@@ -57,6 +57,12 @@ class ShardManifest(msgspec.Struct, frozen=True, rename="camel"):
     errors: tuple[CommittedFile, ...]
 
 
+# Made here, once: msgspec looks at a type when it is first used, and two threads that do so at
+# once take the process down.
+_COMMIT_DECODER = msgspec.json.Decoder(CommitRecord)
+_MANIFEST_DECODER = msgspec.json.Decoder(ShardManifest)
+
+
 class Ledger:
     """One attempt's hold on a shard. Blocking; one call at a time."""
 
@@ -166,7 +172,7 @@ def read_shard_manifest(storage: Storage, run_id: str, shard: int) -> ShardManif
         data = storage.read(layout.RunLayout(run_id).shard_manifest(shard))
     except FileNotFoundError:
         return None
-    return msgspec.json.decode(data, type=ShardManifest)
+    return _MANIFEST_DECODER.decode(data)
 
 
 def read_commits(storage: Storage, run_id: str, shard: int) -> list[CommitRecord]:
@@ -202,7 +208,7 @@ def _read_history(storage: Storage, names: layout.RunLayout, shard: int) -> Iter
             data = storage.read(names.commit(shard, part))
         except FileNotFoundError:
             return
-        yield msgspec.json.decode(data, type=CommitRecord)
+        yield _COMMIT_DECODER.decode(data)
 
 
 def mark_done(done: bytearray, ranges: list[tuple[int, int]]) -> None:

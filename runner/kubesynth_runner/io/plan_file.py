@@ -102,6 +102,10 @@ class PlanFile(msgspec.Struct, frozen=True, rename="camel"):
     generated: bool = False
 
 
+_PLAN_DECODER = msgspec.json.Decoder(PlanFile)
+_PARTITION_DECODER = msgspec.json.Decoder(Partition)
+
+
 def version_of(partitions: list[Partition]) -> str:
     """Return a name for partitions: equal ones have equal names."""
     return xxhash.xxh3_64_hexdigest(msgspec.json.encode(partitions))
@@ -130,7 +134,7 @@ def load(storage: Storage, run_id: str) -> PlanFile | None:
         data = storage.read(layout.RunLayout(run_id).plan)
     except FileNotFoundError:
         return None
-    return msgspec.json.decode(data, type=PlanFile)
+    return _PLAN_DECODER.decode(data)
 
 
 def load_partition(storage: Storage, plan: PlanFile, shard: int) -> Partition:
@@ -142,4 +146,4 @@ def load_partition(storage: Storage, plan: PlanFile, shard: int) -> Partition:
         raise errors.RetryLaterError(
             Reason.RUNNER_FAILED, f"{storage.uri}/{path} is missing: is the run being deleted?"
         ) from exc
-    return msgspec.json.decode(data, type=Partition)
+    return _PARTITION_DECODER.decode(data)

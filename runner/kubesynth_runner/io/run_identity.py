@@ -30,6 +30,9 @@ class RunIdentity(msgspec.Struct, frozen=True, rename="camel"):
     clearing: bool = False
 
 
+_DECODER = msgspec.json.Decoder(RunIdentity)
+
+
 def acquire(
     storage: Storage, *, uid: str, job: str, pipeline_hash: str, if_exists: IfExists
 ) -> RunIdentity:
@@ -95,7 +98,7 @@ def load(storage: Storage) -> RunIdentity | None:
     except FileNotFoundError:
         return None
     try:
-        return msgspec.json.decode(data, type=RunIdentity)
+        return _DECODER.decode(data)
     except msgspec.MsgspecError as exc:
         raise errors.ConfigurationError(
             Reason.OUTPUT_CONFLICT,

@@ -45,6 +45,9 @@ class RunManifest(msgspec.Struct, frozen=True, rename="camel"):
     input_files: tuple[plan_file.InputFile, ...]
 
 
+_DECODER = msgspec.json.Decoder(RunManifest)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class RunResult:
     """The end of a run: exact totals, and where its manifest and report are."""
@@ -80,7 +83,7 @@ def load_result(context: RunContext) -> RunResult:
         raise errors.RetryLaterError(
             Reason.RUNNER_FAILED, f"{storage.uri} holds no {layout.MANIFEST} yet; finalize it first"
         ) from exc
-    return _to_result(storage, msgspec.json.decode(data, type=RunManifest))
+    return _to_result(storage, _DECODER.decode(data))
 
 
 def _run(context: RunContext, partial: bool) -> RunResult:
