@@ -38,7 +38,7 @@ _PENDING = (
     _Pending("spec.retryFailed"),
 )
 PENDING_FIELDS = tuple(pending.field for pending in _PENDING)
-_PENDING_INPUTS: frozenset[Scheme] = frozenset({"gs", "http", "https"})
+_PENDING_INPUTS: frozenset[Scheme] = frozenset({"gs"})
 _PENDING_OUTPUTS: frozenset[Scheme] = frozenset({"gs"})
 
 _INDEX = re.compile(r"\[\d+\]")

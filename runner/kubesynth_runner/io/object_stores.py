@@ -160,20 +160,32 @@ def _client_options(options: StorageOptions, mounts: Mounts, field: str) -> Clie
     client: ClientConfig = {}
     if options.endpoint is not None and options.endpoint.startswith("http://"):
         client["allow_http"] = True
-    bundle = options.ca_bundle
+    bundle = read_ca_bundle(options, mounts, field)
     if bundle is not None:
-        reference = bundle.config_map_key_ref or bundle.secret_key_ref
-        assert reference is not None, "exactly one of the two is set"
-        is_public = bundle.config_map_key_ref is not None
-        folder = (mounts.config_map if is_public else mounts.secret)(reference.name)
-        try:
-            client["root_certificate"] = (folder / reference.key).read_bytes()
-        except OSError as exc:
-            raise errors.ConfigurationError(
-                Reason.REFERENCE_NOT_FOUND,
-                f"{field}.storage.caBundle: {reference.name!r}, key {reference.key!r}: {exc}",
-            ) from exc
+        client["root_certificate"] = bundle
     return client
+
+
+def read_ca_bundle(options: StorageOptions | None, mounts: Mounts, field: str) -> bytes | None:
+    """Return the certificates that `storage.caBundle` names, if it does.
+
+    Raises:
+        ConfigurationError: they are not there.
+    """
+    if options is None or options.ca_bundle is None:
+        return None
+    bundle = options.ca_bundle
+    reference = bundle.config_map_key_ref or bundle.secret_key_ref
+    assert reference is not None, "exactly one of the two is set"
+    is_public = bundle.config_map_key_ref is not None
+    folder = (mounts.config_map if is_public else mounts.secret)(reference.name)
+    try:
+        return (folder / reference.key).read_bytes()
+    except OSError as exc:
+        raise errors.ConfigurationError(
+            Reason.REFERENCE_NOT_FOUND,
+            f"{field}.storage.caBundle: {reference.name!r}, key {reference.key!r}: {exc}",
+        ) from exc
 
 
 def store_error(exc: exceptions.BaseError, field: str, uri: str) -> errors.RunnerError:
