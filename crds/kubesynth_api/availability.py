@@ -38,7 +38,6 @@ _PENDING = (
     _Pending("spec.retryFailed"),
 )
 PENDING_FIELDS = tuple(pending.field for pending in _PENDING)
-_PENDING_INPUTS: frozenset[Scheme] = frozenset({"gs"})
 _PENDING_OUTPUTS: frozenset[Scheme] = frozenset({"gs"})
 
 _INDEX = re.compile(r"\[\d+\]")
@@ -51,19 +50,15 @@ def check(spec: SyntheticDataJobSpec) -> Iterator[Finding]:
         if any(_is_meant(pending, pattern, value) for pending in _PENDING):
             shown = f"{value} " if isinstance(value, str) else ""
             yield _lacking(path, f"{shown}is not available in this version; remove it")
-    uris = [("spec.output.uri", spec.output.uri, _PENDING_OUTPUTS)]
-    if spec.input is not None:
-        uris.insert(0, ("spec.input.uri", spec.input.uri, _PENDING_INPUTS))
-    for path, uri, pending_schemes in uris:
-        try:
-            scheme = parse(uri).scheme
-        except UriError:
-            continue  # a rule of the field's own says so
-        if scheme in pending_schemes:
-            yield _lacking(
-                path,
-                f"{scheme}:// is not available in this version; use pvc://CLAIM/PATH or a file",
-            )
+    try:
+        scheme = parse(spec.output.uri).scheme
+    except UriError:
+        return  # a rule of the field's own says so
+    if scheme in _PENDING_OUTPUTS:
+        yield _lacking(
+            "spec.output.uri",
+            f"{scheme}:// is not available in this version; use s3://, az:// or pvc://CLAIM/PATH",
+        )
 
 
 def _is_meant(pending: _Pending, pattern: str, value: object) -> bool:

@@ -104,9 +104,9 @@ class InputSpec(ApiModel):
             "File, folder or pattern (*, ?, **). pvc://CLAIM/PATH is a path in a volume claim of "
             "the job's namespace, configmap://NAME/KEY a key of a ConfigMap. file:///PATH is a "
             "path in the pod or, without a cluster, on the machine, and file://PATH one beside the "
-            "manifest. s3://BUCKET/KEY and az://CONTAINER/KEY are objects of a store, "
-            "https://HOST/FILE is a single file of a web server. A folder means every file below "
-            "it. gs:// is not available yet."
+            "manifest. s3://BUCKET/KEY, gs://BUCKET/KEY and az://CONTAINER/KEY are objects of a "
+            "store, https://HOST/FILE is a single file of a web server. A folder means every file "
+            "below it."
         ),
         examples=["pvc://corpus/docs/*.jsonl.gz"],
     )

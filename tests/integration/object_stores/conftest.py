@@ -5,7 +5,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from kubesynth_testing.object_stores import S3_STORES, STORES, ObjectStoreServer, serve
+from kubesynth_testing.object_stores import (
+    INPUT_STORES,
+    S3_STORES,
+    STORES,
+    ObjectStoreServer,
+    serve,
+)
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +33,14 @@ def any_store(
     request: pytest.FixtureRequest, running: Callable[[str], ObjectStoreServer]
 ) -> ObjectStoreServer:
     """Each store in turn."""
+    return running(request.param)
+
+
+@pytest.fixture(params=INPUT_STORES)
+def input_store(
+    request: pytest.FixtureRequest, running: Callable[[str], ObjectStoreServer]
+) -> ObjectStoreServer:
+    """Each store that input can come from."""
     return running(request.param)
 
 

@@ -174,7 +174,7 @@ def test_a_log_is_uploaded_when_much_has_gathered(s3: ObjectStoreServer) -> None
 
 
 def test_wrong_credentials_name_their_field(any_store: ObjectStoreServer, tmp_path: Path) -> None:
-    wrong = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "wrong"}
+    wrong = {"AWS_ACCESS_KEY_ID": "kubesynth", "AWS_SECRET_ACCESS_KEY": "wrong"}
     wrong |= {"AZURE_STORAGE_ACCOUNT_NAME": "devstoreaccount1"}
     wrong |= {"AZURE_STORAGE_ACCOUNT_KEY": "d3Jvbmc="}
     for key, value in wrong.items():

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import json
 import os
 import random
 import sys
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,12 @@ from kubesynth_testing.fake_llm import FakeLlm, Faults
 from kubesynth_testing.object_stores import SECRET, ObjectStoreServer
 from kubesynth_testing.runs import digest, read_errors, read_manifest, read_rows, write_documents
 
-DOCUMENTS = 60
+DOCUMENTS = 30
 # What the server understands is asked once; then for two questions each, and their answers.
 CALLS = 1 + 3 * DOCUMENTS
 CONCURRENCY = 4
-LATENCY_SECONDS = 0.1
-KILLS = 8
+LATENCY_SECONDS = 0.05
+KILLS = 3
 # The journal is uploaded every second; a slow machine is a little late.
 UNFLUSHED_SECONDS = 2.0
 
@@ -73,10 +73,23 @@ class Command:
         return folder
 
 
-def make(folder: Path, llm: FakeLlm, store: ObjectStoreServer | None) -> Command:
-    """Return a job over documents in `folder`/in to a fresh output."""
-    if not (folder / "in").exists():
-        write_documents(folder / "in", DOCUMENTS)
+@pytest.fixture(scope="session")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a run to this machine's disk: what every other run must come to."""
+    folder = tmp_path_factory.mktemp("on-disk")
+
+    async def run() -> None:
+        async with FakeLlm() as server:
+            assert await make(folder, folder / "in", server, None).run() == ExitCode.OK
+
+    write_documents(folder / "in", DOCUMENTS)
+    with ThreadPoolExecutor(1) as thread:  # the tests' own loop is not to be disturbed
+        thread.submit(asyncio.run, run()).result()
+    return folder / "local"
+
+
+def make(folder: Path, documents: Path, llm: FakeLlm, store: ObjectStoreServer | None) -> Command:
+    """Return a job to a fresh output; `folder` is for its manifest."""
     if store is None:
         output: dict[str, Any] = {"uri": f"file://{folder}/local"}
     else:
@@ -90,7 +103,7 @@ def make(folder: Path, llm: FakeLlm, store: ObjectStoreServer | None) -> Command
             }
         ],
         "seed": 1,
-        "input": {"uri": f"file://{folder}/in/*.jsonl", "idColumn": "id"},
+        "input": {"uri": f"file://{documents}/*.jsonl", "idColumn": "id"},
         "pipeline": [{"closedQA": {"questions": 2}}, {"answer": {}}],
         "output": {"format": "Parquet", "rowsPerPart": 25, **output},
     }
@@ -118,41 +131,42 @@ def check_equal(output: Path, expected: Path) -> None:
 
 
 async def test_a_run_is_the_same_on_every_store(
-    any_store: ObjectStoreServer, llm: FakeLlm, tmp_path: Path
+    any_store: ObjectStoreServer, llm: FakeLlm, tmp_path: Path, expected: Path
 ) -> None:
-    on_disk = make(tmp_path, llm, None)
-    assert await on_disk.run() == ExitCode.OK
     before = llm.statistics.answered.total()
-    job = make(tmp_path, llm, any_store)
+    job = make(tmp_path, expected.parent / "in", llm, any_store)
     assert await job.run() == ExitCode.OK
     assert llm.statistics.answered.total() - before == CALLS
     fetched = job.fetch(tmp_path / "fetched")
-    check_equal(fetched, tmp_path / "local")
+    check_equal(fetched, expected)
     assert not list((fetched / "_kubesynth").rglob("journal/*"))
     assert not list((fetched / "_kubesynth").rglob("staging/*"))
+    if any_store.scheme == "az":  # once is enough: a start takes seconds
+        return
     assert await job.run() == ExitCode.OK  # again: nothing is left to do
     assert llm.statistics.answered.total() - before == CALLS
 
 
+@pytest.mark.parametrize("any_store", ["versitygw"], indirect=True)
 async def test_kills_lose_nothing_and_cost_little(
-    s3: ObjectStoreServer, llm: FakeLlm, tmp_path: Path
+    any_store: ObjectStoreServer, llm: FakeLlm, tmp_path: Path, expected: Path
 ) -> None:
-    on_disk = make(tmp_path, llm, None)
-    assert await on_disk.run() == ExitCode.OK
-    job = make(tmp_path, llm, s3)
+    job = make(tmp_path, expected.parent / "in", llm, any_store)
     before = llm.statistics.answered.total()
     draw = random.Random(7)
     kills = 0
     for _ in range(KILLS):
         process = await job.start()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), draw.uniform(1.0, 4.0))
-        if process.returncode is None:
+        finish = asyncio.create_task(process.wait())
+        enough = llm.statistics.answered.total() + draw.randrange(5, CALLS // 4)
+        while not finish.done() and llm.statistics.answered.total() < enough:
+            await asyncio.sleep(0.01)
+        if not finish.done():
             process.kill()
             kills += 1
         await process.communicate()
     assert await job.run() == ExitCode.OK
-    check_equal(job.fetch(tmp_path / "fetched"), tmp_path / "local")
+    check_equal(job.fetch(tmp_path / "fetched"), expected)
     again = llm.statistics.answered.total() - before - CALLS
     per_kill = CONCURRENCY + UNFLUSHED_SECONDS * CONCURRENCY / LATENCY_SECONDS
     print(f"{kills} kills, {again} calls again, at most {kills * per_kill:.0f} allowed")
@@ -160,12 +174,11 @@ async def test_kills_lose_nothing_and_cost_little(
     assert again <= kills * per_kill
 
 
+@pytest.mark.parametrize("any_store", ["seaweedfs"], indirect=True)
 async def test_of_two_writers_each_record_is_kept_once(
-    s3: ObjectStoreServer, llm: FakeLlm, tmp_path: Path
+    any_store: ObjectStoreServer, llm: FakeLlm, tmp_path: Path, expected: Path
 ) -> None:
-    on_disk = make(tmp_path, llm, None)
-    assert await on_disk.run() == ExitCode.OK
-    job = make(tmp_path, llm, s3)
+    job = make(tmp_path, expected.parent / "in", llm, any_store)
     codes = await asyncio.gather(job.run(), job.run())
     assert ExitCode.OK in codes
-    check_equal(job.fetch(tmp_path / "fetched"), tmp_path / "local")
+    check_equal(job.fetch(tmp_path / "fetched"), expected)

@@ -1,4 +1,7 @@
-"""Real object stores on loopback: SeaweedFS (S3) and Azurite (Azure Blob Storage).
+"""Real object stores on loopback: S3, Azure Blob Storage, Google Cloud Storage.
+
+SeaweedFS and versitygw speak S3, Azurite is Azure's. fake-gcs-server is an emulator that is read as
+Google's store is; it has another interface for writes than ours, so that it serves as input alone.
 
 with serve("seaweedfs") as store:
     bucket = store.make_bucket()
@@ -24,6 +27,7 @@ import sys
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,15 +39,15 @@ import obstore
 from kubesynth_api.v1alpha1.storage import InputSpec, OutputSpec
 from kubesynth_runner.io.locations import Mounts
 from kubesynth_runner.io.object_stores import open_bucket
-from kubesynth_testing.cluster import locks, paths
+from kubesynth_testing import object_store_programs as programs
 
 SECRET = "store-credentials"
-S3_STORES = ("seaweedfs",)
+S3_STORES = ("seaweedfs", "versitygw")
 STORES = (*S3_STORES, "azurite")
+INPUT_STORES = (*STORES, "fake-gcs-server")
 _START_SECONDS = 60.0
 # What a store has to say when it is stopped interests nobody.
 _STOP_SECONDS = 1.0
-_AZURITE_VERSION = "3.35.0"
 _ACCESS_KEY, _SECRET_KEY = "kubesynth", "kubesynth-secret"
 # The account and the key of every Azurite, published with it.
 _AZURE_ACCOUNT = "devstoreaccount1"
@@ -74,7 +78,7 @@ class ObjectStoreServer:
 
 @contextlib.contextmanager
 def serve(kind: str) -> Iterator[ObjectStoreServer]:
-    """Start a store: seaweedfs or azurite."""
+    """Start a store, one of INPUT_STORES."""
     with (
         tempfile.TemporaryDirectory(prefix="object-store-") as name,
         _STARTERS[kind](Path(name)) as server,
@@ -132,7 +136,7 @@ def _azurite(folder: Path) -> Iterator[ObjectStoreServer]:
     (port,) = _free_ports(1)
     url = f"http://127.0.0.1:{port}/{_AZURE_ACCOUNT}"
     command = [
-        *("node", str(_azurite_program()), "--silent", "--skipApiVersionCheck"),
+        *("node", str(programs.azurite()), "--silent", "--skipApiVersionCheck"),
         *("--disableTelemetry", "--location", str(folder), "--blobHost", "127.0.0.1"),
         *("--blobPort", str(port)),
     ]
@@ -167,20 +171,49 @@ def _signed_container_request(container: str) -> dict[str, str]:
     return {**headers, "Authorization": f"SharedKey {_AZURE_ACCOUNT}:{signature}"}
 
 
-_STARTERS = {"seaweedfs": _seaweedfs, "azurite": _azurite}
+@contextlib.contextmanager
+def _versitygw(folder: Path) -> Iterator[ObjectStoreServer]:
+    """A gateway whose buckets are folders."""
+    (port,) = _free_ports(1)
+    (folder / "data").mkdir()
+    command = [
+        *(str(programs.versitygw()), "--access", _ACCESS_KEY, "--secret", _SECRET_KEY),
+        *("--region", "us-east-1", "--port", f"127.0.0.1:{port}", "--quiet"),
+        *("posix", str(folder / "data")),
+    ]
+    with _process(command, folder, f"http://127.0.0.1:{port}/"):
+        yield _s3(folder, port, lambda bucket: (folder / "data" / bucket).mkdir())
 
 
-def _azurite_program() -> Path:
-    """Return Azurite's entry point, installed into the user's cache the first time (a minute)."""
-    folder = paths.cache_folder("azurite", _AZURITE_VERSION)
-    program = folder / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
-    with locks.file_lock(folder / "install.lock"):
-        if not (folder / "installed").exists():
-            command = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock"]
-            package = f"azurite@{_AZURITE_VERSION}"
-            subprocess.run([*command, "--prefix", str(folder), package], check=True)
-            (folder / "installed").touch()
-    return program
+@contextlib.contextmanager
+def _fake_gcs_server(folder: Path) -> Iterator[ObjectStoreServer]:
+    (port,) = _free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    command = [
+        *(str(programs.fake_gcs_server()), "-scheme", "http", "-backend", "memory"),
+        *("-host", "127.0.0.1", "-port", str(port), "-public-host", f"127.0.0.1:{port}"),
+        *("-external-url", url, "-log-level", "error"),
+    ]
+
+    def create(bucket: str) -> None:
+        body = json.dumps({"name": bucket}).encode()
+        _request("POST", f"{url}/storage/v1/b?project=test", _JSON, body)
+
+    # An account as Google writes them, but one that asks for no token: emulators have none to give.
+    account = {"client_email": "", "private_key": "", "private_key_id": "", "disable_oauth": True}
+    with _process(command, folder, url):
+        secret = _write_secret(folder, {"GOOGLE_SERVICE_ACCOUNT": json.dumps(account)})
+        options = {"endpoint": url, "credentials": {"secretRef": {"name": SECRET}}}
+        yield ObjectStoreServer("gs", options, secret, create)
+
+
+_JSON = {"Content-Type": "application/json"}
+_STARTERS = {
+    "seaweedfs": _seaweedfs,
+    "versitygw": _versitygw,
+    "azurite": _azurite,
+    "fake-gcs-server": _fake_gcs_server,
+}
 
 
 def _write_secret(folder: Path, keys: Mapping[str, str]) -> Path:
@@ -242,8 +275,10 @@ def _wait(attempt: Callable[[], None], what: str) -> None:
         time.sleep(0.1)
 
 
-def _request(method: str, url: str, headers: Mapping[str, str] | None = None) -> None:
-    request = urllib.request.Request(url, headers=dict(headers or {}), method=method)
+def _request(
+    method: str, url: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
+) -> None:
+    request = urllib.request.Request(url, body, dict(headers or {}), method=method)
     try:
         urllib.request.urlopen(request, timeout=30).close()
     except urllib.error.HTTPError as error:
@@ -275,10 +310,15 @@ def upload(server: ObjectStoreServer, bucket: str, objects: Mapping[str, bytes])
     """Put objects into a bucket that `make_bucket` has returned."""
     spec = input_spec(server, f"{bucket}/")
     store = open_bucket(spec.uri, spec.storage, server.mounts, field="input")
+
+    def put(key: str, data: bytes) -> None:
+        if server.scheme == "gs":
+            query = urllib.parse.urlencode({"uploadType": "media", "name": key})
+            name = bucket.removeprefix("gs://")
+            target = f"{server.options['endpoint']}/upload/storage/v1/b/{name}/o?{query}"
+            _request("POST", target, {"Content-Type": "application/octet-stream"}, data)
+        else:
+            obstore.put(store, key, data, use_multipart=False)
+
     with ThreadPoolExecutor(16) as pool:
-        list(
-            pool.map(
-                lambda item: obstore.put(store, item[0], item[1], use_multipart=False),
-                objects.items(),
-            )
-        )
+        list(pool.map(lambda item: put(*item), objects.items()))

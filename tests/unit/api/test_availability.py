@@ -23,7 +23,6 @@ PENDING: list[tuple[dict[str, Any], str]] = [
         "spec.models[0].server",
     ),
     ({"spec.models[0]": {"name": "a", "serverRef": {"name": "s"}}}, "spec.models[0].serverRef"),
-    ({"spec.input.uri": "gs://bucket/a"}, "spec.input.uri"),
     ({"spec.output.uri": "gs://bucket/a"}, "spec.output.uri"),
 ]
 
