@@ -10,13 +10,17 @@ from pydantic import Field
 from kubesynth_api._base import ApiModel, CelRule, LabelName, exactly_one_of
 from kubesynth_api.v1alpha1.stages.base import StageSpec
 from kubesynth_api.v1alpha1.stages.documents import ClosedQA
-from kubesynth_api.v1alpha1.stages.generation import OpenQA
+from kubesynth_api.v1alpha1.stages.generation import Coding, Math, MultilingualQA, OpenQA, Writing
 from kubesynth_api.v1alpha1.stages.questions import Answer
 from kubesynth_api.v1alpha1.stages.records import Expression, Filter, Prompt
 
 # Every kind of stage, under its name in the manifest: the fields of `Stage` besides id and when.
 STAGE_KINDS: Mapping[str, type[StageSpec]] = {
     "openQA": OpenQA,
+    "math": Math,
+    "coding": Coding,
+    "writing": Writing,
+    "multilingualQA": MultilingualQA,
     "closedQA": ClosedQA,
     "answer": Answer,
     "prompt": Prompt,
@@ -51,6 +55,23 @@ class Stage(ApiModel):
             "Makes questions and requests from nothing: macro topics, subtopics, questions on each "
             "of them, and richer versions of each question."
         ),
+    )
+    math: Math | None = Field(
+        default=None,
+        description="Makes mathematical problems from nothing, for a school level.",
+    )
+    coding: Coding | None = Field(
+        default=None,
+        description="Makes programming problems from nothing, in any language.",
+    )
+    writing: Writing | None = Field(
+        default=None,
+        description="Makes writing tasks for each pair of your topics and kinds of text.",
+    )
+    multilingual_qa: MultilingualQA | None = Field(
+        default=None,
+        alias="multilingualQA",
+        description="Makes questions with answers from nothing, in many languages.",
     )
     closed_qa: ClosedQA | None = Field(
         default=None,

@@ -103,10 +103,14 @@ class Merge(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Level:
-    """A step that plan carries out, once for the whole run, and what is made of its output."""
+    """A step that plan carries out, once for the whole run, and what is made of its output.
+
+    `expected` is what all of the level should take.
+    """
 
     step: Step
     merge: Merge
+    expected: Cost
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

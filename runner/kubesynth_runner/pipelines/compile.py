@@ -54,6 +54,7 @@ class CompiledLevel:
 
     step: CompiledStep
     merge: base.Merge
+    expected: base.Cost
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,10 +99,12 @@ def compile_pipeline(
     if spec.input is not None:
         columns = {spec.text_column: "string", **input_types}
     for index, item in enumerate(spec.pipeline):
-        compiled = registry.compile_stage(item, CompileContext(spec.text_column, read, columns))
+        around = CompileContext(spec.text_column, read, columns, spec.seed or 0)
+        compiled = registry.compile_stage(item, around)
         condition = _condition(item)
         for level in compiled.levels:
-            levels.append(CompiledLevel(_bind(spec, item, index, level.step), level.merge))
+            bound_step = _bind(spec, item, index, level.step)
+            levels.append(CompiledLevel(bound_step, level.merge, level.expected))
             columns |= level.step.stage.columns
         bound = [_bind(spec, item, index, step) for step in compiled.steps]
         if condition is not None:

@@ -18,12 +18,13 @@ ReadPrompt = Callable[[PromptText], str]
 class CompileContext:
     """The pipeline around a stage: its document column, and the columns of records that reach it.
 
-    `columns` are those whose types are known; a record may have more.
+    `columns` are those whose types are known; a record may have more. `seed` is the job's.
     """
 
     text_column: str
     read: ReadPrompt
     columns: Mapping[str, ColumnType] = dataclasses.field(default_factory=dict)
+    seed: int = 0
 
     def prompt(self, prompts: Prompts, name: str) -> templates.PromptTemplate:
         """Return the built-in prompt called `name`, such as closed_qa.v1, as the user wants it."""

@@ -19,7 +19,8 @@ class ListStage:
 
     The prompt sees the record's columns, `variables`, and `count`, how many items are wanted.
     `renamed` keeps columns of the record under other names, before `column` may replace them. A
-    record that has the column already needs nothing where the stage `is_optional`.
+    record that has the column already needs nothing where the stage `is_optional`. With
+    `keeps_original` the record itself goes on, too, before its items.
     """
 
     prompt: PromptTemplate
@@ -28,6 +29,7 @@ class ListStage:
     variables: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)
     is_optional: bool = False
+    keeps_original: bool = False
 
     @property
     def columns(self) -> Mapping[str, ColumnType]:
@@ -42,6 +44,8 @@ class ListStage:
         messages = self.prompt.render(
             {**record.columns, **self.variables, "count": self.request.count}
         )
+        if self.keeps_original:
+            yield dict.fromkeys(self.renamed)
         kept = {name: record.columns.get(original) for name, original in self.renamed.items()}
         for item in await structured.ask_list(llm, messages, self.request):
             yield {**kept, self.column: item}

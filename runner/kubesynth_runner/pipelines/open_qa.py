@@ -31,13 +31,22 @@ def compile_stage(spec: OpenQA, context: CompileContext) -> Steps:
     )
     steps = [Step(ask, "questions", cost=Cost(rows=spec.questions))]
     if spec.distinct:
-        levels.append(Level(steps.pop(), topic_trees.distinct_outputs("question")))
+        topics = topic_trees.topic_count(spec)
+        levels.append(
+            Level(
+                steps.pop(),
+                topic_trees.distinct_outputs("question"),
+                Cost(topics, topics * spec.questions),
+            )
+        )
     if spec.revisions:
         revise = ListStage(
             context.prompt(prompts.revisions, "open_qa_revisions.v1"),
             "question",
             ListRequest("revisions", spec.revisions, spec.on_short_list),
             renamed={"original_question": "question"},
+            keeps_original=spec.keep_originals,
         )
-        steps.append(Step(revise, "revisions", cost=Cost(rows=spec.revisions)))
+        rows = spec.revisions + spec.keep_originals
+        steps.append(Step(revise, "revisions", cost=Cost(rows=rows)))
     return Steps(tuple(steps), tuple(levels))

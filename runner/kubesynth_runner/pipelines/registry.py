@@ -11,17 +11,36 @@ from kubesynth_api.conditions import Reason
 from kubesynth_api.v1alpha1.pipeline import Stage
 from kubesynth_api.v1alpha1.stages.base import StageSpec
 from kubesynth_api.v1alpha1.stages.documents import ClosedQA
-from kubesynth_api.v1alpha1.stages.generation import OpenQA
+from kubesynth_api.v1alpha1.stages.generation import (
+    Coding,
+    Math,
+    MultilingualQA,
+    OpenQA,
+    Writing,
+)
 from kubesynth_api.v1alpha1.stages.questions import Answer
 from kubesynth_api.v1alpha1.stages.records import Filter, Prompt
 from kubesynth_runner import errors
-from kubesynth_runner.pipelines import answer, closed_qa, filtering, open_qa, prompt
+from kubesynth_runner.pipelines import (
+    answer,
+    closed_qa,
+    filtering,
+    multilingual_qa,
+    open_qa,
+    problems,
+    prompt,
+    writing,
+)
 from kubesynth_runner.pipelines.base import Steps
 from kubesynth_runner.pipelines.compiling import CompileContext
 
 # Each takes the stage as its own kind; the key says which that is.
 COMPILERS: Mapping[type[StageSpec], Callable[[Any, CompileContext], Steps]] = {
     OpenQA: open_qa.compile_stage,
+    Math: problems.compile_math,
+    Coding: problems.compile_coding,
+    Writing: writing.compile_stage,
+    MultilingualQA: multilingual_qa.compile_stage,
     ClosedQA: closed_qa.compile_stage,
     Answer: answer.compile_stage,
     Prompt: prompt.compile_stage,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from kubesynth_api.v1alpha1.stages.generation import TopicTree
 from kubesynth_runner import records
@@ -20,17 +21,28 @@ TOPIC = "topic"
 
 
 def levels(
-    tree: TopicTree, macro_prompt: PromptTemplate, subtopic_prompt: PromptTemplate
+    tree: TopicTree,
+    macro_prompt: PromptTemplate,
+    subtopic_prompt: PromptTemplate,
+    variables: Mapping[str, Any] | None = None,
 ) -> tuple[Level, Level]:
-    """Return the two levels that make topics: macro topics, then the subtopics of each."""
+    """Return the two levels that make topics: macro topics, then the subtopics of each.
+
+    The prompts see `variables`, too.
+    """
     keep = distinct if tree.distinct else keep_all
+    seen = variables or {}
     macro = ListStage(
-        macro_prompt, MACRO_TOPIC, ListRequest("topics", tree.macro_topics, tree.on_short_list)
+        macro_prompt,
+        MACRO_TOPIC,
+        ListRequest("topics", tree.macro_topics, tree.on_short_list),
+        seen,
     )
     sub = ListStage(
         subtopic_prompt,
         TOPIC,
         ListRequest("subtopics", tree.subtopics, tree.on_short_list),
+        seen,
         is_optional=True,
     )
 
@@ -50,10 +62,27 @@ def levels(
         combined = [_as_topic(record) for record in macro_topics] if tree.combine_topics else []
         return keep([*outputs, *own, *combined], TOPIC)
 
+    macros = tree.macro_topics + len(tree.additional_topics)
+    own = len(tree.additional_subtopics)
     return (
-        Level(Step(macro, "macro-topics", cost=Cost(rows=tree.macro_topics)), merge_macro),
-        Level(Step(sub, "subtopics", cost=Cost(rows=tree.subtopics)), merge_topics),
+        Level(
+            Step(macro, "macro-topics"),
+            merge_macro,
+            Cost(1 if tree.macro_topics else 0, macros + own),
+        ),
+        Level(
+            Step(sub, "subtopics"),
+            merge_topics,
+            Cost(macros if tree.subtopics else 0, topic_count(tree)),
+        ),
     )
+
+
+def topic_count(tree: TopicTree) -> int:
+    """Return how many topics there are if every list is as long as asked and nothing repeats."""
+    macros = tree.macro_topics + len(tree.additional_topics)
+    combined = macros if tree.combine_topics else 0
+    return macros * tree.subtopics + len(tree.additional_subtopics) + combined
 
 
 def _children(
