@@ -26,7 +26,7 @@ def check(spec: SyntheticDataJobSpec) -> Iterator[Finding]:
                     f"{path}.n",
                     f"must be 1 here (it is {sampling.n}"
                     + ("" if is_own else ", from the model's sampling")
-                    + "): only answer, and prompt with output Text or JSON, make a record of each "
+                    + "): only stages whose first completion is one value make a record of each "
                     "completion; for longer lists ask for more items",
                 )
             if sampling.top_logprobs and not sampling.logprobs:

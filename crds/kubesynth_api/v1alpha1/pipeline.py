@@ -9,8 +9,10 @@ from pydantic import Field
 
 from kubesynth_api._base import ApiModel, CelRule, LabelName, exactly_one_of
 from kubesynth_api.v1alpha1.stages.base import StageSpec
+from kubesynth_api.v1alpha1.stages.conversations import Dialogue, TwoTurnPrompt
 from kubesynth_api.v1alpha1.stages.documents import ClosedQA
 from kubesynth_api.v1alpha1.stages.generation import Coding, Math, MultilingualQA, OpenQA, Writing
+from kubesynth_api.v1alpha1.stages.judgement import PreferencePairs, Score
 from kubesynth_api.v1alpha1.stages.questions import Answer
 from kubesynth_api.v1alpha1.stages.records import Expression, Filter, Prompt
 
@@ -23,6 +25,10 @@ STAGE_KINDS: Mapping[str, type[StageSpec]] = {
     "multilingualQA": MultilingualQA,
     "closedQA": ClosedQA,
     "answer": Answer,
+    "dialogue": Dialogue,
+    "twoTurnPrompt": TwoTurnPrompt,
+    "preferencePairs": PreferencePairs,
+    "score": Score,
     "prompt": Prompt,
     "filter": Filter,
 }
@@ -87,6 +93,22 @@ class Stage(ApiModel):
             "Answers the question of each record, from the document that it came with where there "
             "is one."
         ),
+    )
+    dialogue: Dialogue | None = Field(
+        default=None,
+        description="Makes a conversation of several turns of each opening line.",
+    )
+    two_turn_prompt: TwoTurnPrompt | None = Field(
+        default=None,
+        description="Makes opening line, answer and follow-up: a prompt for preference data.",
+    )
+    preference_pairs: PreferencePairs | None = Field(
+        default=None,
+        description="Answers each question several times; keeps the best and the worst answer.",
+    )
+    score: Score | None = Field(
+        default=None,
+        description="Scores an answer or a conversation by a rubric.",
     )
     prompt: Prompt | None = Field(
         default=None,

@@ -20,6 +20,7 @@ from kubesynth_runner.engine.purse import Purse
 from kubesynth_runner.io.journal import CallFrame, Journal, call_key
 from kubesynth_runner.llm.base import ChatClient, Completion, CompletionRequest
 from kubesynth_runner.llm.errors import BACKPRESSURE, FATAL, RETRYABLE, ClientError, ErrorKind
+from kubesynth_runner.pipelines.base import ModelFailure
 from kubesynth_runner.tally import Tally
 
 # A request that is put off so often in a row may be at fault itself: it takes a gateway's patience,
@@ -76,7 +77,7 @@ class RecordCall:
     number: int
 
 
-class CallFailed(Exception):
+class CallFailed(ModelFailure):
     """A call that will not succeed for this record, however often it is tried."""
 
     def __init__(self, frame: CallFrame) -> None:

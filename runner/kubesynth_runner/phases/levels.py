@@ -109,7 +109,6 @@ class Generation:
             outputs.extend(outcome.rows)
             self._failed += outcome.failed
             self._tally.add(outcome.tally)
-            self._tally.filtered += outcome.filtered
 
         # All frames of the journal belong to the one record that the plan is.
         source: Iterator[RootInput] = (RootInput(0, record) for record in inputs)

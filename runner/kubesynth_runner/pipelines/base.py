@@ -49,6 +49,15 @@ class StageFailure(Exception):
         self.raw = raw
 
 
+class ModelFailure(Exception):
+    """A call that failed for good; `kind` is an `llm.errors.ErrorKind`.
+
+    Fails the record, unless the stage can do without the answer.
+    """
+
+    kind: str
+
+
 class Stage(Protocol):
     """One step of a pipeline, compiled from the manifest."""
 

@@ -10,6 +10,7 @@ import jinja2
 from kubesynth_api.conditions import Reason
 from kubesynth_api.v1alpha1.pipeline import Stage
 from kubesynth_api.v1alpha1.stages.base import StageSpec
+from kubesynth_api.v1alpha1.stages.conversations import Dialogue, TwoTurnPrompt
 from kubesynth_api.v1alpha1.stages.documents import ClosedQA
 from kubesynth_api.v1alpha1.stages.generation import (
     Coding,
@@ -18,17 +19,21 @@ from kubesynth_api.v1alpha1.stages.generation import (
     OpenQA,
     Writing,
 )
+from kubesynth_api.v1alpha1.stages.judgement import PreferencePairs, Score
 from kubesynth_api.v1alpha1.stages.questions import Answer
 from kubesynth_api.v1alpha1.stages.records import Filter, Prompt
 from kubesynth_runner import errors
 from kubesynth_runner.pipelines import (
     answer,
     closed_qa,
+    dialogue,
     filtering,
     multilingual_qa,
     open_qa,
+    preference_pairs,
     problems,
     prompt,
+    score,
     writing,
 )
 from kubesynth_runner.pipelines.base import Steps
@@ -43,6 +48,10 @@ COMPILERS: Mapping[type[StageSpec], Callable[[Any, CompileContext], Steps]] = {
     MultilingualQA: multilingual_qa.compile_stage,
     ClosedQA: closed_qa.compile_stage,
     Answer: answer.compile_stage,
+    Dialogue: dialogue.compile_dialogue,
+    TwoTurnPrompt: dialogue.compile_two_turn_prompt,
+    PreferencePairs: preference_pairs.compile_stage,
+    Score: score.compile_stage,
     Prompt: prompt.compile_stage,
     Filter: filtering.compile_stage,
 }

@@ -8,9 +8,14 @@ from kubesynth_runner.llm.base import Completion, JsonSchemaFormat, Message, Tok
 
 
 class ScriptedLlm:
-    """Answers with the given texts or completions, and remembers what it was asked."""
+    """Answers with the given texts or completions, and remembers what it was asked.
 
-    def __init__(self, answers: Iterable[str | Completion], *, json_schema: bool = False) -> None:
+    An exception among the answers is raised.
+    """
+
+    def __init__(
+        self, answers: Iterable[str | Completion | Exception], *, json_schema: bool = False
+    ) -> None:
         self._answers = list(answers)
         self._json_schema = json_schema
         self.asked: list[tuple[Message, ...]] = []
@@ -29,6 +34,8 @@ class ScriptedLlm:
         self.asked.append(messages)
         self.formats.append(response_format)
         answer = self._answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
         if isinstance(answer, Completion):
             return answer
         return Completion(answer, "stop", TokenUsage(), "fake")

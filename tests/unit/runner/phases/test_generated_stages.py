@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -22,6 +23,11 @@ from kubesynth_testing import runs
 def reply(request: CompletionRequest) -> str:
     """Answer as a pure function of the request: a list, or a question with its answer."""
     schema = request.response_format.schema if request.response_format else {}
+    if "scores" in schema.get("properties", {}):
+        digest = hashlib.sha256(request.messages[-1].content.encode()).digest()
+        names = schema["properties"]["scores"]["required"]
+        scores = {name: byte % 5 for name, byte in zip(names, digest, strict=False)}
+        return json.dumps({"explanation": "So.", "scores": scores})
     if "answer" in schema.get("properties", {}):
         return json.dumps({"question": f"{request.messages[-1].content} ?", "answer": " So. "})
     return runs.reply(request)
@@ -166,3 +172,60 @@ async def test_a_pair_in_a_broken_form_is_asked_for_again(
     await finish(a_job(tmp_path, {"multilingualQA": stage}))
     (row,) = runs.read_rows(tmp_path / "out")
     assert (row["question"], row["answer"], row["language"]) == ("Was?", "Das.\nSo.", "German")
+
+
+async def test_from_topics_to_the_best_dialogues_in_one_job(
+    tmp_path: Path, client: FakeChatClient
+) -> None:
+    spec = a_job(
+        tmp_path,
+        {"openQA": {"macroTopics": 2, "subtopics": 1, "questions": 2, "revisions": 2}},
+        {"dialogue": {"userTurns": 2, "userModel": "user"}},
+        {"score": {"model": "judge", "messagesColumn": "messages"}},
+        {"filter": {"where": "scores.helpfulness >= 3"}},
+        models=[
+            {**runs.a_model("http://127.0.0.1:9/v1"), "name": n} for n in ("a", "user", "judge")
+        ],
+        shards={"count": 2},
+    )
+    message = await finish(spec)
+    rows = runs.read_rows(tmp_path / "out")
+    questions = 2 * (1 + 1) * 2
+    assert message.totals is not None
+    records = message.totals.records
+    assert (records.accepted, records.failed) == (len(rows), 0)
+    assert 0 < len(rows) == 2 * questions - records.filtered < 2 * questions
+    assert len(client.requests) == 1 + 2 + 4 + questions + 2 * questions * (3 + 1)
+    for row in rows:
+        messages = (
+            json.loads(row["messages"]) if isinstance(row["messages"], str) else row["messages"]
+        )
+        assert messages[0]["content"] == row["question"]
+        assert (len(messages), row["turns"], row["ended_by"]) == (4, 2, "UserTurns")
+        assert row["topic"]
+        assert row["macro_topic"]
+        stages = [call["stage"] for call in row["provenance"]]
+        assert stages[-5:] == ["openQA-0/revisions", *["dialogue-1"] * 3, "score-2"]
+        assert stages[0] == "openQA-0/macro-topics"
+
+
+async def test_preference_pairs_of_math_problems(tmp_path: Path, client: FakeChatClient) -> None:
+    math = {"macroTopics": 1, "subtopics": 0, "problems": 4}
+    spec = a_job(
+        tmp_path,
+        {"math": math},
+        {"twoTurnPrompt": {}},
+        {"preferencePairs": {"answers": 3, "messagesColumn": "messages", "minMargin": 0.1}},
+    )
+    message = await finish(spec)
+    rows = runs.read_rows(tmp_path / "out")
+    assert message.totals is not None
+    assert len(rows) + message.totals.records.filtered == 4
+    assert rows
+    assert len(client.requests) == 1 + 1 + 4 * (2 + 3 + 3)
+    for row in rows:
+        assert row["chosen"] != row["rejected"]
+        assert row["margin"] == pytest.approx(row["chosen_score"] - row["rejected_score"])
+        assert row["margin"] >= 0.1
+        # The two calls of the prompt, the answers, their scores.
+        assert len(row["provenance"]) == 2 + 2 + 3 + 3
