@@ -86,6 +86,7 @@ image: $(dev_installed) ## build the image and load it into the cluster; EXTRAS=
 
 constraints: $(dev_installed) ## pin new dependencies; UPGRADE=1 takes newer versions of all
 	$(compile) -o constraints/bootstrap.txt constraints/bootstrap.in
+	$(compile) -o constraints/triton.txt constraints/triton.in
 	$(compile) --all-extras -o constraints/dev.txt pyproject.toml
 	$(compile) -c constraints/dev.txt -o constraints/runtime.txt pyproject.toml
 	$(compile) -c constraints/dev.txt --extra local $(without_runtime) \

@@ -24,6 +24,7 @@ from benchmarks.scenarios import (
     slots,
     startup,
     throughput,
+    triton,
 )
 
 SCENARIOS: dict[str, tuple[Callable[[Bench], Any], Callable[[Any], list[table.Row]]]] = {
@@ -33,6 +34,7 @@ SCENARIOS: dict[str, tuple[Callable[[Bench], Any], Callable[[Any], list[table.Ro
     "kill": (kill.measure, table.of_kill),
     "memory": (memory.measure, table.of_memory),
     "startup": (startup.measure, table.of_startup),
+    "triton": (triton.measure, table.of_triton),
 }
 SELF_TEST_SECONDS = 2.0
 

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks import clients
-from benchmarks.scenarios import memory, rate_limit, slots, throughput
+from benchmarks.scenarios import memory, rate_limit, slots, throughput, triton
 from benchmarks.scenarios.kill import Kill
 from benchmarks.scenarios.memory import Memory
 from benchmarks.scenarios.slots import Slots
@@ -193,6 +193,30 @@ def of_memory(runs: list[Memory]) -> list[Row]:
             "≤ 50" if is_full else "≤ 50 (100 k to 1 M)",
             slope <= 50 if is_full else None,
         ),
+    ]
+
+
+def of_triton(trials: Mapping[str, list[Trial]]) -> list[Row]:
+    """Return the engine's pace on Triton beside tritonclient's, within each round."""
+    engine, bare = trials[triton.ENGINE.title], trials[triton.BARE]
+    pace = {
+        title: median([triton.rows_per_second(done) for done in runs])
+        for title, runs in trials.items()
+    }
+    share = median(
+        [
+            triton.rows_per_second(ours) / triton.rows_per_second(theirs)
+            for ours, theirs in zip(engine, bare, strict=True)
+        ]
+    )
+    size = f"{triton.LATENCY_SECONDS * 1000:.0f} ms, C={triton.CONCURRENCY}"
+    return [
+        Row(
+            f"Triton over gRPC, rows/s ({size}), relative to {triton.BARE}",
+            {ENGINE: f"{share:.2f} ({pace[triton.ENGINE.title]:.0f} to {pace[triton.BARE]:.0f})"},
+            "≥ 0.90",
+            share >= 0.9,
+        )
     ]
 
 

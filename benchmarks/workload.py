@@ -14,6 +14,8 @@ from kubesynth_api.run_spec import RunSpec
 PROMPT = "Rewrite the following document in clear and simple English.\n\n"
 MAX_TOKENS = 400
 DOCUMENT_WORDS = 150
+# Of the test harness: NeMo Deploy's tensors, an answer that is a pure function of the prompt.
+TRITON_MODEL = "pure"
 # Of the job that every run of the engine belongs to.
 UID = "00000000-0000-4000-8000-000000000001"
 _POOL_WORDS = 5000
@@ -50,6 +52,7 @@ class RunOptions:
     concurrency: int
     pipeline: tuple[Mapping[str, Any], ...] = REWRITE
     rows_per_part: int | None = None
+    protocol: str = "OpenAI"
 
 
 def run_spec(api_url: str, documents: Path, output: Path, options: RunOptions) -> RunSpec:
@@ -65,7 +68,7 @@ def run_spec(api_url: str, documents: Path, output: Path, options: RunOptions) -
                 "models": [
                     {
                         "name": "writer",
-                        "external": {"url": api_url, "model": MODEL},
+                        "external": _external(api_url, options.protocol),
                         "limits": {"concurrency": options.concurrency},
                         "sampling": {"maxTokens": MAX_TOKENS},
                     }
@@ -76,3 +79,15 @@ def run_spec(api_url: str, documents: Path, output: Path, options: RunOptions) -
             },
         }
     )
+
+
+def _external(api_url: str, protocol: str) -> dict[str, Any]:
+    if protocol == "OpenAI":
+        return {"url": api_url, "model": MODEL}
+    template = {"builtIn": "PassThrough"}
+    return {
+        "protocol": protocol,
+        "url": api_url,
+        "model": TRITON_MODEL,
+        "triton": {"chatTemplate": template},
+    }

@@ -25,7 +25,10 @@ async def _main(arguments: argparse.Namespace) -> int:
         arguments.input,
         arguments.output,
         workload.RunOptions(
-            arguments.concurrency, PIPELINES[arguments.pipeline], arguments.rows_per_part
+            arguments.concurrency,
+            PIPELINES[arguments.pipeline],
+            arguments.rows_per_part,
+            arguments.protocol,
         ),
     )
     state = progress.Progress(RunnerPhase.ALL)
@@ -51,6 +54,7 @@ def main() -> None:
     parser.add_argument("--pipeline", choices=PIPELINES, default="rewrite")
     parser.add_argument("--phase", choices=("all", "plan", "generate"), default="all")
     parser.add_argument("--rows-per-part", type=int)
+    parser.add_argument("--protocol", choices=("OpenAI", "Triton"), default="OpenAI")
     arguments = protocol.parse(parser)
     telemetry.configure("WARNING")
     run.collect_rarely()

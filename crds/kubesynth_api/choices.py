@@ -18,7 +18,7 @@ def check(spec: SyntheticDataJobSpec) -> Iterator[Finding]:
             model = models.get(role or spec.models[0].name)
             own = said.get(field)
             sampling = (own or SamplingParameters()).over(model.sampling if model else None)
-            path = f"spec.pipeline[{index}].{stage.kind}.{_sampling_field(field)}"
+            path = f"spec.pipeline[{index}].{stage.kind}.{sampling_field(field)}"
             takes_choices = stage.member.takes_choices() and place == 0
             if (sampling.n or 1) > 1 and not takes_choices:
                 is_own = own is not None and own.n is not None
@@ -33,7 +33,7 @@ def check(spec: SyntheticDataJobSpec) -> Iterator[Finding]:
                 yield invalid(f"{path}.topLogprobs", "needs logprobs: true")
 
 
-def _sampling_field(role_field: str) -> str:
+def sampling_field(role_field: str) -> str:
     """Return the field beside a role's: sampling beside model, judgeSampling beside judgeModel."""
     stem = role_field.removesuffix("Model")
     return "sampling" if stem in ("model", "") else f"{stem}Sampling"

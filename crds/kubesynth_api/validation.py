@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from kubesynth_api import availability, choices, columns, stages
+from kubesynth_api import availability, choices, columns, endpoints, stages
 from kubesynth_api._base import ApiModel
 from kubesynth_api.columns import RESERVED_COLUMNS
 from kubesynth_api.field_paths import walk
@@ -27,7 +27,6 @@ from kubesynth_api.v1alpha1.synthetic_data_job import (
 
 __all__ = ["Finding", "check"]
 
-MODEL_SERVER_NAME_MAX_LENGTH = 50
 _CLAIM_NAME_MAX_LENGTH = 253
 _NAMESPACE_MAX_LENGTH = 63
 _UID_LENGTH = 36
@@ -59,7 +58,7 @@ def check(
         broken = [
             *_duplicates("spec.models", (model.name for model in spec.models)),
             *_duplicates("spec.runner.env", (variable.name for variable in spec.runner.env)),
-            *_models(spec, name),
+            *endpoints.check(spec, name, config_maps or {}),
             *(_input(given) if given is not None else ()),
             *_locations(spec),
             *(_storage("spec.input", given.uri, given.storage) if given is not None else ()),
@@ -83,24 +82,6 @@ def _duplicates(path: str, names: Iterable[str]) -> Iterator[Finding]:
     for name, times in Counter(names).items():
         if times > 1:
             yield invalid(path, f"the name {name!r} occurs {times} times")
-
-
-def _models(spec: SyntheticDataJobSpec, name: str) -> Iterator[Finding]:
-    embedded = [(i, model.embedded) for i, model in enumerate(spec.models) if model.embedded]
-    for index, settings in embedded[1:]:
-        if settings != embedded[0][1]:
-            yield invalid(
-                f"spec.models[{index}].embedded",
-                f"must equal spec.models[{embedded[0][0]}].embedded: a pod runs one such model",
-            )
-    for index, model in enumerate(spec.models):
-        server_name = f"{name}-{model.name}"
-        if model.server is not None and len(server_name) > MODEL_SERVER_NAME_MAX_LENGTH:
-            yield invalid(
-                f"spec.models[{index}].name",
-                f"its server would be named {server_name!r}, which is longer than "
-                f"{MODEL_SERVER_NAME_MAX_LENGTH} characters; shorten the role or the job's name",
-            )
 
 
 def _input(source: InputSpec) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kubesynth_api import runner_contract
 from kubesynth_api.conditions import Reason
-from kubesynth_api.meta import PromptText, TextSource
+from kubesynth_api.meta import KeySelector, PromptText, TextSource
 from kubesynth_runner import errors
 from kubesynth_runner.io.locations import Mounts
 
@@ -30,9 +30,16 @@ class RunEnvironment:
         Raises:
             ConfigurationError: it cannot be read.
         """
-        if prompt.inline is not None:
-            return prompt.inline
-        reference = prompt.config_map_key_ref
+        return self.read_text(prompt.inline, prompt.config_map_key_ref)
+
+    def read_text(self, inline: str | None, reference: KeySelector | None) -> str:
+        """Return a text that is inline or in a ConfigMap.
+
+        Raises:
+            ConfigurationError: it cannot be read.
+        """
+        if inline is not None:
+            return inline
         assert reference is not None, "exactly one of the two is set"
         path = self.mounts.config_map(reference.name) / reference.key
         try:

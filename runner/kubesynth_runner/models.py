@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Mapping
 import msgspec
 
 from kubesynth_api.conditions import Reason
-from kubesynth_api.v1alpha1.models import ModelLimits, ModelSpec
+from kubesynth_api.v1alpha1.models import EmbeddedModel, ModelLimits
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
-from kubesynth_runner import errors
+from kubesynth_runner import clients, errors
 from kubesynth_runner.embedded import weights
 from kubesynth_runner.embedded.process import EmbeddedOptions, EmbeddedServer
 from kubesynth_runner.engine.buckets import Buckets
@@ -22,7 +22,6 @@ from kubesynth_runner.io import layout
 from kubesynth_runner.io.storage import Storage
 from kubesynth_runner.llm.base import ChatClient
 from kubesynth_runner.llm.errors import ClientError, ErrorKind
-from kubesynth_runner.llm.openai import OpenAIChatClient, OpenAIEndpoint
 
 FIRST_POLL_SECONDS = 0.2
 LAST_POLL_SECONDS = 5.0
@@ -104,23 +103,24 @@ async def connect(
                 continue
             share = max(1, model.limits.concurrency // spec.parallelism)
             buckets = _buckets(model.limits, spec.parallelism)
-            if model.embedded is not None:
+            client: ChatClient
+            if model.external is not None:
+                name = model.external.model
+                client = clients.connect(spec, model, model.external, environment, share)
+            elif model.embedded is not None:
                 # More would only queue in the server, on the time of their own timeouts.
                 share = min(share, model.embedded.slots)
-                server = EmbeddedServer(
-                    weights.locate(weights.model_folder()),
-                    EmbeddedOptions(model.embedded.slots, model.embedded.context_tokens),
-                )
-                servers.append(await stack.enter_async_context(server))
-                endpoint = OpenAIEndpoint(
-                    server.url,
-                    server.model,
-                    request_timeout_seconds=model.request_timeout_seconds,
-                    max_connections=share,
+                server = await stack.enter_async_context(_embedded_server(model.embedded))
+                servers.append(server)
+                name = server.model
+                client = clients.connect_embedded(
+                    server.url, name, model.request_timeout_seconds, share
                 )
             else:
-                endpoint = _external(model, environment, share)
-            client = OpenAIChatClient(endpoint)
+                raise errors.ConfigurationError(
+                    Reason.NOT_IMPLEMENTED,
+                    f"models[{model.name}]: only external and embedded are available",
+                )
             stack.push_async_callback(client.close)
             deadline_seconds = float(spec.deadlines.model_ready_seconds)
             json_schema = await asyncio.to_thread(store.load, model.name)
@@ -130,7 +130,7 @@ async def connect(
             external = model.external
             connections[model.name] = ModelConnection(
                 model.name,
-                endpoint.model,
+                name,
                 client,
                 Gate(share, buckets),
                 json_schema,
@@ -141,38 +141,19 @@ async def connect(
         yield ModelPool(connections, servers)
 
 
+def _embedded_server(embedded: EmbeddedModel) -> EmbeddedServer:
+    return EmbeddedServer(
+        weights.locate(weights.model_folder()),
+        EmbeddedOptions(embedded.slots, embedded.context_tokens),
+    )
+
+
 def _buckets(limits: ModelLimits, pods: int) -> Buckets | None:
     """Return this pod's share of the limits per minute; None if there are none."""
     requests, tokens = limits.requests_per_minute, limits.tokens_per_minute
     if requests is None and tokens is None:
         return None
     return Buckets(requests / pods if requests else None, tokens / pods if tokens else None)
-
-
-def _external(model: ModelSpec, environment: RunEnvironment, share: int) -> OpenAIEndpoint:
-    external = model.external
-    if external is None:
-        raise errors.ConfigurationError(
-            Reason.NOT_IMPLEMENTED,
-            f"models[{model.name}]: only external and embedded are available",
-        )
-    if external.api_key is not None and model.name not in environment.api_keys:
-        reference = external.api_key.secret_key_ref
-        raise errors.ConfigurationError(
-            Reason.REFERENCE_NOT_FOUND,
-            f"models[{model.name}].external.apiKey: Secret {reference.name!r} has no key "
-            f"{reference.key!r} here",
-        )
-    return OpenAIEndpoint(
-        external.url,
-        external.model,
-        environment.api_keys.get(model.name),
-        environment.text_file(external.ca_bundle) if external.ca_bundle else None,
-        dict(external.headers),
-        float(model.request_timeout_seconds),
-        max_connections=share,
-        azure_api_version=external.azure.api_version if external.azure else None,
-    )
 
 
 class _Wait:

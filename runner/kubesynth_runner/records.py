@@ -15,8 +15,9 @@ class CallProvenance(msgspec.Struct, frozen=True, rename="camel"):
     """One completion that a record owes its existence to.
 
     `prompt_hash` is the hash of the request body's messages, `seed` the seed that was sent. Tokens
-    are those of the whole request; where it asked for several choices, `choice` is the record's.
-    `logprobs` is in the form of `io.schema`, if log probabilities were asked for.
+    are those of the whole request, estimated if the server does not count; where it asked for
+    several choices, `choice` is the record's. `logprobs` is in the form of `io.schema`, if log
+    probabilities were asked for.
     """
 
     stage: str
@@ -29,6 +30,7 @@ class CallProvenance(msgspec.Struct, frozen=True, rename="camel"):
     attempts: int
     choice: int = 0
     logprobs: dict[str, Any] | None = None
+    tokens_estimated: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ RUN_ELSEWHERE = {
     "closed-qa": "test_closed_qa.py runs it with the real model",
     "closed-qa-local": "it needs no cluster: `make demo`",
     "datasets-claim": "a volume claim",
+    "triton-nemo-deploy": "tests/integration/triton/test_runs.py runs it on a real Triton",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -12,10 +13,10 @@ from kubesynth_api._base import (
     LabelName,
     ObjectName,
     exactly_one_of,
-    matches,
 )
 from kubesynth_api.meta import SecretValue, TextSource
 from kubesynth_api.v1alpha1 import changes
+from kubesynth_api.v1alpha1.protocols import Protocol, TritonOptions
 from kubesynth_api.v1alpha1.sampling import SamplingParameters
 
 NamespaceName = Annotated[
@@ -32,6 +33,8 @@ _OWN_HEADERS = (
     "transfer-encoding",
 )
 JsonObject = Annotated[dict[str, Any], Field(max_length=64)]
+_HTTP_URL = r"^https?://[^/ ]+(/[^? #]*)?$"
+_GRPC_URL = r"^(grpcs?://)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?$"
 
 
 class AzureOpenAI(ApiModel):
@@ -46,13 +49,32 @@ class AzureOpenAI(ApiModel):
 
 
 class ExternalModel(ApiModel):
-    """An OpenAI-compatible endpoint that is already there."""
+    """An endpoint that is already there."""
 
     cel: ClassVar[tuple[CelRule, ...]] = (
-        matches(
-            "url",
-            r"^https?://[^/ ]+(/[^? #]*)?$",
+        CelRule(
+            f"self.protocol != 'OpenAI' || self.url.matches(r'{_HTTP_URL}')",
             "url must be http:// or https:// with a host, up to and with the /v1, without a query",
+            ".url",
+            lambda model: model.protocol != "OpenAI" or bool(re.search(_HTTP_URL, model.url)),
+        ),
+        CelRule(
+            f"self.protocol != 'Triton' || self.url.matches(r'{_GRPC_URL}')",
+            "url of a Triton server must be grpc://HOST:PORT, grpcs://HOST:PORT or HOST:PORT",
+            ".url",
+            lambda model: model.protocol != "Triton" or bool(re.search(_GRPC_URL, model.url)),
+        ),
+        CelRule(
+            "!has(self.triton) || self.protocol == 'Triton'",
+            "triton belongs to protocol Triton",
+            ".triton",
+            lambda model: model.triton is None or model.protocol == "Triton",
+        ),
+        CelRule(
+            "!has(self.azure) || self.protocol == 'OpenAI'",
+            "azure belongs to protocol OpenAI",
+            ".azure",
+            lambda model: model.azure is None or model.protocol == "OpenAI",
         ),
         CelRule(
             "!has(self.headers)"
@@ -63,9 +85,19 @@ class ExternalModel(ApiModel):
         ),
     )
 
-    url: Annotated[str, Field(min_length=8, max_length=1024)] = Field(
-        description="Base URL, with its /v1: requests go to URL/chat/completions.",
-        examples=["https://inference.example.com/v1"],
+    protocol: Protocol = Field(
+        default="OpenAI",
+        description=(
+            "OpenAI: chat completions over HTTP, as vLLM, NIM, llama.cpp and hosted APIs have "
+            "them. Triton: Triton Inference Server over gRPC, NeMo Deploy among them."
+        ),
+    )
+    url: Annotated[str, Field(min_length=3, max_length=1024)] = Field(
+        description=(
+            "Base URL, with its /v1: requests go to URL/chat/completions. With protocol Triton: "
+            "grpc://HOST:PORT, or grpcs:// for TLS; the port is 8001 if none is given."
+        ),
+        examples=["https://inference.example.com/v1", "grpc://triton.models.svc:8001"],
     )
     model: Annotated[str, Field(min_length=1, max_length=253)] = Field(
         description="Name of the model as the endpoint knows it."
@@ -92,14 +124,20 @@ class ExternalModel(ApiModel):
         dict[HeaderName, Annotated[str, Field(max_length=1024)]], Field(max_length=16)
     ] = Field(
         default_factory=dict,
-        description="Extra headers of every request. Nothing confidential here.",
+        description=(
+            "Extra headers of every request; with protocol Triton, gRPC metadata. Nothing "
+            "confidential here."
+        ),
     )
     extra_body: JsonObject | None = Field(
         default=None,
         description=(
             "Extra fields of every request body, for what a server knows beyond sampling. They win "
-            "over all others."
+            "over all others. With protocol Triton: inputs of the model, by name."
         ),
+    )
+    triton: TritonOptions | None = Field(
+        default=None, description="How a model on a Triton server is asked. Protocol Triton only."
     )
 
 
@@ -178,8 +216,8 @@ class ModelSpec(ApiModel):
     external: ExternalModel | None = Field(
         default=None,
         description=(
-            "An OpenAI-compatible endpoint that is already there: a Service of the cluster, or a "
-            "hosted API."
+            "An endpoint that is already there: a Service of the cluster, or a hosted API. It "
+            "speaks OpenAI's protocol, or Triton's."
         ),
     )
     server: InlineServer | None = Field(

@@ -13,13 +13,16 @@ from typing import Any
 
 import pydantic
 
-from kubesynth_api import validation
+from kubesynth_api import endpoints, validation
+from kubesynth_api.chat_templates import TemplateProblem
 from kubesynth_api.stages import ConfigMapData
 from kubesynth_api.v1alpha1 import synthetic_data_job
-from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJob
+from kubesynth_api.v1alpha1.protocols import JinjaText, TokenizerConfig
+from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJob, SyntheticDataJobSpec
 from kubesynth_runner.cli import yaml_documents
 from kubesynth_runner.cli.errors import CommandError
 from kubesynth_runner.cli.yaml_documents import YamlDocument
+from kubesynth_runner.llm import chat_prompts
 
 STDIN = "-"
 _WORDS_BY_ERROR_TYPE = {
@@ -126,7 +129,32 @@ def problems_of(job: SyntheticDataJob, config_maps: ConfigMapData) -> tuple[Prob
     """Return the problems of a job that fits its schema."""
     name = str(job.metadata.get("name") or "")
     findings = validation.check(job.spec, name, config_maps)
-    return tuple(Problem(finding.path, finding.message) for finding in findings)
+    if findings:
+        return tuple(Problem(finding.path, finding.message) for finding in findings)
+    # What can only be found out by rendering, which the operator does not do.
+    return tuple(_failing_templates(job.spec, config_maps))
+
+
+def _failing_templates(spec: SyntheticDataJobSpec, config_maps: ConfigMapData) -> Iterator[Problem]:
+    """Yield the chat templates that fail on a sample conversation, as far as they are known."""
+
+    def read(source: JinjaText | TokenizerConfig) -> str:
+        text = endpoints.template_text(source, config_maps)
+        if text is None:
+            raise LookupError
+        return text
+
+    for index, model in enumerate(spec.models):
+        triton = model.external.triton if model.external is not None else None
+        if triton is None or triton.chat_template is None:
+            continue
+        try:
+            chat_prompts.from_api(triton.chat_template, read)
+        except LookupError:
+            continue  # in a ConfigMap that is not here
+        except TemplateProblem as problem:
+            path = f"spec.models[{index}].external.triton.chatTemplate"
+            yield Problem(path, f"fails on a sample conversation: {problem}")
 
 
 def decode_texts(data: Mapping[str, bytes]) -> dict[str, str]:

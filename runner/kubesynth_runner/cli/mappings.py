@@ -160,7 +160,7 @@ def _is_needed(reference: KeyReference) -> bool:
 
 
 def _is_prompt(reference: KeyReference) -> bool:
-    return reference.path.startswith("spec.pipeline[")
+    return reference.path.startswith("spec.pipeline[") or ".chatTemplate." in reference.path
 
 
 def _missing_claims(found: references.References, claims: Mapping[str, Path]) -> Iterator[Problem]:

@@ -54,6 +54,7 @@ def from_outcome(
             )
             for choice in result.others
         ],
+        tokens_estimated=result.usage.estimated,
     )
 
 
@@ -79,7 +80,7 @@ def to_completion(frame: CallFrame) -> Completion:
     return Completion(
         frame.text,
         frame.finish_reason,
-        TokenUsage(frame.prompt_tokens, frame.completion_tokens),
+        TokenUsage(frame.prompt_tokens, frame.completion_tokens, frame.tokens_estimated),
         frame.model,
         frame.reasoning,
         frame.refusal,

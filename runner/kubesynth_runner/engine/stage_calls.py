@@ -156,6 +156,7 @@ class StageCalls:
             frame.attempts,
             self._choice,
             frames.logprobs_row(frame.logprobs),
+            frame.tokens_estimated,
         )
         return frames.to_completion(frame)
 

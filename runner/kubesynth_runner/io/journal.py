@@ -59,6 +59,7 @@ class CallFrame(msgspec.Struct, frozen=True, array_like=True, gc=False):
     body: str = ""
     logprobs: TokenLogprobs | None = None
     others: list[ChoiceFrame] = []
+    tokens_estimated: bool = False
 
 
 def call_key(record_id: str, stage_index: int, call: int) -> bytes:

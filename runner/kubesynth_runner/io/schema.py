@@ -44,6 +44,7 @@ _PROVENANCE = [
     ("finish_reason", pa.string()),
     ("attempts", pa.int64()),
     ("choice", pa.int64()),
+    ("tokens_estimated", pa.bool_()),
 ]
 _TOP_TOKEN = pa.struct([("token", pa.string()), ("logprob", pa.float32())])
 _LOGPROBS = pa.struct(

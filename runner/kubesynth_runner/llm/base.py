@@ -44,10 +44,14 @@ class CompletionRequest:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TokenUsage:
-    """Tokens of one completion as the server counted them; 0 where it did not say."""
+    """Tokens of one completion as the server counted them; 0 where it did not say.
+
+    `estimated`: the server cannot say, and these are the client's own estimate.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    estimated: bool = False
 
     @property
     def total_tokens(self) -> int:

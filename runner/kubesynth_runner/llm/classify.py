@@ -118,6 +118,11 @@ def classify(status: int, body: str) -> Failure:
     return Failure(kind, f"HTTP {status}: {_hint(status, kind, detail)}{said}")
 
 
+def is_overflow(message: str) -> bool:
+    """Tell whether a server says that prompt and completion do not fit."""
+    return _OVERFLOW_PHRASES.search(message) is not None
+
+
 def read_error(body: str) -> ErrorDetail:
     """Return what an error body says, in whatever shape it says it."""
     try:

@@ -10,36 +10,12 @@ from typing import Any
 
 import jinja2
 from jinja2.environment import TemplateExpression
-from jinja2.exceptions import SecurityError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from kubesynth_runner.llm.base import Message
 from kubesynth_runner.pipelines.base import StageFailure
+from kubesynth_runner.sandbox import RENDER_ERRORS, Sandbox
 
-# Larger results of one operator are a mistake or an attack, and the event loop would stand still.
-_LARGEST_POWER = 1000
-_LONGEST_REPETITION = 1_000_000
-
-
-class _Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja2's sandbox, with a limit on what one expression may cost."""
-
-    intercepted_binops = frozenset({"**", "*"})
-
-    def call_binop(
-        self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any
-    ) -> Any:
-        """Refuse powers and repetitions that would take for ever."""
-        if operator == "**" and isinstance(right, int | float) and abs(right) > _LARGEST_POWER:
-            raise SecurityError(f"the exponent {right} is too large")
-        for text, times in ((left, right), (right, left)):
-            is_repetition = isinstance(text, str | list | tuple) and isinstance(times, int)
-            if is_repetition and len(text) * times > _LONGEST_REPETITION:
-                raise SecurityError(f"{times} repetitions are too many")
-        return super().call_binop(context, operator, left, right)
-
-
-_ENVIRONMENT = _Sandbox(
+_ENVIRONMENT = Sandbox(
     undefined=jinja2.StrictUndefined,
     autoescape=False,
     # Compiling must not compute: {{ 9**9**9 }} is the renderer's problem, never plan's.
@@ -84,7 +60,7 @@ class PromptTemplate:
             if self.system is None:
                 return (*self.examples, user)
             system = Message("system", _render(self.system, variables))
-        except _RENDER_ERRORS as exc:
+        except RENDER_ERRORS as exc:
             raise StageFailure("TemplateError", f"the prompt cannot be rendered: {exc}") from exc
         return (system, *self.examples, user)
 
@@ -113,7 +89,7 @@ class Condition:
         """
         try:
             return bool(self.expression(variables))
-        except _RENDER_ERRORS as exc:
+        except RENDER_ERRORS as exc:
             raise StageFailure(
                 "TemplateError", f"the condition {self.source!r} cannot be computed: {exc}"
             ) from exc
@@ -124,19 +100,6 @@ def _compile(text: str) -> jinja2.Template:
     # Jinja merges them into each context; out of its ChainMap that takes longer than all the rest.
     template.globals = dict(template.globals)
     return template
-
-
-# What an expression of the user's own can come to.
-_RENDER_ERRORS = (
-    jinja2.TemplateError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
 
 
 def _render(template: jinja2.Template, variables: Mapping[str, Any]) -> str:

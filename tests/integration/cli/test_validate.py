@@ -114,3 +114,39 @@ def test_manifest_may_come_from_standard_input(
     monkeypatch.setattr("sys.stdin", io.StringIO(JOB))
     assert main(["validate", "-"]) == 0
     assert "qa is valid" in capsys.readouterr().out
+
+
+TEMPLATE = """\
+---
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: templates
+data:
+  refusing: "{{ raise_exception('never') if messages }}"
+  fine: "{% for m in messages %}{{ m.content }}{% endfor %}"
+"""
+
+
+def _on_triton(key: str) -> str:
+    return (
+        JOB.replace("url: https://host/v1", "protocol: Triton\n        url: grpc://host:8001")
+        .replace(
+            "        model: m\n",
+            "        model: m\n        triton: {chatTemplate: {jinja: {configMapKeyRef: "
+            f"{{name: templates, key: {key}}}}}}}}}\n",
+        )
+        .rstrip("\n")
+    )
+
+
+def test_chat_template_that_fails_is_found_without_a_server(
+    write_manifest: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _validate(write_manifest(f"{_on_triton('refusing')}\n{TEMPLATE}")) == 1
+    error = capsys.readouterr().err
+    assert "spec.models[0].external.triton.chatTemplate: fails on a sample" in error
+    assert "never" in error
+    assert _validate(write_manifest(f"{_on_triton('fine')}\n{TEMPLATE}")) == 0
+    # The ConfigMap is somewhere else: nothing can be said.
+    assert _validate(write_manifest(_on_triton("refusing"))) == 0

@@ -168,6 +168,31 @@ ADDRESSES = (
     _one("output-out-of-its-claim", "spec.output.uri", "pvc://datasets/..", "must not lead out"),
 )
 
+_TRITON = {"protocol": "Triton", "url": "grpc://triton:8001", "model": "m"}
+
+
+def _triton(name: str, field: str, value: object, message: str) -> BadManifest:
+    """Return a manifest of a model on Triton with one wrong value."""
+    edits = {_EXTERNAL: _TRITON | {"triton": {"chatTemplate": {"builtIn": "ChatML"}}}}
+    field = f"{_EXTERNAL}.{field}"
+    return BadManifest(name, {**edits, field: value}, field, message)
+
+
+_TEMPLATE = "triton.chatTemplate"
+_ONE_TEMPLATE = "exactly one of builtIn, jinja, tokenizerConfig and server must be set"
+PROTOCOLS = (
+    _one("protocol", f"{_EXTERNAL}.protocol", "KServe", "Unsupported value"),
+    _triton("triton-over-http", "url", "http://triton:8000", "must be grpc://HOST:PORT"),
+    _triton("triton-with-a-path", "url", "grpc://triton:8001/v2", "must be grpc://HOST:PORT"),
+    _one("grpc-without-triton", f"{_EXTERNAL}.url", "grpc://triton:8001", "http:// or https://"),
+    _one("triton-options-of-openai", f"{_EXTERNAL}.triton", {}, "belongs to protocol Triton"),
+    _triton("contract", "triton.contract", "Own", "Unsupported value"),
+    _triton("model-version", "triton.modelVersion", "latest", "should match"),
+    _triton("chat-template-empty", _TEMPLATE, {}, _ONE_TEMPLATE),
+    _triton("two-chat-templates", _TEMPLATE, {"builtIn": "Phi4", "server": {}}, _ONE_TEMPLATE),
+    _triton("jinja-empty", _TEMPLATE, {"jinja": {"inline": ""}}, "at least 1"),
+)
+
 PODS = (
     _one("env-of-our-own", "spec.runner.env[0].name", "KUBESYNTH_PHASE", "kubesynth's own"),
     _one("env-of-the-job", "spec.runner.env[0].name", "JOB_COMPLETION_INDEX", "kubesynth's own"),
@@ -348,6 +373,7 @@ BAD_MANIFESTS: tuple[BadManifest, ...] = (
     *NAMES,
     *UNIONS,
     *ADDRESSES,
+    *PROTOCOLS,
     *PODS,
     *TOGETHER,
     *MAPS,

@@ -168,3 +168,13 @@ def test_log_probabilities_go_into_the_provenance(tmp_path: Path, epochs: int) -
         "logprobs": [-0.5],
         "top": [[{"token": "a", "logprob": -0.5}, {"token": "b", "logprob": -1.5}]],
     }
+
+
+def test_tokens_that_nobody_counted_are_marked_and_stay_so_in_the_journal(tmp_path: Path) -> None:
+    answer = Completion("a", "stop", TokenUsage(3, 2, estimated=True), "m")
+    desk = Desk(tmp_path, lambda _: answer)
+    for epoch in (1, 2):
+        desk.run(text_stage(), epoch=epoch, n=1)
+        assert [call.tokens_estimated for call in desk.provenance[0]] == [True]
+        assert desk.calls.tally.completion_tokens == 2
+    assert len(desk.client.requests) == 1

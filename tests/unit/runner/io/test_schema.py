@@ -113,6 +113,7 @@ def test_row_has_lineage_and_provenance_around_its_columns() -> None:
                     "finish_reason": "stop",
                     "attempts": 1,
                     "choice": 0,
+                    "tokens_estimated": False,
                 }
             ],
         }

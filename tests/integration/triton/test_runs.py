@@ -1,0 +1,207 @@
+"""Whole runs over a real Triton: every kind of stage, kills, and servers that come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from kubesynth_api.run_spec import RunSpec
+from kubesynth_runner.embedded.process import EmbeddedServer
+from kubesynth_testing import runs
+from kubesynth_testing.cluster import paths
+from kubesynth_testing.runner_process import Pod, RunnerProcess, free_port
+from kubesynth_testing.triton.gateway import MODEL, Behaviour, Gateway
+from kubesynth_testing.triton.server import TritonServer
+
+EXAMPLE = paths.REPOSITORY / "examples" / "triton-nemo-deploy.yaml"
+DOCUMENTS = 30
+CALLS = DOCUMENTS * 3  # two questions of each, and their answers
+CONCURRENCY = 8
+JOB = """\
+apiVersion: kubesynth.io/v1alpha1
+kind: SyntheticDataJob
+metadata: {{name: qa}}
+spec:
+  models:
+    - name: generator
+      external:
+        protocol: Triton
+        url: {url}
+        model: vllm
+        triton: {{chatTemplate: {{builtIn: ChatML}}}}
+      sampling: {{maxTokens: 96, temperature: 0}}
+      limits: {{concurrency: 4}}
+  input: {{uri: "file://docs/*.md"}}
+  pipeline:
+    - closedQA: {{questions: 2}}
+    - answer: {{sampling: {{maxTokens: 24}}}}
+    - prompt:
+        user: {{inline: "Say it in other words: {{{{ answer }}}}"}}
+        sampling: {{maxTokens: 16}}
+        output: {{column: rephrased}}
+  output: {{uri: "file://out", format: JSONL}}
+"""
+
+
+async def test_all_stages_run_over_the_real_model(
+    tmp_path: Path, triton: TritonServer, real_llm: EmbeddedServer
+) -> None:
+    (tmp_path / "docs").mkdir()
+    for name in ("Danube", "Rhine"):
+        text = f"The {name} is a river in Europe. Ships carry grain, coal and stone on the {name}."
+        (tmp_path / "docs" / f"{name}.md").write_text(text)
+    (tmp_path / "job.yaml").write_text(JOB.format(url=triton.url))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "kubesynth_runner.cli", "run", "job.yaml"),
+        cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await asyncio.wait_for(process.communicate(), 240)
+    assert process.returncode == 0, said.decode()
+    rows = runs.read_rows(tmp_path / "out")
+    # So small a model may ask the same twice.
+    assert 2 <= len(rows) <= 4, said.decode()
+    for row in rows:
+        assert row["question"]
+        assert row["answer"]
+        assert row["rephrased"]
+        assert [call["stage"] for call in row["provenance"]] == [
+            "closedQA-0",
+            "answer-1",
+            "prompt-2",
+        ]
+        assert all(call["model"] == "vllm" for call in row["provenance"])
+        assert all(call["completion_tokens"] > 0 for call in row["provenance"])
+        assert not any(call["tokens_estimated"] for call in row["provenance"])
+
+
+async def test_example_runs_as_it_is_written_but_for_the_address(
+    tmp_path: Path, triton: TritonServer
+) -> None:
+    text = EXAMPLE.read_text()
+    for there, here in (
+        ("grpc://nemo-deploy.models.svc:8001", triton.url),
+        ("model: llama ", "model: pure "),
+    ):
+        assert there in text
+        text = text.replace(there, here)
+    (tmp_path / "job.yaml").write_text(text)
+    documents = EXAMPLE.parent / "data" / "documents.jsonl"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "kubesynth_runner.cli", "run", "job.yaml"),
+        *("--config", f"documents={documents}", "--volume", f"datasets={tmp_path}/datasets"),
+        cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await asyncio.wait_for(process.communicate(), 240)
+    assert process.returncode == 0, said.decode()
+    rows = runs.read_rows(tmp_path / "datasets/triton-nemo-deploy")
+    assert len(rows) == 3 * len(documents.read_text().splitlines())
+    assert all(call["tokens_estimated"] for row in rows for call in row["provenance"])
+
+
+def a_run(folder: Path, url: str, **fields: Any) -> RunSpec:
+    """Return a run over the documents beside its folder, so that equal runs have equal rows."""
+    if not (folder.parent / "in").exists():
+        runs.write_documents(folder.parent / "in", DOCUMENTS)
+    model = {
+        "name": "generator",
+        "external": {"protocol": "Triton", "url": url, "model": "pure"},
+        "sampling": {"temperature": 0.7, "maxTokens": 64},
+        "limits": {"concurrency": CONCURRENCY},
+    }
+    source = {"uri": f"file://{folder.parent}/in/*.jsonl", "idColumn": "id"}
+    return runs.a_run(folder, models=[model], input=source, **fields)
+
+
+async def finished_calls(output: Path, count: int) -> None:
+    """Wait until a run has so many bytes' worth of calls in its journal."""
+    async with asyncio.timeout(60):
+        while sum(file.stat().st_size for file in output.glob("**/journal/*.log")) < count * 100:
+            await asyncio.sleep(0.01)
+
+
+def totals(pod: Pod) -> dict[str, Any]:
+    content: dict[str, Any] = pod.message()["totals"]
+    return content
+
+
+async def test_killed_run_goes_on_and_pays_for_little_twice(
+    tmp_path: Path, triton: TritonServer
+) -> None:
+    calm = Pod(tmp_path / "calm/pod", a_run(tmp_path / "calm", triton.url))
+    async with RunnerProcess(calm) as process:
+        assert await process.exit_code() == 0
+    before = triton.inferences("pure")
+    spec = a_run(tmp_path / "killed", triton.url)
+    async with RunnerProcess(Pod(tmp_path / "killed/pod", spec)):
+        await finished_calls(tmp_path / "killed/out", 20)
+        # The end of the block kills it.
+    async with RunnerProcess(Pod(tmp_path / "killed/pod", spec)) as process:
+        assert await process.exit_code() == 0
+    paid = triton.inferences("pure") - before
+    probes = 2
+    assert CALLS <= paid <= CALLS + CONCURRENCY + probes, "what was in flight, and no more"
+    rows = runs.read_rows(tmp_path / "killed/out")
+    assert len(rows) == DOCUMENTS * 2
+    assert runs.digest(rows) == runs.digest(runs.read_rows(tmp_path / "calm/out"))
+
+
+async def test_run_waits_for_a_server_that_starts_late_and_outlives_its_death(
+    tmp_path: Path,
+) -> None:
+    port = free_port()
+    loading = Behaviour(
+        code=grpc.StatusCode.NOT_FOUND, details="Request for unknown model: 'echo' is not found"
+    )
+    model = {
+        "name": "generator",
+        "external": {
+            "protocol": "Triton",
+            "url": f"grpc://127.0.0.1:{port}",
+            "model": MODEL,
+            "triton": {"chatTemplate": {"builtIn": "ChatML"}},
+        },
+        "limits": {"concurrency": CONCURRENCY},
+    }
+    runs.write_documents(tmp_path / "run/in", DOCUMENTS)
+    stage = {"prompt": {"user": {"inline": "{{ text }}"}}}
+    pod = Pod(tmp_path / "run/pod", runs.a_run(tmp_path / "run", models=[model], pipeline=[stage]))
+    async with RunnerProcess(pod) as process:
+        await asyncio.sleep(1)
+        async with Gateway(Behaviour(latency_seconds=0.3), port=port) as server:
+            while len(server.calls) < CONCURRENCY * 2:
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(0.5)
+        async with Gateway(loading, port=port) as server:
+            while not server.calls:
+                await asyncio.sleep(0.05)
+            server.behaviour = Behaviour()
+            assert await process.exit_code() == 0
+    records = totals(pod)["records"]
+    assert (records["accepted"], records["failed"]) == (DOCUMENTS, 0)
+
+
+async def test_run_with_a_wrong_tensor_ends_at_once_and_names_it(
+    tmp_path: Path, triton: TritonServer
+) -> None:
+    spec = a_run(tmp_path / "run", triton.url)
+    model = json.loads(spec.to_json())["spec"]["models"][0]
+    model["external"] |= {"model": "numbers", "triton": {"chatTemplate": {"builtIn": "Plain"}}}
+    pod = Pod(
+        tmp_path / "run/pod",
+        runs.a_run(
+            tmp_path / "run", models=[model], input=json.loads(spec.to_json())["spec"]["input"]
+        ),
+    )
+    async with RunnerProcess(pod) as process:
+        assert await process.exit_code() == 64
+    message = pod.message()
+    assert "input text_input INT32[1] must be of datatype BYTES" in json.dumps(message)
