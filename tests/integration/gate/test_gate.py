@@ -24,7 +24,9 @@ def steps_that_pass(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Replace every step by one that passes at once, outside of CI."""
     monkeypatch.delenv("CI", raising=False)
     monkeypatch.setattr(gate, "REPORTS", tmp_path)
-    monkeypatch.setattr(gate, "QUICK", (Step("lint", PASSES), Step("unit", PASSES)))
+    monkeypatch.setattr(gate, "QUICK", (Step("lint", PASSES),))
+    monkeypatch.setattr(gate, "UNIT", Step("unit", PASSES))
+    monkeypatch.setattr(gate, "TYPES", Step("types", PASSES))
     monkeypatch.setattr(gate, "INTEGRATION", Step("integration", PASSES))
     monkeypatch.setattr(gate, "CLUSTER", Step("cluster", PASSES))
     monkeypatch.setattr(gate, "CLEAN_UP", (Step("cluster-down", PASSES),))
@@ -48,6 +50,7 @@ def test_every_step_runs_in_order() -> None:
     assert names(results) == [
         "lint",
         "unit",
+        "types",
         "api-server",
         "integration",
         "cluster-image",
@@ -66,10 +69,14 @@ def test_ci_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, check: tuple[
 def test_failed_check_stops_before_anything_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     slow = (sys.executable, "-c", "import time; time.sleep(60)")
     prepare(monkeypatch, slow, PASSES)
-    monkeypatch.setattr(gate, "QUICK", (Step("lint", FAILS), Step("unit", PASSES)))
+    monkeypatch.setattr(gate, "QUICK", (Step("lint", FAILS),))
     began = time.monotonic()
     results = gate.run_all()
-    assert [(result.name, result.passed) for result in results] == [("lint", False), ("unit", True)]
+    assert [(result.name, result.passed) for result in results] == [
+        ("lint", False),
+        ("unit", True),
+        ("types", True),
+    ]
     assert time.monotonic() - began < 30
 
 
@@ -82,7 +89,14 @@ def test_without_an_image_to_build_the_cluster_tests_follow_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     prepare(monkeypatch, PASSES, None)
-    assert names(gate.run_all()) == ["lint", "unit", "api-server", "integration", "cluster"]
+    assert names(gate.run_all()) == [
+        "lint",
+        "unit",
+        "types",
+        "api-server",
+        "integration",
+        "cluster",
+    ]
 
 
 @pytest.mark.parametrize(
