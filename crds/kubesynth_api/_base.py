@@ -118,5 +118,7 @@ _COLUMN_MAX_LENGTH = 63
 ColumnName = Annotated[
     str, Field(min_length=1, max_length=_COLUMN_MAX_LENGTH, pattern=_COLUMN_PATTERN)
 ]
+# An object whose content Kubernetes or a server knows better than we do.
+JsonObject = Annotated[dict[str, Any], Field(max_length=64)]
 # Long enough for any object-store key (1024 bytes) with its scheme and bucket.
 Uri = Annotated[str, Field(min_length=1, max_length=1200)]

@@ -28,8 +28,6 @@ class _Pending:
 
 
 _PENDING = (
-    _Pending("spec.models[*].server"),
-    _Pending("spec.models[*].serverRef"),
     _Pending("spec.output.split"),
     _Pending("spec.output.exports", harmless=((),)),
     _Pending("spec.target"),

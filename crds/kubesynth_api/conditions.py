@@ -46,11 +46,12 @@ class Reason(StrEnum):
     # ModelsReady
     ALL_READY = "AllReady"
     NOT_REQUIRED = "NotRequired"  # every model is external or embedded: nothing to deploy
-    PROVISIONING = "Provisioning"
-    UNSCHEDULABLE = "Unschedulable"
+    PROVISIONING = "Provisioning"  # pods are being made
+    UNSCHEDULABLE = "Unschedulable"  # no node has room, a free GPU, or a tolerated taint
     IMAGE_PULL_FAILED = "ImagePullFailed"
-    DOWNLOADING = "Downloading"
-    LOADING = "Loading"
+    DOWNLOADING = "Downloading"  # the node fetches the image and mounts volumes
+    LOADING = "Loading"  # the engine runs; it fetches weights or loads them
+    IDLE = "Idle"  # scaled to zero: no job needs it
     STARTUP_TIMEOUT = "StartupTimeout"
     CRASH_LOOPING = "CrashLooping"
     # Running
@@ -87,6 +88,7 @@ class Reason(StrEnum):
     )
     DISRUPTIONS_HIGH = "DisruptionsHigh"
     MODEL_UNHEALTHY = "ModelUnhealthy"
+    NO_ROOM_FOR_SURGE = "NoRoomForSurge"  # a rollout had to stop the old pods first
     CHILD_CONFLICT = "ChildConflict"  # an object with a child's name belongs to somebody else
     # Reconciling, Ready
     IN_PROGRESS = "InProgress"

@@ -20,6 +20,19 @@ JOB_UID_LABEL = "kubesynth.io/job-uid"
 # plan, generate, finalize or report: on Jobs and pods.
 PHASE_LABEL = "kubesynth.io/phase"
 
+# Name and uid of the ModelServer, on its Deployment, Service and pods.
+SERVER_NAME_LABEL = "kubesynth.io/server-name"
+SERVER_UID_LABEL = "kubesynth.io/server-uid"
+SERVER_NAME_VALUE = "kubesynth-server"
+# Hash of the model and revision whose weights a volume claim holds.
+CACHE_LABEL = "kubesynth.io/model-cache"
+# On a server's Deployment: hash of what it was made from.
+INPUTS_ANNOTATION = "kubesynth.io/inputs"
+# On a server's pods: the version of the token's Secret, if a change of it restarts them.
+SECRET_ANNOTATION = "kubesynth.io/secret-version"
+# The one container of a server's pod.
+SERVER_CONTAINER = "server"
+
 # On the finalize Job: how the job will end (JSON), so that the end survives the operator.
 OUTCOME_ANNOTATION = "kubesynth.io/outcome"
 # The one container of a runner pod.

@@ -45,6 +45,7 @@ with `fieldValidation=Ignore` or `Warn`) lose an unknown field before any rule i
 | --- | --- |
 | a field that is required here | refused: the field is missing |
 | a stage's name, or a model's `external`, `embedded`, ... | refused: exactly one must be set |
+| `claim`, `shared` or `perReplica` of a server's `cache` | refused: exactly one must be set |
 | `secretKeyRef`, `configMapKeyRef` or `inline` | refused: exactly one must be set |
 | `jsonSchema` with `type: JSON` | refused: the field is missing |
 | `type` of a prompt's output | its default applies; the other output fields may then be refused |
@@ -61,10 +62,11 @@ def reference_page(kind: Kind, schema: Schema) -> str:
     parts = [
         *_introduction(kind, schema),
         *sections.of(schema["properties"]["spec"], "spec"),
-        *sections.of(schema["properties"]["status"], "status"),
-        _TEMPLATES,
-        _UNKNOWN_FIELDS,
     ]
+    if kind.status is not None:
+        parts += sections.of(schema["properties"]["status"], "status")
+    if kind.has_prompts:
+        parts += [_TEMPLATES, _UNKNOWN_FIELDS]
     return "\n\n".join(part.rstrip() for part in parts if part) + "\n"
 
 

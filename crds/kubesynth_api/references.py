@@ -22,6 +22,7 @@ class Use(StrEnum):
     FILE = "File"  # mounted below runner_contract.SECRET_ROOT or CONFIG_MAP_ROOT
     ENVIRONMENT = "Environment"  # an environment variable
     IMAGE_PULL = "ImagePull"  # the kubelet's alone
+    SERVER = "Server"  # a model server's alone
 
 
 class Access(StrEnum):
@@ -107,6 +108,8 @@ def _config_maps(spec: SyntheticDataJobSpec) -> Iterator[KeyReference]:
 
 def _use(path: str) -> Use:
     """Tell how a key gets into the pod: API keys and the user's own variables never as files."""
+    if ".server." in path:
+        return Use.SERVER
     if path.startswith("spec.runner.env[") or ".apiKey." in path:
         return Use.ENVIRONMENT
     return Use.FILE

@@ -62,9 +62,65 @@ class DeleteCustomResource:
     uid: str
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class CreateModelServer:
+    """POST the server that a job owns; an existing one of the job's is left as it is."""
+
+    manifest: Manifest
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DeleteModelServer:
+    """Delete the server that a job owns; what it owns follows."""
+
+    name: str
+    uid: str
+
+
 Action = (
-    CreateConfigMap | CreateJob | ApplyNetworkPolicy | PatchJob | DeleteJob | DeleteCustomResource
+    CreateConfigMap
+    | CreateJob
+    | ApplyNetworkPolicy
+    | PatchJob
+    | DeleteJob
+    | DeleteCustomResource
+    | CreateModelServer
+    | DeleteModelServer
 )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ApplyDeployment:
+    """Apply a server's Deployment server-side."""
+
+    manifest: Manifest
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ApplyService:
+    """Apply a server's Service server-side."""
+
+    manifest: Manifest
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CreateClaim:
+    """POST a volume claim once; one for the same model is as good."""
+
+    manifest: Manifest
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PatchDeployment:
+    """Change the number of pods, or how they are replaced, of exactly the version that was seen."""
+
+    name: str
+    uid: str
+    resource_version: str
+    changes: Manifest
+
+
+ServerAction = ApplyDeployment | ApplyService | CreateClaim | PatchDeployment
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,7 +19,14 @@ from kubesynth_operator.kube import errors
 from kubesynth_operator.kube.client import KubeClient
 from kubesynth_operator.kube.event_recorder import EventRecorder
 from kubesynth_operator.kube.limiter import RateLimiter
-from kubesynth_operator.kube.resources import JOBS, PODS, SYNTHETIC_DATA_JOBS, Resource
+from kubesynth_operator.kube.resources import (
+    JOBS,
+    MODEL_SERVERS,
+    PODS,
+    SERVER_CLASSES,
+    SYNTHETIC_DATA_JOBS,
+    Resource,
+)
 from kubesynth_operator.kube.watch import Scope, Sink, Watch
 from kubesynth_operator.metrics import Metrics
 from kubesynth_operator.observation import ChildJob, JobKey, Pod
@@ -27,6 +34,7 @@ from kubesynth_operator.observe import Observer, Snapshots
 from kubesynth_operator.progress_book import ProgressBook
 from kubesynth_operator.progress_poller import ProgressPoller
 from kubesynth_operator.reconcile import Hooks, LiveCluster, Reconciler
+from kubesynth_operator.server_control import ServerControl
 from kubesynth_operator.settings import OperatorSettings
 from kubesynth_operator.work_queue import WorkQueue
 from kubesynth_operator.workers import Workers
@@ -48,11 +56,13 @@ class Application:
         self._book = ProgressBook()
         self._jobs: ChildCache[ChildJob] = ChildCache(wire.parse_child_job, self.queue.add)
         self._pods: ChildCache[Pod] = ChildCache(wire.parse_pod, self.queue.add, self._pod_seen)
+        self._servers = ServerControl(client, settings, metrics, self.queue.add)
         self._watches = [
             self._watch(resource, namespace, sink)
             for namespace in settings.watched_namespaces
             for resource, sink in ((JOBS, self._jobs), (PODS, self._pods))
         ]
+        self._watches += self._servers.watches(self._beat)
         self.ready = asyncio.Event()
 
     async def run(self, *, with_kopf: bool = True) -> None:
@@ -63,7 +73,7 @@ class Application:
         """
         await self._wait_for_crd()
         parts: list[Coroutine[Any, Any, None]] = [watch.run() for watch in self._watches]
-        parts += [self._work(), self._resync()]
+        parts += [self._work(), self._resync(), self._servers.run(self._list_jobs)]
         parts.append(self._poller().run())
         if with_kopf:
             parts.append(handlers.serve(self._settings, self, asyncio.Event()))
@@ -77,9 +87,14 @@ class Application:
         ).set_to_current_time()
         self.queue.add(key)
 
+    def looked_at(self, raw: dict[str, Any]) -> None:
+        """Take note of which model servers a job needs."""
+        self._servers.catalog.job_seen(raw)
+
     def deleted(self, key: JobKey) -> None:
         """Take note of a job that is gone."""
         self.health.gone(key)
+        self._servers.catalog.job_gone(key)
         self.queue.add(key)
 
     async def _work(self) -> None:
@@ -89,7 +104,7 @@ class Application:
         self.ready.set()
         # Half of the time after which a missing reference is looked for again.
         referent_age = timedelta(seconds=self._settings.limits.reference_recheck_seconds / 2)
-        snapshots = Snapshots(self._jobs, self._pods, self._book)
+        snapshots = Snapshots(self._jobs, self._pods, self._book, self._servers.catalog)
         observer = Observer(self._client, snapshots, _now, referent_age=referent_age)
         cluster = LiveCluster(
             self._client,
@@ -111,7 +126,18 @@ class Application:
             await asyncio.sleep(self._settings.limits.resync_seconds)
 
     async def _resync_once(self) -> None:
-        found: set[JobKey] = set()
+        found = await self._list_jobs()
+        for key, version in found.items():
+            self.health.expect(key, version)
+            self.queue.add(key)
+        for key in self.health.known():
+            if key not in found:
+                self.queue.add(key)
+        self._servers.resync()
+
+    async def _list_jobs(self) -> dict[JobKey, str]:
+        """Read all jobs afresh; return their versions."""
+        found: dict[JobKey, str] = {}
         for namespace in self._settings.watched_namespaces:
             pages = self._client.list_all(
                 SYNTHETIC_DATA_JOBS,
@@ -122,36 +148,43 @@ class Application:
             async for raw in pages:
                 metadata = raw["metadata"]
                 key = JobKey(metadata["namespace"], metadata["name"])
-                found.add(key)
-                self.health.expect(key, str(metadata["resourceVersion"]))
-                self.queue.add(key)
-        for key in self.health.known():
-            if key not in found:
-                self.queue.add(key)
+                found[key] = str(metadata["resourceVersion"])
+                self._servers.catalog.job_seen(raw)
+        self._servers.catalog.jobs_are(set(found))
+        return found
 
     async def _wait_for_crd(self) -> None:
-        """Wait until the API server knows our kind: the chart may still be installing it."""
+        """Wait until the API server knows our kinds: the chart may still be installing them."""
         namespace = self._settings.watched_namespaces[0]
-        while True:
-            try:
-                await self._client.list_page(SYNTHETIC_DATA_JOBS, namespace, {"limit": "1"})
-            except errors.NotFoundError:
-                _logger.warning("the CRD of SyntheticDataJob is not installed yet")
-            except errors.KubeError as exc:
-                _logger.warning("jobs cannot be listed", extra={"error": str(exc)})
-            else:
-                return
-            await asyncio.sleep(_CRD_RETRY_SECONDS)
+        for resource in (SYNTHETIC_DATA_JOBS, MODEL_SERVERS, SERVER_CLASSES):
+            while not await self._can_list(resource, namespace):
+                await asyncio.sleep(_CRD_RETRY_SECONDS)
+
+    async def _can_list(self, resource: Resource, namespace: str | None) -> bool:
+        try:
+            await self._client.list_page(resource, namespace, {"limit": "1"})
+        except errors.NotFoundError:
+            _logger.warning("a CRD is not installed yet", extra={"resource": resource.plural})
+        except errors.KubeError as exc:
+            fields = {"resource": resource.plural, "error": str(exc)}
+            _logger.warning("our own kind cannot be listed", extra=fields)
+        else:
+            return True
+        return False
 
     def _watch(self, resource: Resource, namespace: str | None, sink: Sink) -> Watch:
-        name = f"{resource.plural}/{namespace or '*'}"
+        scope = Scope(resource, namespace, _SELECTOR, self._settings.limits.page_size)
+        return Watch(self._client, scope, sink, self._beat(scope))
+
+    def _beat(self, scope: Scope) -> Callable[[], None]:
+        kind = scope.resource.plural
+        name = f"{kind}/{scope.namespace or '*'}/{scope.selector}"
 
         def beat() -> None:
             self.health.beat(name)
-            self._metrics.watch_last_event.labels(resource=resource.plural).set_to_current_time()
+            self._metrics.watch_last_event.labels(resource=kind).set_to_current_time()
 
-        scope = Scope(resource, namespace, _SELECTOR, self._settings.limits.page_size)
-        return Watch(self._client, scope, sink, beat)
+        return beat
 
     def _poller(self) -> ProgressPoller:
         return ProgressPoller(

@@ -14,7 +14,7 @@ from kubesynth_api.conditions import ConditionType, Reason
 from kubesynth_api.runner_contract import RunnerPhase, TerminationMessage
 from kubesynth_operator import status, wire
 from kubesynth_operator.observation import ChildJob, Observation, Outcome, Pod, Problem
-from kubesynth_operator.policies import deadlines, disruptions, outcome, progress
+from kubesynth_operator.policies import deadlines, disruptions, model_servers, outcome, progress
 from kubesynth_operator.policies.sequence import Situation, State
 from kubesynth_operator.settings import OperatorSettings
 
@@ -55,7 +55,8 @@ def assess(observation: Observation, settings: OperatorSettings) -> Assessment:
         verdict=finalize.outcome if finalize else None,
         totals_known=totals is not None,
         interruption=deadline.exceeded
-        or disruptions.exceeded(disrupted, settings.limits, spec.shards.count),
+        or disruptions.exceeded(disrupted, settings.limits, spec.shards.count)
+        or model_servers.failed(spec, observation.servers),
         finalize_overdue=deadline.out_of_patience or _report_overdue(observation, settings),
     )
     return Assessment(

@@ -29,6 +29,7 @@ class ChildCache(Generic[ChildT]):
         parse: Reduces an object to what is kept; None for one that is none of ours.
         changed: Told the job whose children changed, once the cache has the new state.
         seen: Told every object that came in, for what is kept elsewhere.
+        owner_label: The label with the owner's name.
     """
 
     def __init__(
@@ -36,10 +37,13 @@ class ChildCache(Generic[ChildT]):
         parse: Callable[[dict[str, Any]], ChildT | None],
         changed: Callable[[JobKey], None],
         seen: Callable[[ChildT], None] = lambda child: None,
+        *,
+        owner_label: str = JOB_NAME_LABEL,
     ) -> None:
         self._parse = parse
         self._changed = changed
         self._seen = seen
+        self._owner_label = owner_label
         self._children: dict[JobKey, dict[str, ChildT]] = {}
 
     def of_job(self, key: JobKey) -> tuple[ChildT, ...]:
@@ -55,7 +59,7 @@ class ChildCache(Generic[ChildT]):
 
     def replace(self, namespace: str | None, objects: list[dict[str, Any]]) -> None:
         """Take `objects` as all that there is, and forget what is not among them."""
-        present = {(_key(raw), str(raw["metadata"]["name"])) for raw in objects}
+        present = {(self._key(raw), str(raw["metadata"]["name"])) for raw in objects}
         for key in list(self._children):
             if namespace is not None and key.namespace != namespace:
                 continue
@@ -66,7 +70,7 @@ class ChildCache(Generic[ChildT]):
 
     def upsert(self, raw: dict[str, Any]) -> None:
         """Take a new or changed child."""
-        key, child = _key(raw), self._parse(raw)
+        key, child = self._key(raw), self._parse(raw)
         if child is None:
             return
         children = self._children.setdefault(key, {})
@@ -78,7 +82,7 @@ class ChildCache(Generic[ChildT]):
 
     def delete(self, raw: dict[str, Any]) -> None:
         """Forget a child."""
-        self._forget(_key(raw), raw["metadata"]["name"])
+        self._forget(self._key(raw), raw["metadata"]["name"])
 
     def _forget(self, key: JobKey, name: str) -> None:
         children = self._children.get(key, {})
@@ -88,7 +92,7 @@ class ChildCache(Generic[ChildT]):
             del self._children[key]
         self._changed(key)
 
-
-def _key(raw: dict[str, Any]) -> JobKey:
-    metadata = raw["metadata"]
-    return JobKey(metadata["namespace"], (metadata.get("labels") or {}).get(JOB_NAME_LABEL, ""))
+    def _key(self, raw: dict[str, Any]) -> JobKey:
+        metadata = raw["metadata"]
+        name = (metadata.get("labels") or {}).get(self._owner_label, "")
+        return JobKey(metadata["namespace"], name)

@@ -7,11 +7,11 @@ import dataclasses
 from kubesynth_api.conditions import Reason
 from kubesynth_api.meta import Condition
 from kubesynth_api.runner_contract import RunnerPhase
+from kubesynth_api.v1alpha1.models import ModelSpec
 from kubesynth_api.v1alpha1.synthetic_data_job import (
     ModelStatus,
     OutputStatus,
     ProgressStatus,
-    SyntheticDataJobSpec,
     SyntheticDataJobStatus,
 )
 from kubesynth_operator import status
@@ -66,7 +66,7 @@ def _counters(observation: Observation, assessment: Assessment, settled: bool) -
         "summary": f"{shards.succeeded}/{shards.total}",
         "estimate": (plan.estimate if plan else None) or before.estimate,
         "progress": _progress(observation, assessment, settled),
-        "models": _models(spec, assessment, before.models),
+        "models": _models(observation, assessment),
     }
     if assessment.totals is not None:
         counters["outputs"] = OutputStatus(
@@ -86,20 +86,31 @@ def _progress(observation: Observation, assessment: Assessment, settled: bool) -
     return progress.stopped(now) if settled else now
 
 
-def _models(
-    spec: SyntheticDataJobSpec, assessment: Assessment, before: tuple[ModelStatus, ...]
-) -> tuple[ModelStatus, ...]:
-    """Return the models; plan has spoken to each of them, so its end says that they answer."""
-    answered = {model.name for model in before if model.ready}
+def _models(observation: Observation, assessment: Assessment) -> tuple[ModelStatus, ...]:
+    """Return the models as they are now."""
     ready = assessment.plan_message is not None or assessment.totals is not None
-    return tuple(
-        ModelStatus(
+    return tuple(_model(observation, model, ready) for model in observation.spec.models)
+
+
+def _model(observation: Observation, model: ModelSpec, planned: bool) -> ModelStatus:
+    """Return one model. Plan has spoken to those without a server: its end says they answer."""
+    view = observation.servers.get(model.name)
+    if view is not None:
+        return ModelStatus(
             name=model.name,
-            endpoint=model.external.url if model.external else "",
-            model=model.external.model if model.external else "",
-            ready=ready or model.name in answered,
+            endpoint=view.endpoint,
+            model=view.model,
+            ready=view.ready,
+            server=f"{view.namespace}/{view.name}",
+            reason=view.reason.value,
+            since=view.since,
         )
-        for model in spec.models
+    answered = {each.name for each in observation.job.status.models if each.ready}
+    return ModelStatus(
+        name=model.name,
+        endpoint=model.external.url if model.external else "",
+        model=model.external.model if model.external else "",
+        ready=planned or model.name in answered,
     )
 
 

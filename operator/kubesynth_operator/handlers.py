@@ -25,6 +25,10 @@ class JobEvents(Protocol):
         """A job was created or changed, or exists at start-up."""
         ...
 
+    def looked_at(self, raw: dict[str, Any]) -> None:
+        """What a job looks like that was created or changed; told before `changed`."""
+        ...
+
     def deleted(self, key: JobKey) -> None:
         """A job is gone."""
         ...
@@ -52,6 +56,7 @@ def build_registry(events: JobEvents) -> kopf.OperatorRegistry:
         if event["type"] == "DELETED":
             events.deleted(key)
         else:
+            events.looked_at(dict(event["object"]))
             events.changed(key, str(event["object"]["metadata"].get("resourceVersion", "")))
 
     # Without this Kopf would log in through any client library that it finds installed.

@@ -18,6 +18,11 @@ class Metrics:
         self.queue_depth = Gauge(
             "kubesynth_workqueue_depth", "Jobs that wait for a worker.", registry=self.registry
         )
+        self.server_queue_depth = Gauge(
+            "kubesynth_server_workqueue_depth",
+            "Model servers that wait for a worker.",
+            registry=self.registry,
+        )
         self.queue_retries = Counter(
             "kubesynth_workqueue_retries_total",
             "Jobs that were put back after an error.",

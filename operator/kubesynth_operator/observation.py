@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 from kubesynth_api.conditions import ConditionType, Reason
 from kubesynth_api.run_spec import RunSpec
 from kubesynth_api.runner_contract import RunnerPhase, TerminationMessage, Totals
+from kubesynth_api.v1alpha1.protocols import TritonOptions
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec, SyntheticDataJobStatus
 
 
@@ -201,6 +202,7 @@ class Referent:
     denied: bool = False
     keys: frozenset[str] = frozenset()
     access_modes: tuple[str, ...] = ()
+    version: str = ""
     data: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -221,6 +223,33 @@ class LiveProgress:
     unreachable: int
     changed_at: datetime
     unreachable_since: datetime | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ServerView:
+    """The ModelServer behind a role, as the job sees it.
+
+    `problem` is why there is none that the job may use. `endpoint` and `model` are empty until the
+    server was accepted, `triton` is None unless it speaks Triton's protocol; `reason` and `since`
+    say what it is doing.
+    """
+
+    namespace: str
+    name: str
+    uid: str = ""
+    problem: Problem | None = None
+    endpoint: str = ""
+    model: str = ""
+    triton: TritonOptions | None = None
+    ready: bool = False
+    reason: Reason = Reason.PROVISIONING
+    message: str = ""
+    since: str | None = None
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is such a server, and the job may use it."""
+        return bool(self.uid) and self.problem is None
 
 
 class ObstacleKind(StrEnum):
@@ -245,7 +274,8 @@ class Observation:
 
     `children` holds only Jobs that this very job owns (by uid), by phase; a one-shard job's only
     Job is under GENERATE. `referents` is None when nothing needed looking up. `report` is the
-    termination message that holds the run's totals, if there is one.
+    termination message that holds the run's totals, if there is one. `servers` are the model
+    servers behind the roles that have one.
     """
 
     now: datetime
@@ -255,6 +285,7 @@ class Observation:
     referents: Referents | None = None
     live: LiveProgress | None = None
     obstacles: tuple[Obstacle, ...] = ()
+    servers: Mapping[str, ServerView] = dataclasses.field(default_factory=dict)
     progress_written_at: datetime | None = None
 
     def facing(self, obstacles: tuple[Obstacle, ...]) -> Observation:

@@ -40,6 +40,8 @@ from kubesynth_operator.observation import (
     Referents,
 )
 from kubesynth_operator.progress_book import ProgressBook
+from kubesynth_operator.servers import views
+from kubesynth_operator.servers.catalog import Catalog
 
 _RESOURCES = {
     ReferenceKind.SECRET: SECRETS,
@@ -55,6 +57,7 @@ class Snapshots:
     jobs: ChildCache[ChildJob]
     pods: ChildCache[Pod]
     book: ProgressBook
+    catalog: Catalog
 
 
 class Observer:
@@ -93,6 +96,7 @@ class Observer:
             children=own,
             pods=tuple(pod for pod in self._snapshots.pods.of_job(key) if pod.job_uid == job.uid),
             live=self._snapshots.book.live(job.uid),
+            servers=views.of_job(self._snapshots.catalog, job),
             obstacles=tuple(_leftover(child) for child in found if child.owner_uid != job.uid),
         )
         if job.spec is None or job.deleting or status.has_ended(job.status):

@@ -14,7 +14,7 @@ from kubesynth_api.labels import MANAGED_BY
 from kubesynth_api.references import references as references_of
 from kubesynth_api.runner_contract import RunnerPhase
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobStatus
-from kubesynth_operator import assess, draft, status, wire
+from kubesynth_operator import assess, draft, job_servers, status, wire
 from kubesynth_operator.actions import (
     IDLE,
     Action,
@@ -30,6 +30,7 @@ from kubesynth_operator.observation import Observation, Obstacle, ObstacleKind, 
 from kubesynth_operator.policies import (
     acceptance,
     access_modes,
+    model_servers,
     queueing,
     references,
     sequence,
@@ -37,7 +38,12 @@ from kubesynth_operator.policies import (
     ttl,
     waiting,
 )
-from kubesynth_operator.resources import naming, network_policy, run_config_map, runner_job
+from kubesynth_operator.resources import (
+    naming,
+    network_policy,
+    run_config_map,
+    runner_job,
+)
 from kubesynth_operator.settings import OperatorSettings
 from kubesynth_operator.status import Verdict
 
@@ -86,8 +92,10 @@ def _problem_with(observation: Observation) -> Problem | None:
     if observation.referents is None:
         return None
     found = references_of(observation.spec)
-    return references.problem_with(found, observation.referents) or access_modes.problem_with(
-        observation.spec, found, observation.referents
+    return (
+        references.problem_with(found, observation.referents)
+        or access_modes.problem_with(observation.spec, found, observation.referents)
+        or model_servers.problem_with(observation.spec, observation.servers)
     )
 
 
@@ -120,6 +128,7 @@ def _clean_up(observation: Observation) -> Plan:
     remaining = None
     if job.spec is not None and ended_at is not None:
         remaining = ttl.remaining_seconds(job.spec.cleanup, ended_at, observation.now)
+    actions += job_servers.give_back(observation)
     if remaining == 0:
         actions += (DeleteCustomResource(job.uid),)
     # The conditions are final, but they are about this generation too.
@@ -194,7 +203,8 @@ def _move_on(
         case sequence.Await():
             # No other Job: shards that a deadline has stopped stay so while finalize runs.
             current = observation.children.get(step.phase)
-            actions = suspend.let_run(current, observation.spec.parallelism)
+            actions = job_servers.bring_back(observation, step.phase)
+            actions += suspend.let_run(current, observation.spec.parallelism)
             running = _running(observation, step.phase)
         case sequence.Stop():
             child = observation.children[step.phase]
@@ -223,15 +233,21 @@ def _create(
     All Jobs of a run read the run specification that its first Job was created with, even when a
     newer operator would name or write it differently.
     """
-    job = observation.job
+    job, views = observation.job, observation.servers
+    servers = job_servers.bring_back(observation, step.phase)
+    if servers:
+        return servers
+    resolved = model_servers.resolved(observation.spec, views)
     own_name = naming.run_config_name(job)
     names = [child.run_config_name for child in observation.children.values()]
     run_config_name = next((name for name in names if name), own_name)
+    if not any(names) and resolved is None:
+        return ()  # the servers' addresses are not known yet
     actions: list[Action] = []
     if settings.network_policy:
         actions.append(ApplyNetworkPolicy(network_policy.build(job, settings)))
-    if run_config_name == own_name:
-        actions.append(CreateConfigMap(run_config_map.build(job)))
+    if run_config_name == own_name and resolved is not None:
+        actions.append(CreateConfigMap(run_config_map.build(job, resolved)))
     manifest = runner_job.build(
         job, step.phase, settings, run_config_name=run_config_name, verdict=step.verdict
     )
@@ -242,6 +258,8 @@ def _running(observation: Observation, phase: RunnerPhase) -> Verdict:
     child = observation.children.get(phase)
     if observation.obstacles and child is None:
         return Verdict(False, Reason.NOT_STARTED, observation.obstacles[0].message)
+    if child is None and not observation.children and _awaits_servers(observation):
+        return Verdict(False, Reason.NOT_STARTED, "The model servers are being set up.")
     if child is not None and child.queued and child.suspended:
         return Verdict(False, Reason.SUSPENDED_BY_QUEUE, "The shards wait for their queue.")
     reason = draft.running_reason(phase)
@@ -249,12 +267,16 @@ def _running(observation: Observation, phase: RunnerPhase) -> Verdict:
     return Verdict(True, reason, f"Pods wait: {stuck}" if stuck else draft.RUNNING_MESSAGES[reason])
 
 
+def _awaits_servers(observation: Observation) -> bool:
+    return model_servers.resolved(observation.spec, observation.servers) is None
+
+
 def _accepted(observation: Observation, assessment: Assessment) -> dict[ConditionType, Verdict]:
     """Return the verdicts of every job that is neither refused nor at its end."""
     verdicts = {
         ConditionType.ACCEPTED: Verdict(True, Reason.VALID, "The spec is valid."),
         ConditionType.MODELS_READY: Verdict(
-            True, Reason.NOT_REQUIRED, "Every model is external or embedded: nothing to deploy."
+            *model_servers.readiness(observation.spec, observation.servers)
         ),
         ConditionType.COMPLETE: Verdict(False, Reason.NOT_COMPLETE, "The job has not ended."),
     }

@@ -77,6 +77,8 @@ class OperatorSettings:
     # Jobs that are reconciled at the same time.
     workers: int = 8
     log_level: str = "INFO"
+    # A folder with classes of model servers, NAME.yaml each, to make where they are missing.
+    classes_folder: str | None = None
     # A kubeconfig file; None means the pod's service account, or else the client's usual places.
     kubeconfig: str | None = None
     limits: Limits = dataclasses.field(default_factory=Limits)
@@ -113,6 +115,7 @@ def from_environment(environment: Mapping[str, str]) -> OperatorSettings:
         http_port=_number(environment, "KUBESYNTH_HTTP_PORT", defaults.http_port),
         workers=_number(environment, "KUBESYNTH_WORKERS", defaults.workers),
         log_level=environment.get("KUBESYNTH_LOG_LEVEL", defaults.log_level).upper(),
+        classes_folder=environment.get("KUBESYNTH_CLASSES_FOLDER") or None,
         kubeconfig=environment.get("KUBECONFIG") or None,
     )
 

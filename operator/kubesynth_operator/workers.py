@@ -7,6 +7,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
+from prometheus_client import Gauge
+
 from kubesynth_operator.kube import errors
 from kubesynth_operator.metrics import Metrics
 from kubesynth_operator.observation import JobKey
@@ -25,10 +27,12 @@ class Workers:
         queue: WorkQueue[JobKey],
         reconcile: Callable[[JobKey], Awaitable[float | None]],
         metrics: Metrics,
+        depth: Gauge | None = None,
     ) -> None:
         self._queue = queue
         self._reconcile = reconcile
         self._metrics = metrics
+        self._depth = metrics.queue_depth if depth is None else depth
 
     async def run(self, count: int) -> None:
         """Work until cancelled, on so many keys at once."""
@@ -38,7 +42,7 @@ class Workers:
 
     async def _work(self) -> None:
         while True:
-            self._metrics.queue_depth.set(len(self._queue))
+            self._depth.set(len(self._queue))
             key = await self._queue.get()
             try:
                 await self._work_on(key)

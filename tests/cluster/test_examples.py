@@ -24,6 +24,7 @@ RUN_ELSEWHERE = {
     "closed-qa-local": "it needs no cluster: `make demo`",
     "datasets-claim": "a volume claim",
     "triton-nemo-deploy": "tests/integration/triton/test_runs.py runs it on a real Triton",
+    "model-server": "it needs a GPU; test_model_servers.py runs the like on a CPU",
 }
 
 

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from kubesynth_api._base import (
     ApiModel,
     CelRule,
+    JsonObject,
     LabelName,
-    ObjectName,
     exactly_one_of,
 )
 from kubesynth_api.meta import SecretValue, TextSource
 from kubesynth_api.v1alpha1 import changes
+from kubesynth_api.v1alpha1.model_servers import NamespaceName, ServerName, ServerSettings
 from kubesynth_api.v1alpha1.protocols import Protocol, TritonOptions
 from kubesynth_api.v1alpha1.sampling import SamplingParameters
 
-NamespaceName = Annotated[
-    str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
-]
 HeaderName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9-]+$")]
 # Set by the client itself; the first two would put a secret into the job.
 _OWN_HEADERS = (
@@ -32,7 +30,6 @@ _OWN_HEADERS = (
     "content-length",
     "transfer-encoding",
 )
-JsonObject = Annotated[dict[str, Any], Field(max_length=64)]
 _HTTP_URL = r"^https?://[^/ ]+(/[^? #]*)?$"
 _GRPC_URL = r"^(grpcs?://)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?$"
 
@@ -153,23 +150,25 @@ class EmbeddedModel(ApiModel):
     slots: int = Field(default=4, ge=1, le=64, description="Requests served at the same time.")
 
 
-class InlineServer(ApiModel):
-    """A model server that lives and dies with the job. Not available yet."""
+class InlineServer(ServerSettings):
+    """A model server that lives and dies with the job.
 
-    class_ref: ObjectName = Field(description="ModelServerClass or ClusterModelServerClass.")
-    model: Annotated[str, Field(min_length=1, max_length=253)] = Field(
-        description="Model to serve, as the class's engine names it."
-    )
-    gpus: int | None = Field(default=None, ge=0, le=64, description="GPUs per replica.")
-    replicas: int = Field(default=1, ge=1, le=256, description="Replicas of the server.")
+    It becomes a ModelServer of the name JOB-ROLE, which the job owns. It starts when the job is
+    accepted (with a queue: when the queue has admitted the shards), is stopped while the job is
+    suspended, and is deleted when the job has ended.
+    """
 
 
 class ServerReference(ApiModel):
-    """A shared ModelServer. Not available yet."""
+    """A shared ModelServer. It is started when it is at rest, and kept as long as jobs need it."""
 
-    name: ObjectName = Field(description="Name of the ModelServer.")
+    name: ServerName = Field(description="Name of the ModelServer.")
     namespace: NamespaceName | None = Field(
-        default=None, description="Its namespace, if it is not the job's own."
+        default=None,
+        description=(
+            "Its namespace, if it is not the job's own. The server has to list the job's namespace "
+            "in allowedNamespaces."
+        ),
     )
 
 
@@ -222,10 +221,12 @@ class ModelSpec(ApiModel):
     )
     server: InlineServer | None = Field(
         default=None,
-        description="A model server that lives and dies with the job. Not available yet.",
+        description=(
+            "A model server that the operator starts for the job: it lives and dies with the job."
+        ),
     )
     server_ref: ServerReference | None = Field(
-        default=None, description="A shared ModelServer. Not available yet."
+        default=None, description="A ModelServer that jobs share."
     )
     embedded: EmbeddedModel | None = Field(
         default=None,

@@ -9,9 +9,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from kubesynth_api import runner_contract
-from kubesynth_api._base import ApiModel, CelRule, ObjectName, exactly_one_of
+from kubesynth_api._base import ApiModel, CelRule, JsonObject, ObjectName, exactly_one_of
 from kubesynth_api.meta import KeySelector, NameReference
-from kubesynth_api.v1alpha1.models import JsonObject
 
 _QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
 _SUFFIXES = {

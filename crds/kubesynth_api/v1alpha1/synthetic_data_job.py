@@ -292,6 +292,15 @@ class ModelStatus(ApiModel):
     endpoint: Annotated[str, Field(max_length=1024)] = Field(default="", description="Where it is.")
     model: Annotated[str, Field(max_length=253)] = Field(default="", description="What it serves.")
     ready: bool = Field(default=False, description="Whether it is known to answer.")
+    server: Annotated[str, Field(max_length=128)] = Field(
+        default="", description="The ModelServer behind it, as NAMESPACE/NAME."
+    )
+    reason: Annotated[str, Field(max_length=64)] = Field(
+        default="", description="What its server is doing."
+    )
+    since: Annotated[str, Field(max_length=40)] | None = Field(
+        default=None, description="Since when.", json_schema_extra={"format": "date-time"}
+    )
 
 
 class OutputStatus(ApiModel):

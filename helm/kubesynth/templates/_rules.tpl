@@ -14,6 +14,30 @@ ClusterRole. Secrets, ConfigMaps and claims are read by name only: no list, no w
   # To own children where OwnerReferencesPermissionEnforcement is on; no finalizer is ever written.
   resources: [syntheticdatajobs/finalizers]
   verbs: [update]
+- apiGroups: [kubesynth.io]
+  # create, delete: the servers that jobs own
+  resources: [modelservers]
+  verbs: [get, list, watch, create, delete]
+- apiGroups: [kubesynth.io]
+  resources: [modelservers/status]
+  verbs: [get, update]
+- apiGroups: [kubesynth.io]
+  resources: [modelservers/finalizers]
+  verbs: [update]
+- apiGroups: [kubesynth.io]
+  # create: the classes of the chart, where they are missing
+  resources:
+    - modelserverclasses
+    {{- if not .Values.namespaced }}
+    - clustermodelserverclasses
+    {{- end }}
+  verbs: [get, list, watch, create]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, watch, create, patch]
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [get, list, watch, create, patch, delete]
@@ -27,8 +51,9 @@ ClusterRole. Secrets, ConfigMaps and claims are read by name only: no list, no w
   resources: [secrets]
   verbs: [get]
 - apiGroups: [""]
+  # create: caches of model servers
   resources: [persistentvolumeclaims]
-  verbs: [get]
+  verbs: [get, create]
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   verbs: [get, create, patch]

@@ -1,27 +1,38 @@
-"""Writing children: create once, patch two fields, delete by uid. Every call is safe to repeat."""
+"""Writing children: create once, apply, patch, delete by uid. Every call is safe to repeat."""
 
 from __future__ import annotations
 
 from typing import assert_never
 
-from kubesynth_api.v1alpha1.synthetic_data_job import KIND
+from kubesynth_api.labels import CACHE_LABEL
 from kubesynth_operator import wire
 from kubesynth_operator.actions import (
     Action,
+    ApplyDeployment,
     ApplyNetworkPolicy,
+    ApplyService,
+    CreateClaim,
     CreateConfigMap,
     CreateJob,
+    CreateModelServer,
     DeleteCustomResource,
     DeleteJob,
+    DeleteModelServer,
     Manifest,
+    PatchDeployment,
     PatchJob,
+    ServerAction,
 )
 from kubesynth_operator.kube import errors
 from kubesynth_operator.kube.client import KubeClient
 from kubesynth_operator.kube.resources import (
+    CLAIMS,
     CONFIG_MAPS,
+    DEPLOYMENTS,
     JOBS,
+    MODEL_SERVERS,
     NETWORK_POLICIES,
+    SERVICES,
     SYNTHETIC_DATA_JOBS,
     Resource,
 )
@@ -53,9 +64,40 @@ async def carry_out(client: KubeClient, key: JobKey, action: Action) -> Obstacle
             await _delete(
                 client, SYNTHETIC_DATA_JOBS, key.namespace, key.name, uid=uid, foreground=False
             )
+        case CreateModelServer(manifest):
+            return await _create_once(client, MODEL_SERVERS, key, manifest)
+        case DeleteModelServer(name, uid):
+            await _delete(client, MODEL_SERVERS, key.namespace, name, uid=uid, foreground=False)
         case _ as never:
             assert_never(never)
     return None
+
+
+async def carry_out_for_server(
+    client: KubeClient, key: JobKey, action: ServerAction
+) -> Obstacle | None:
+    """Do what `action` says, for the ModelServer `key`; otherwise as `carry_out`."""
+    match action:
+        case ApplyDeployment(manifest):
+            return await _apply(client, DEPLOYMENTS, key, manifest)
+        case ApplyService(manifest):
+            return await _apply(client, SERVICES, key, manifest)
+        case CreateClaim(manifest):
+            return await _create_once(client, CLAIMS, key, manifest)
+        case PatchDeployment():
+            await _patch_deployment(client, key, action)
+        case _ as never:
+            assert_never(never)
+    return None
+
+
+async def _patch_deployment(client: KubeClient, key: JobKey, action: PatchDeployment) -> None:
+    version = {"uid": action.uid, "resourceVersion": action.resource_version}
+    patch = {"metadata": version, "spec": action.changes}
+    try:
+        await client.merge_patch(DEPLOYMENTS, key.namespace, action.name, patch)
+    except errors.NotFoundError:
+        return  # deleted a moment ago; the watch will say so
 
 
 async def _create_once(
@@ -80,23 +122,37 @@ async def _judge(
     except errors.NotFoundError:
         what = f"{manifest['kind']} {name!r} was just deleted; it is created again."
         return Obstacle(ObstacleKind.PREDECESSOR, what)
-    if wire.controller_uid(existing) == wire.controller_uid(manifest):
+    if _is_as_good(existing, manifest):
         return None
-    return foreign(key, manifest["kind"], existing)
+    return foreign(manifest, existing)
 
 
-def foreign(key: JobKey, kind: str, existing: wire.Object) -> Obstacle:
-    """Describe a child's namesake that is not this job's.
+def _is_as_good(existing: wire.Object, manifest: Manifest) -> bool:
+    """Tell whether an object with the wanted name is the wanted one: our own, or a shared cache."""
+    if wire.controller_uid(existing) != wire.controller_uid(manifest):
+        return False
+    if wire.controller(manifest) is not None:
+        return True
+    wanted = (manifest["metadata"].get("labels") or {}).get(CACHE_LABEL)
+    found = (existing["metadata"].get("labels") or {}).get(CACHE_LABEL)
+    return wanted is not None and wanted == found
 
-    One that belongs to a job of the same name is a leftover that garbage collection takes away.
+
+def foreign(manifest: Manifest, existing: wire.Object) -> Obstacle:
+    """Describe a child's namesake that belongs to somebody else.
+
+    One that belongs to an owner of the same name is a leftover that garbage collection takes away.
     """
-    name = existing["metadata"]["name"]
-    owner = wire.controller(existing)
-    if owner is not None and owner.get("kind") == KIND and owner.get("name") == key.name:
-        return Obstacle(
-            ObstacleKind.PREDECESSOR,
-            f"{kind} {name!r} of an earlier job of this name is still being deleted.",
-        )
+    kind, name = manifest["kind"], existing["metadata"]["name"]
+    owner, wanted = wire.controller(existing), wire.controller(manifest)
+    if owner is not None and wanted is not None:
+        same = [(each.get("kind"), each.get("name")) for each in (owner, wanted)]
+        if same[0] == same[1]:
+            what = "job" if wanted["kind"] == "SyntheticDataJob" else "server"
+            return Obstacle(
+                ObstacleKind.PREDECESSOR,
+                f"{kind} {name!r} of an earlier {what} of this name is still being deleted.",
+            )
     whose = f"{owner['kind']} {owner['name']!r}" if owner else "nobody"
     return Obstacle(
         ObstacleKind.STRANGER,
@@ -111,7 +167,7 @@ async def _apply(
     try:
         existing = await client.get(resource, key.namespace, manifest["metadata"]["name"])
         if wire.controller_uid(existing) != wire.controller_uid(manifest):
-            return foreign(key, manifest["kind"], existing)
+            return foreign(manifest, existing)
     except errors.NotFoundError:
         pass
     try:

@@ -116,8 +116,10 @@ class KubeClient:
                 return
             query = {**query, "continue": token}
 
-    async def create(self, resource: Resource, namespace: str, manifest: Mapping[str, Any]) -> None:
-        """Create an object.
+    async def create(
+        self, resource: Resource, namespace: str | None, manifest: Mapping[str, Any]
+    ) -> None:
+        """Create an object; namespace None is for kinds of the cluster.
 
         Raises:
             AlreadyExistsError: the name is taken.

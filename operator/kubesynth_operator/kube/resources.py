@@ -6,12 +6,13 @@ import dataclasses
 from urllib.parse import quote
 
 from kubesynth_api.labels import GROUP, VERSION
+from kubesynth_api.v1alpha1 import model_servers, server_classes
 from kubesynth_api.v1alpha1.synthetic_data_job import PLURAL
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Resource:
-    """One namespaced kind. `group` is empty for the core API."""
+    """One kind. `group` is empty for the core API."""
 
     group: str
     version: str
@@ -31,6 +32,11 @@ class Resource:
 
 
 SYNTHETIC_DATA_JOBS = Resource(GROUP, VERSION, PLURAL)
+MODEL_SERVERS = Resource(GROUP, VERSION, model_servers.PLURAL)
+SERVER_CLASSES = Resource(GROUP, VERSION, server_classes.PLURAL)
+CLUSTER_SERVER_CLASSES = Resource(GROUP, VERSION, server_classes.CLUSTER_PLURAL)
+DEPLOYMENTS = Resource("apps", "v1", "deployments")
+SERVICES = Resource("", "v1", "services")
 JOBS = Resource("batch", "v1", "jobs")
 PODS = Resource("", "v1", "pods")
 CONFIG_MAPS = Resource("", "v1", "configmaps")

@@ -32,6 +32,11 @@ def network_policy_name(name: str) -> str:
     return f"{name}-runner"
 
 
+def server_name(name: str, role: str) -> str:
+    """Return the name of the ModelServer that a job owns for a role."""
+    return f"{name}-{role}"
+
+
 def child_labels(job: Job) -> dict[str, str]:
     """Return the labels of every child; the operator's watches select on the first."""
     return {

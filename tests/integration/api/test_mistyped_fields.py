@@ -27,6 +27,7 @@ _STAGES = "|".join(STAGE_KINDS)
 _REFUSED = {
     r"spec\.models\[\]\.(external|embedded|server|serverRef)": "exactly one of external",
     rf"spec\.pipeline\[\]\.({_STAGES})": "is its name mistyped?",
+    r".*\.server\.cache\.(claim|shared|perReplica)": "exactly one of claim",
     r".*\.caBundle\.(configMapKeyRef|secretKeyRef)": "exactly one of",
     r".*\.(user|system)\.(inline|configMapKeyRef)": "exactly one of inline",
     r".*\.valueFrom\.(configMapKeyRef|secretKeyRef)": "exactly one of",

@@ -21,11 +21,17 @@ OPERATOR_RIGHTS: dict[tuple[str, str], str] = {
     ("kubesynth.io", "syntheticdatajobs"): "get list watch delete",
     ("kubesynth.io", "syntheticdatajobs/status"): "get update",
     ("kubesynth.io", "syntheticdatajobs/finalizers"): "update",
+    ("kubesynth.io", "modelservers"): "get list watch create delete",
+    ("kubesynth.io", "modelservers/status"): "get update",
+    ("kubesynth.io", "modelservers/finalizers"): "update",
+    ("kubesynth.io", "modelserverclasses"): "get list watch create",
+    ("apps", "deployments"): "get list watch create patch",
+    ("", "services"): "get list watch create patch",
     ("batch", "jobs"): "get list watch create patch delete",
     ("", "pods"): "get list watch",
     ("", "configmaps"): "get create",
     ("", "secrets"): "get",
-    ("", "persistentvolumeclaims"): "get",
+    ("", "persistentvolumeclaims"): "get create",
     ("networking.k8s.io", "networkpolicies"): "get create patch",
     ("events.k8s.io", "events"): "create patch",
 }
@@ -38,20 +44,29 @@ NEVER: list[tuple[str, str]] = [
     ("", "serviceaccounts"),
     ("", "serviceaccounts/token"),
     ("apiextensions.k8s.io", "customresourcedefinitions"),
-    ("apps", "deployments"),
+    ("apps", "statefulsets"),
     ("rbac.authorization.k8s.io", "clusterrolebindings"),
     ("rbac.authorization.k8s.io", "rolebindings"),
 ]
+CLUSTER_CLASSES = ("kubesynth.io", "clustermodelserverclasses")
 LEASES = ("coordination.k8s.io", "leases")
 VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
 UNIVERSE: list[Right] = [
     (group, resource, verb)
-    for (group, resource), verb in itertools.product([*OPERATOR_RIGHTS, *NEVER, LEASES], VERBS)
+    for (group, resource), verb in itertools.product(
+        [*OPERATOR_RIGHTS, *NEVER, CLUSTER_CLASSES, LEASES], VERBS
+    )
 ]
 EXPECTED: set[Right] = {
     (group, resource, verb)
     for (group, resource), verbs in OPERATOR_RIGHTS.items()
     for verb in verbs.split()
+}
+
+
+# Only where the operator serves the whole cluster.
+OF_THE_CLUSTER: set[Right] = {
+    (*CLUSTER_CLASSES, verb) for verb in ("get", "list", "watch", "create")
 }
 
 
@@ -143,8 +158,9 @@ def test_operator_has_exactly_the_listed_rights_everywhere(
     api_server: ApiServer, release: Kubectl
 ) -> None:
     elsewhere = make_namespace(api_server, "any-namespace")
-    assert rights_of(service_account(release.namespace), elsewhere) == EXPECTED
-    assert rights_of(service_account(release.namespace), release) == EXPECTED
+    everything = EXPECTED | OF_THE_CLUSTER
+    assert rights_of(service_account(release.namespace), elsewhere) == everything
+    assert rights_of(service_account(release.namespace), release) == everything
 
 
 def test_namespaced_operator_has_its_rights_there_and_none_elsewhere(

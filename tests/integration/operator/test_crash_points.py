@@ -45,7 +45,7 @@ class DyingClient(KubeClient):
     fatal_write = 0
     _writes = 0
 
-    async def create(self, resource: Any, namespace: str, manifest: Any) -> None:
+    async def create(self, resource: Any, namespace: str | None, manifest: Any) -> None:
         await self._survive(
             super().create(resource, namespace, manifest), counts=resource != EVENTS
         )

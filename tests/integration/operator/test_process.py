@@ -39,6 +39,26 @@ RULES: list[dict[str, Any]] = [
         "verbs": ["update"],
     },
     {
+        "apiGroups": ["kubesynth.io"],
+        "resources": ["modelservers"],
+        "verbs": ["get", "list", "watch", "create", "delete"],
+    },
+    {
+        "apiGroups": ["kubesynth.io"],
+        "resources": ["modelserverclasses"],
+        "verbs": ["get", "list", "watch", "create"],
+    },
+    {
+        "apiGroups": ["apps"],
+        "resources": ["deployments"],
+        "verbs": ["get", "list", "watch", "create", "patch"],
+    },
+    {
+        "apiGroups": [""],
+        "resources": ["services"],
+        "verbs": ["get", "list", "watch", "create", "patch"],
+    },
+    {
         "apiGroups": ["batch"],
         "resources": ["jobs"],
         "verbs": ["get", "list", "watch", "create", "patch", "delete"],

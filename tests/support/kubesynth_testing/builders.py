@@ -31,6 +31,7 @@ from kubesynth_operator.observation import (
     Outcome,
     Pod,
     Referents,
+    ServerView,
 )
 from kubesynth_operator.resources import naming, runner_job
 from kubesynth_operator.settings import OperatorSettings
@@ -252,6 +253,7 @@ class Surroundings:
     live: LiveProgress | None = None
     referents: Referents | None = None
     obstacles: tuple[Obstacle, ...] = ()
+    servers: Mapping[str, ServerView] = dataclasses.field(default_factory=dict)
 
 
 def observation(
@@ -267,6 +269,7 @@ def observation(
         live=around.live,
         referents=around.referents,
         obstacles=around.obstacles,
+        servers=around.servers,
     )
 
 

@@ -21,18 +21,11 @@ CLAIMS = {
     for name in ("corpus", "datasets")
 }
 
-# Reasons of what is not there yet: model servers, early ends, Kueue's unlabelled jobs.
+# Reasons that only a ModelServer has.
+OF_SERVERS = frozenset({Reason.IDLE, Reason.NO_ROOM_FOR_SURGE, Reason.MODEL_UNHEALTHY})
+# Reasons of what is not there yet: early ends, Kueue's unlabelled jobs.
 NOT_YET = frozenset(
     {
-        Reason.ALL_READY,
-        Reason.PROVISIONING,
-        Reason.UNSCHEDULABLE,
-        Reason.IMAGE_PULL_FAILED,
-        Reason.DOWNLOADING,
-        Reason.LOADING,
-        Reason.STARTUP_TIMEOUT,
-        Reason.CRASH_LOOPING,
-        Reason.MODEL_UNHEALTHY,
         Reason.QUEUE_NAME_MISSING,
         Reason.TARGET_REACHED,
         Reason.TARGET_MISSED,

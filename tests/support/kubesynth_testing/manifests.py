@@ -64,6 +64,23 @@ _STORAGE = {
     "caBundle": {"configMapKeyRef": _KEY},
     "credentials": {"secretRef": {"name": "store"}},
 }
+_SERVER: Manifest = {
+    "classRef": {"name": "vllm", "kind": "ClusterModelServerClass"},
+    "model": "meta-llama/Llama-3.1-8B",
+    "revision": "main",
+    "image": "registry.example.com/vllm:1",
+    "gpus": 1,
+    "replicas": 2,
+    "args": ["--max-model-len", "8192"],
+    "env": [{"name": "A", "value": "1"}],
+    "resources": {"requests": {"cpu": 4}},
+    "nodeSelector": {"gpu": "l4"},
+    "tolerations": [{"key": "gpu", "operator": "Exists"}],
+    "token": {"secretKeyRef": _KEY},
+    "cache": {"shared": {"size": "200Gi", "storageClassName": "nfs", "retention": "Retain"}},
+    "triton": {"chatTemplate": {"builtIn": "Llama3"}},
+    "startupTimeoutSeconds": 600,
+}
 _MODELS = [
     {
         "name": "generator",
@@ -83,7 +100,7 @@ _MODELS = [
     {"name": "tiny", "embedded": {"contextTokens": 1024, "slots": 2}},
     {
         "name": "own",
-        "server": {"classRef": "vllm", "model": "llama", "gpus": 1, "replicas": 2},
+        "server": _SERVER,
     },
     {"name": "shared", "serverRef": {"name": "llama", "namespace": "models"}},
 ]

@@ -221,19 +221,20 @@ class Namespace:
         status: str,
         reason: str | None = None,
         *,
+        name: str = "qa",
         seconds: float = _WAIT_SECONDS,
     ) -> dict[str, Any]:
         """Wait until one of a job's conditions says this, and return it."""
 
         async def look() -> dict[str, Any] | None:
-            found = await self.condition(kind)
+            found = await self.condition(kind, name)
             fits = found.get("status") == status and reason in (None, found.get("reason"))
             return found if fits else None
 
         try:
             return await eventually(look, f"{kind}={status}/{reason}", seconds)
         except AssertionError as exc:
-            raise AssertionError(f"{exc}; status: {(await self.job()).get('status')}") from None
+            raise AssertionError(f"{exc}; status: {(await self.job(name)).get('status')}") from None
 
     async def events(self) -> list[tuple[str, str, str]]:
         """Return type, action and reason of the Events on jobs, in no order."""
@@ -312,6 +313,7 @@ class _JobSink:
     def upsert(self, raw: dict[str, Any]) -> None:
         metadata = raw["metadata"]
         key = JobKey(metadata["namespace"], metadata["name"])
+        self._app.looked_at(raw)
         self._app.changed(key, metadata["resourceVersion"])
 
     def delete(self, raw: dict[str, Any]) -> None:

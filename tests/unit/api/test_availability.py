@@ -18,11 +18,6 @@ PENDING: list[tuple[dict[str, Any], str]] = [
     ({"spec.budget": {"tokens": 1}}, "spec.budget"),
     ({"spec.retryFailed": {"fromOutput": "pvc://a/b"}}, "spec.retryFailed"),
     ({"spec.execution": "Batch"}, "spec.execution"),
-    (
-        {"spec.models[0]": {"name": "a", "server": {"classRef": "c", "model": "m"}}},
-        "spec.models[0].server",
-    ),
-    ({"spec.models[0]": {"name": "a", "serverRef": {"name": "s"}}}, "spec.models[0].serverRef"),
     ({"spec.output.uri": "gs://bucket/a"}, "spec.output.uri"),
 ]
 

@@ -10,11 +10,18 @@ import pytest
 import yaml
 
 from kubesynth_api import validation
+from kubesynth_api.v1alpha1.model_servers import ModelServer
 from kubesynth_api.v1alpha1.synthetic_data_job import KIND, SyntheticDataJob
 
 _EXAMPLES = Path(__file__).parents[3] / "examples"
 _DATA = _EXAMPLES / "data"
 
+SERVERS = [
+    pytest.param(document, id=path.name)
+    for path in sorted(_EXAMPLES.glob("*.yaml"))
+    for document in yaml.safe_load_all(path.read_text())
+    if document["kind"] == "ModelServer"
+]
 JOBS = [
     pytest.param(document, id=path.name)
     for path in sorted(_EXAMPLES.glob("*.yaml"))
@@ -31,6 +38,11 @@ def rows(name: str) -> list[dict[str, Any]]:
 def test_example_is_valid(manifest: dict[str, Any]) -> None:
     job = SyntheticDataJob.from_wire(manifest)
     assert validation.check(job.spec, job.metadata["name"]) == []
+
+
+@pytest.mark.parametrize("manifest", SERVERS)
+def test_example_of_a_server_is_valid(manifest: dict[str, Any]) -> None:
+    ModelServer.from_wire(manifest)
 
 
 def test_there_are_at_least_50_documents_of_readable_length() -> None:

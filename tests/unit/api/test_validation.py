@@ -14,6 +14,7 @@ from kubesynth_api.findings import Finding
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
 from kubesynth_testing.manifests import REMOVE, SMALL, Manifest, edited
 
+_SERVER = {"classRef": {"name": "vllm"}, "model": "m"}
 _QA = "spec.pipeline[0].closedQA"
 _USER = f"{_QA}.prompts.user.inline"
 _ANSWER = "spec.pipeline[1].answer"
@@ -73,7 +74,7 @@ INVALID: list[tuple[str, dict[str, Any], str, str]] = [
         "server-name",
         {
             "metadata.name": "a" * 36,
-            "spec.models[0]": {"name": "r" * 14, "server": {"classRef": "vllm", "model": "m"}},
+            "spec.models[0]": {"name": "r" * 14, "server": _SERVER},
         },
         "spec.models[0].name",
         "longer than 50 characters",

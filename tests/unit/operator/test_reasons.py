@@ -19,10 +19,12 @@ from kubesynth_operator.observation import (
     Outcome,
     ReferenceKind,
     Referent,
+    ServerView,
 )
 from kubesynth_testing.builders import NOW, SETTINGS, a_child, a_job, a_pod, a_status, observation
-from kubesynth_testing.decisions import NOT_YET
+from kubesynth_testing.decisions import NOT_YET, OF_SERVERS
 from kubesynth_testing.operator_harness import error_message, run_message
+from kubesynth_testing.server_harness import inline
 
 PLAN, GENERATE = RunnerPhase.PLAN, RunnerPhase.GENERATE
 FINALIZE = RunnerPhase.FINALIZE
@@ -152,6 +154,21 @@ def disrupted() -> Observation:
     return observation(job, [a_child(job, GENERATE, active=1)], pods)
 
 
+def served(reason: Reason) -> Observation:
+    """A job whose own server is at some step, or ready."""
+    view = ServerView(
+        "team",
+        "qa-generator",
+        uid="u",
+        endpoint="http://qa-generator.team.svc:8000/v1",
+        model="small",
+        ready=reason is Reason.ALL_READY,
+        reason=reason,
+        message="as it is",
+    )
+    return observation(a_job(models=inline()), referents=CLAIMS, servers={"generator": view})
+
+
 def stranger() -> Observation:
     obstacle = Obstacle(ObstacleKind.STRANGER, "Job 'qa-plan' belongs to nobody")
     return dataclasses.replace(new_job(), obstacles=(obstacle,))
@@ -165,58 +182,86 @@ _ACCEPTED, _COMPLETE, _FAILED = (
 )
 _RUNNING, _SUSPENDED = ConditionType.RUNNING, ConditionType.SUSPENDED
 
-EMITTED: dict[Reason, Emitted] = {
-    Reason.VALID: (_ACCEPTED, True, new_job),
-    Reason.INVALID_SPEC: (_ACCEPTED, False, not_parsable),
-    Reason.NOT_IMPLEMENTED: (_ACCEPTED, False, not_implemented),
-    Reason.REFERENCE_NOT_FOUND: (_ACCEPTED, False, missing_claim),
-    Reason.REFERENCE_DENIED: (_ACCEPTED, False, denied_secret),
-    Reason.OUTPUT_CONFLICT: (_ACCEPTED, False, lambda: failed_plan("OutputConflict")),
-    Reason.ACCESS_MODE_CONFLICT: (_ACCEPTED, False, single_node_claim),
-    Reason.MANAGED_EXTERNALLY: (_ACCEPTED, False, other_manager),
-    Reason.ADMITTED: (ConditionType.QUOTA_RESERVED, True, lambda: queued(is_suspended=False)),
-    Reason.QUEUED: (ConditionType.QUOTA_RESERVED, False, lambda: queued(is_suspended=True)),
-    Reason.PREEMPTED: (
-        ConditionType.QUOTA_RESERVED,
-        False,
-        lambda: queued(is_suspended=True, was_admitted=True),
-    ),
-    Reason.NOT_REQUIRED: (ConditionType.MODELS_READY, True, new_job),
-    Reason.PLANNING: (_RUNNING, True, planning),
-    Reason.SHARDS_ACTIVE: (_RUNNING, True, generating),
-    Reason.FINALIZING: (_RUNNING, True, finalizing),
-    Reason.NOT_STARTED: (_RUNNING, False, stranger),
-    Reason.FINISHED: (_RUNNING, False, ended(_COMPLETE, Reason.ALL_SHARDS_SUCCEEDED)),
-    Reason.SUSPENDED_BY_USER: (_SUSPENDED, True, suspended),
-    Reason.SUSPENDED_BY_QUEUE: (_SUSPENDED, True, lambda: queued(is_suspended=True)),
-    Reason.RESUMED: (_SUSPENDED, False, resumed),
-    Reason.ALL_SHARDS_SUCCEEDED: (
-        _COMPLETE,
-        True,
-        ended(_COMPLETE, Reason.ALL_SHARDS_SUCCEEDED),
-    ),
-    Reason.SOME_SHARDS_FAILED: (_COMPLETE, True, ended(_COMPLETE, Reason.SOME_SHARDS_FAILED)),
-    Reason.NOT_COMPLETE: (_COMPLETE, False, new_job),
-    Reason.SHARD_BACKOFF_EXCEEDED: (_FAILED, True, ended(_FAILED, Reason.SHARD_BACKOFF_EXCEEDED)),
-    Reason.TOO_MANY_FAILED_SHARDS: (_FAILED, True, ended(_FAILED, Reason.TOO_MANY_FAILED_SHARDS)),
-    Reason.DEADLINE_EXCEEDED: (_FAILED, True, too_late),
-    Reason.RUNNER_FAILED: (_FAILED, True, lambda: failed_plan("NewInANewerRunner")),
-    Reason.PROGRESS_STALLED: (ConditionType.DEGRADED, True, stalled),
-    Reason.PROGRESS_UNKNOWN: (ConditionType.DEGRADED, True, unreachable),
-    Reason.DISRUPTIONS_HIGH: (ConditionType.DEGRADED, True, disrupted),
-    Reason.CHILD_CONFLICT: (ConditionType.DEGRADED, True, stranger),
-    Reason.IN_PROGRESS: (ConditionType.RECONCILING, True, new_job),
-} | {
-    # What only a runner can know; the operator repeats it.
-    reason: (_FAILED, True, lambda reason=reason: failed_plan(reason))
-    for reason in (
-        Reason.TOO_MANY_FAILED_RECORDS,
-        Reason.MODEL_STARTUP_FAILED,
-        Reason.OUTPUT_UNWRITABLE,
-        Reason.INPUT_UNREADABLE,
-        Reason.INPUT_CHANGED,
-    )
-}
+EMITTED: dict[Reason, Emitted] = (
+    {
+        Reason.VALID: (_ACCEPTED, True, new_job),
+        Reason.INVALID_SPEC: (_ACCEPTED, False, not_parsable),
+        Reason.NOT_IMPLEMENTED: (_ACCEPTED, False, not_implemented),
+        Reason.REFERENCE_NOT_FOUND: (_ACCEPTED, False, missing_claim),
+        Reason.REFERENCE_DENIED: (_ACCEPTED, False, denied_secret),
+        Reason.OUTPUT_CONFLICT: (_ACCEPTED, False, lambda: failed_plan("OutputConflict")),
+        Reason.ACCESS_MODE_CONFLICT: (_ACCEPTED, False, single_node_claim),
+        Reason.MANAGED_EXTERNALLY: (_ACCEPTED, False, other_manager),
+        Reason.ADMITTED: (ConditionType.QUOTA_RESERVED, True, lambda: queued(is_suspended=False)),
+        Reason.QUEUED: (ConditionType.QUOTA_RESERVED, False, lambda: queued(is_suspended=True)),
+        Reason.PREEMPTED: (
+            ConditionType.QUOTA_RESERVED,
+            False,
+            lambda: queued(is_suspended=True, was_admitted=True),
+        ),
+        Reason.NOT_REQUIRED: (ConditionType.MODELS_READY, True, new_job),
+        Reason.PLANNING: (_RUNNING, True, planning),
+        Reason.SHARDS_ACTIVE: (_RUNNING, True, generating),
+        Reason.FINALIZING: (_RUNNING, True, finalizing),
+        Reason.NOT_STARTED: (_RUNNING, False, stranger),
+        Reason.FINISHED: (_RUNNING, False, ended(_COMPLETE, Reason.ALL_SHARDS_SUCCEEDED)),
+        Reason.SUSPENDED_BY_USER: (_SUSPENDED, True, suspended),
+        Reason.SUSPENDED_BY_QUEUE: (_SUSPENDED, True, lambda: queued(is_suspended=True)),
+        Reason.RESUMED: (_SUSPENDED, False, resumed),
+        Reason.ALL_SHARDS_SUCCEEDED: (
+            _COMPLETE,
+            True,
+            ended(_COMPLETE, Reason.ALL_SHARDS_SUCCEEDED),
+        ),
+        Reason.SOME_SHARDS_FAILED: (_COMPLETE, True, ended(_COMPLETE, Reason.SOME_SHARDS_FAILED)),
+        Reason.NOT_COMPLETE: (_COMPLETE, False, new_job),
+        Reason.SHARD_BACKOFF_EXCEEDED: (
+            _FAILED,
+            True,
+            ended(_FAILED, Reason.SHARD_BACKOFF_EXCEEDED),
+        ),
+        Reason.TOO_MANY_FAILED_SHARDS: (
+            _FAILED,
+            True,
+            ended(_FAILED, Reason.TOO_MANY_FAILED_SHARDS),
+        ),
+        Reason.DEADLINE_EXCEEDED: (_FAILED, True, too_late),
+        Reason.RUNNER_FAILED: (_FAILED, True, lambda: failed_plan("NewInANewerRunner")),
+        Reason.PROGRESS_STALLED: (ConditionType.DEGRADED, True, stalled),
+        Reason.PROGRESS_UNKNOWN: (ConditionType.DEGRADED, True, unreachable),
+        Reason.DISRUPTIONS_HIGH: (ConditionType.DEGRADED, True, disrupted),
+        Reason.CHILD_CONFLICT: (ConditionType.DEGRADED, True, stranger),
+        Reason.IN_PROGRESS: (ConditionType.RECONCILING, True, new_job),
+    }
+    | {
+        reason: (
+            ConditionType.MODELS_READY,
+            reason is Reason.ALL_READY,
+            lambda reason=reason: served(reason),
+        )
+        for reason in (
+            Reason.ALL_READY,
+            Reason.PROVISIONING,
+            Reason.UNSCHEDULABLE,
+            Reason.IMAGE_PULL_FAILED,
+            Reason.DOWNLOADING,
+            Reason.LOADING,
+            Reason.STARTUP_TIMEOUT,
+            Reason.CRASH_LOOPING,
+        )
+    }
+    | {
+        # What only a runner can know; the operator repeats it.
+        reason: (_FAILED, True, lambda reason=reason: failed_plan(reason))
+        for reason in (
+            Reason.TOO_MANY_FAILED_RECORDS,
+            Reason.MODEL_STARTUP_FAILED,
+            Reason.OUTPUT_UNWRITABLE,
+            Reason.INPUT_UNREADABLE,
+            Reason.INPUT_CHANGED,
+        )
+    }
+)
 
 
 @pytest.mark.parametrize("reason", list(EMITTED), ids=str)
@@ -229,7 +274,7 @@ def test_reason_is_given(reason: Reason) -> None:
 
 
 def test_no_reason_is_without_a_test() -> None:
-    assert EMITTED.keys() | NOT_YET == set(Reason)
+    assert EMITTED.keys() | OF_SERVERS | NOT_YET == set(Reason)
     assert not EMITTED.keys() & NOT_YET
 
 

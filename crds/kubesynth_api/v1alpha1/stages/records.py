@@ -7,9 +7,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from kubesynth_api._base import ApiModel, CelRule, ColumnName
+from kubesynth_api._base import ApiModel, CelRule, ColumnName, JsonObject
 from kubesynth_api.meta import PromptText
-from kubesynth_api.v1alpha1.models import JsonObject
 from kubesynth_api.v1alpha1.stages.base import LlmStage, StageSpec
 
 Expression = Annotated[str, Field(min_length=1, max_length=1024)]

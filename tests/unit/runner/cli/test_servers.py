@@ -11,7 +11,7 @@ from kubesynth_runner.cli.errors import CommandError
 from kubesynth_runner.cli.mappings import with_servers
 
 SHARED = {"name": "generator", "serverRef": {"name": "llama-70b"}}
-INLINE = {"name": "generator", "server": {"classRef": "vllm", "model": "meta/llama"}}
+INLINE = {"name": "generator", "server": {"classRef": {"name": "vllm"}, "model": "meta/llama"}}
 
 
 def _spec(model: dict[str, Any]) -> SyntheticDataJobSpec:

@@ -1,0 +1,114 @@
+"""The running half of the operator that looks after model servers: watches, queue, workers."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from kubesynth_api.labels import MANAGED_BY_LABEL, MANAGED_BY_VALUE, SERVER_NAME_LABEL
+from kubesynth_api.v1alpha1.server_classes import CLUSTER_KIND, KIND
+from kubesynth_operator.child_cache import ChildCache
+from kubesynth_operator.kube.client import KubeClient
+from kubesynth_operator.kube.limiter import RateLimiter
+from kubesynth_operator.kube.resources import (
+    CLUSTER_SERVER_CLASSES,
+    DEPLOYMENTS,
+    MODEL_SERVERS,
+    PODS,
+    SERVER_CLASSES,
+    SERVICES,
+)
+from kubesynth_operator.kube.watch import Scope, Watch
+from kubesynth_operator.metrics import Metrics
+from kubesynth_operator.observation import JobKey
+from kubesynth_operator.servers import classes, wire
+from kubesynth_operator.servers.catalog import Catalog, ClassSink, ServerSink
+from kubesynth_operator.servers.observe import ServerObserver, ServerSnapshots
+from kubesynth_operator.servers.reconcile import ServerReconciler
+from kubesynth_operator.servers.seen import Deployment, ServerPod, Service
+from kubesynth_operator.settings import OperatorSettings
+from kubesynth_operator.work_queue import WorkQueue
+from kubesynth_operator.workers import Workers
+
+_CHILDREN = f"{MANAGED_BY_LABEL}={MANAGED_BY_VALUE},{SERVER_NAME_LABEL}"
+
+
+class ServerControl:
+    """Everything about model servers. `wake_job` is told of jobs whose servers have changed."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        settings: OperatorSettings,
+        metrics: Metrics,
+        wake_job: Callable[[JobKey], None],
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._metrics = metrics
+        self.queue: WorkQueue[JobKey] = WorkQueue(clock=time.monotonic, random=random.random)
+        add = self.queue.add
+        self.catalog = Catalog(add, wake_job)
+        self._deployments: ChildCache[Deployment] = ChildCache(
+            wire.parse_deployment, add, owner_label=SERVER_NAME_LABEL
+        )
+        self._services: ChildCache[Service] = ChildCache(
+            wire.parse_service, add, owner_label=SERVER_NAME_LABEL
+        )
+        self._pods: ChildCache[ServerPod] = ChildCache(
+            wire.parse_server_pod, add, owner_label=SERVER_NAME_LABEL
+        )
+        self._watches: list[Watch] = []
+
+    def watches(self, beat: Callable[[Scope], Callable[[], None]]) -> list[Watch]:
+        """Return the watches to run; `beat` makes the heartbeat of one."""
+        size = self._settings.limits.page_size
+        scopes = [
+            (Scope(resource, namespace, selector, size), sink)
+            for namespace in self._settings.watched_namespaces
+            for resource, selector, sink in (
+                (MODEL_SERVERS, "", ServerSink(self.catalog)),
+                (SERVER_CLASSES, "", ClassSink(self.catalog, KIND)),
+                (DEPLOYMENTS, _CHILDREN, self._deployments),
+                (SERVICES, _CHILDREN, self._services),
+                (PODS, _CHILDREN, self._pods),
+            )
+        ]
+        if not self._settings.namespaces:
+            shared = Scope(CLUSTER_SERVER_CLASSES, None, "", size)
+            scopes.append((shared, ClassSink(self.catalog, CLUSTER_KIND)))
+        self._watches = [Watch(self._client, scope, sink, beat(scope)) for scope, sink in scopes]
+        return self._watches
+
+    def resync(self) -> None:
+        """Look at every server again."""
+        for key in self.catalog.server_keys():
+            self.queue.add(key)
+
+    async def run(self, list_jobs: Callable[[], Awaitable[object]]) -> None:
+        """Work until cancelled, once everything that there is was listed.
+
+        Before, every server would seem to be without children, and without users.
+        """
+        for watch in self._watches:
+            await watch.synced.wait()
+        observer = ServerObserver(
+            self._client,
+            ServerSnapshots(self.catalog, self._deployments, self._services, self._pods),
+            lambda: datetime.now(UTC),
+            list_jobs,
+        )
+        limiter = RateLimiter(self._settings.limits.status_writes_per_second, time.monotonic)
+        reconciler = ServerReconciler(self._client, observer.observe, limiter)
+        depth = self._metrics.server_queue_depth
+        workers = Workers(self.queue, reconciler.reconcile, self._metrics, depth)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(workers.run(self._settings.workers))
+            if self._settings.classes_folder is not None:
+                folder = Path(self._settings.classes_folder)
+                namespaces = self._settings.namespaces
+                group.create_task(classes.create_missing(self._client, folder, namespaces))

@@ -1,0 +1,327 @@
+"""The decision about one model server: one look, one plan. Pure.
+
+A server that is being deleted is left alone: what it owns goes by garbage collection. One that
+cannot be accepted keeps the pods that it has and gets no new ones. All others get the children that
+they should have now, and a status that says where they stand.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from kubesynth_api.conditions import ConditionType, Reason
+from kubesynth_api.meta import Condition
+from kubesynth_api.v1alpha1.model_servers import (
+    STEPS_SHOWN,
+    USERS_SHOWN,
+    ModelServerSpec,
+    ModelServerStatus,
+    ServerUsers,
+    StartupStep,
+    is_server_name,
+)
+from kubesynth_api.v1alpha1.protocols import TritonOptions
+from kubesynth_api.v1alpha1.server_classes import ServerClassSpec, unknown_placeholders
+from kubesynth_operator import status as statuses
+from kubesynth_operator import wire
+from kubesynth_operator.actions import (
+    ApplyDeployment,
+    ApplyService,
+    CreateClaim,
+    PatchDeployment,
+    ServerAction,
+)
+from kubesynth_operator.observation import Problem
+from kubesynth_operator.servers import demand, manifests, rollout, startup
+from kubesynth_operator.servers.seen import IDLE, ServerObservation, ServerPlan
+from kubesynth_operator.status import Verdict
+
+# Secrets cannot be watched, and what stands in the way of a child may go away.
+_RECHECK_SECONDS = 30.0
+_PHASES = {
+    Reason.ALL_READY: "Ready",
+    Reason.IDLE: "Idle",
+    Reason.UNSCHEDULABLE: "Pending",
+    Reason.PROVISIONING: "Pending",
+    Reason.DOWNLOADING: "Starting",
+    Reason.LOADING: "Loading",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What a server that is accepted should be now."""
+
+    spec: ModelServerSpec
+    template: ServerClassSpec
+    demand: demand.Demand
+    strategy: str
+    secret_version: str
+    inputs: str
+
+
+def reconcile(seen: ServerObservation) -> ServerPlan:
+    """Decide what to do about one server, and what to say about it."""
+    if seen.server.deleting:
+        return IDLE
+    problem = _problem_with(seen)
+    if problem is not None:
+        return _park(seen, problem)
+    wanted = _wanted(seen)
+    actions = () if seen.obstacles else _actions(seen, wanted)
+    after, requeue = _status(seen, wanted)
+    waits = [each for each in (requeue, wanted.demand.idle_in_seconds) if each is not None]
+    if wanted.spec.rollout.restart_on_secret_change or seen.obstacles:
+        waits.append(_RECHECK_SECONDS)
+    if seen.deployment is not None and seen.deployment.rolling and wanted.demand.replicas:
+        waits.append(rollout.PATIENCE.total_seconds() / 4)
+    return _plan(seen, after, actions, min(waits, default=None))
+
+
+def _problem_with(seen: ServerObservation) -> Problem | None:
+    server, chosen = seen.server, seen.server_class
+    if server.spec is None:
+        return server.spec_problem
+    if not is_server_name(server.key.name):
+        return Problem(Reason.INVALID_SPEC, "metadata.name is no name for a server.")
+    if chosen is None:
+        return Problem(Reason.REFERENCE_NOT_FOUND, f"spec.classRef: {seen.class_hint}")
+    if chosen.spec is None:
+        return Problem(Reason.INVALID_SPEC, f"{chosen.label}: {chosen.problem}")
+    for path, found in unknown_placeholders(chosen.spec):
+        return Problem(
+            Reason.INVALID_SPEC, f"{chosen.label}: {path}: {found} is no placeholder of a class"
+        )
+    if server.spec.triton is not None and chosen.spec.protocol != "Triton":
+        return Problem(Reason.INVALID_SPEC, f"spec.triton: {chosen.label} does not speak Triton")
+    for owner, options in (("spec", server.spec.triton), (chosen.label, chosen.spec.triton)):
+        if options is not None and _refers(options):
+            message = f"{owner}.triton.chatTemplate: give the template inline, without a ConfigMap"
+            return Problem(Reason.INVALID_SPEC, message)
+    return _problem_with_token(seen, server.spec)
+
+
+def _refers(options: TritonOptions) -> bool:
+    """Tell whether a template is in a ConfigMap, which jobs elsewhere could not mount."""
+    template = options.chat_template
+    if template is None:
+        return False
+    sources = (template.jinja, template.tokenizer_config)
+    return any(source is not None and source.config_map_key_ref is not None for source in sources)
+
+
+def _problem_with_token(seen: ServerObservation, spec: ModelServerSpec) -> Problem | None:
+    if spec.token is None or seen.secret is None:
+        return None
+    selector = spec.token.secret_key_ref
+    what = f"spec.token: Secret {selector.name!r}"
+    if seen.secret.denied:
+        return Problem(Reason.REFERENCE_DENIED, f"{what} may not be read by the operator")
+    if not seen.secret.exists:
+        return Problem(Reason.REFERENCE_NOT_FOUND, f"{what} does not exist")
+    if selector.key not in seen.secret.keys:
+        return Problem(Reason.REFERENCE_NOT_FOUND, f"{what} has no key {selector.key!r}")
+    return None
+
+
+def _park(seen: ServerObservation, problem: Problem) -> ServerPlan:
+    """Refuse the server for now; pods that run are left to run."""
+    verdict = Verdict(False, problem.reason, problem.message)
+    after = _with_conditions(
+        seen,
+        seen.server.status,
+        {
+            ConditionType.ACCEPTED: verdict,
+            ConditionType.READY: verdict,
+            ConditionType.STALLED: dataclasses.replace(verdict, status=True),
+        },
+    ).model_copy(update={"phase": "Rejected", "endpoint": "", "served_model": ""})
+    # An invalid spec changes with the spec or the class, which are watched.
+    again = _RECHECK_SECONDS if "spec.token" in problem.message else None
+    return _plan(seen, after, (), again)
+
+
+def _wanted(seen: ServerObservation) -> _Wanted:
+    spec, chosen = seen.server.spec, seen.server_class
+    if spec is None or chosen is None or chosen.spec is None:
+        raise ValueError("the server was not accepted")
+    before, current = seen.server.status, seen.deployment
+    last_used = demand.last_used_time(before, users=len(seen.users), now=seen.now)
+    version = ""
+    if spec.rollout.restart_on_secret_change and seen.secret is not None:
+        version = seen.secret.version
+    return _Wanted(
+        spec=spec,
+        template=chosen.spec,
+        demand=demand.wanted(
+            spec,
+            users=len(seen.users),
+            running=current.wanted if current else 0,
+            last_used=wire.parse_time(last_used),
+            now=seen.now,
+        ),
+        strategy=rollout.strategy(spec.rollout, current, seen.pods, seen.now),
+        secret_version=version,
+        inputs=manifests.inputs(spec, chosen.spec, version),
+    )
+
+
+def _actions(seen: ServerObservation, wanted: _Wanted) -> tuple[ServerAction, ...]:
+    server, current = seen.server, seen.deployment
+    actions: list[ServerAction] = []
+    if seen.service is None or seen.service.port != wanted.template.port:
+        actions.append(ApplyService(manifests.service(server, wanted.template)))
+    if current is not None and current.deleting:
+        return tuple(actions)
+    if current is None or current.inputs != wanted.inputs:
+        claim = manifests.claim(server)
+        if claim is not None:
+            actions.append(CreateClaim(claim))
+        manifest = manifests.deployment(
+            server,
+            wanted.template,
+            replicas=wanted.demand.replicas,
+            strategy=wanted.strategy,
+            secret_version=wanted.secret_version,
+        )
+        return (*actions, ApplyDeployment(manifest))
+    changes: dict[str, object] = {}
+    if current.wanted != wanted.demand.replicas:
+        changes["replicas"] = wanted.demand.replicas
+    if current.strategy != wanted.strategy:
+        changes |= rollout.patch(wanted.strategy)
+    if changes:
+        patch = PatchDeployment(current.name, current.uid, current.resource_version, changes)
+        actions.append(patch)
+    return tuple(actions)
+
+
+def _status(seen: ServerObservation, wanted: _Wanted) -> tuple[ModelServerStatus, float | None]:
+    """Return the status, and after how many seconds the clock alone may change it."""
+    before, server = seen.server.status, seen.server
+    ready_count = sum(pod.ready and not pod.deleting for pod in seen.pods)
+    ready, start_time, requeue = _ready(seen, wanted, ready_count)
+    verdicts: dict[ConditionType, Verdict] = {
+        ConditionType.ACCEPTED: Verdict(True, Reason.VALID, "The spec is valid."),
+        ConditionType.READY: ready,
+        **_trouble(seen, wanted, ready),
+    }
+    if not ready.status and ready.reason is not Reason.IDLE:
+        if ready.reason is Reason.STARTUP_TIMEOUT:
+            verdicts[ConditionType.STALLED] = dataclasses.replace(ready, status=True)
+        else:
+            verdicts[ConditionType.RECONCILING] = Verdict(True, Reason.IN_PROGRESS, ready.message)
+    after = _with_conditions(seen, before, verdicts).model_copy(
+        update={
+            "phase": _PHASES.get(ready.reason, "Failing"),
+            "summary": f"{ready_count}/{wanted.demand.replicas}",
+            "replicas": wanted.demand.replicas,
+            "ready_replicas": ready_count,
+            "selector": f"kubesynth.io/server-uid={server.uid}",
+            "endpoint": manifests.endpoint(server, wanted.template),
+            "served_model": manifests.served_model(server, wanted.template),
+            "protocol": wanted.template.protocol,
+            "triton": _triton(wanted),
+            "used_class": seen.server_class.label if seen.server_class else "",
+            "users": ServerUsers(count=len(seen.users), names=seen.users[:USERS_SHOWN]),
+            "last_used_time": demand.last_used_time(before, users=len(seen.users), now=seen.now),
+            "start_time": start_time,
+            "startup": _steps(seen, ready, start_time),
+        }
+    )
+    return after, requeue
+
+
+def _triton(wanted: _Wanted) -> TritonOptions | None:
+    """Return how jobs ask the model; None for OpenAI's protocol."""
+    if wanted.template.protocol != "Triton":
+        return None
+    return wanted.spec.triton or wanted.template.triton or TritonOptions()
+
+
+def _ready(
+    seen: ServerObservation, wanted: _Wanted, ready_count: int
+) -> tuple[Verdict, str | None, float | None]:
+    """Return the verdict on Ready, when the start under way began, and when to look again."""
+    replicas = wanted.demand.replicas
+    if replicas == 0:
+        why = "spec.replicas is 0." if wanted.spec.replicas == 0 else "No job needs it."
+        return Verdict(False, Reason.IDLE, why), None, None
+    if ready_count:
+        return Verdict(True, Reason.ALL_READY, _serving(ready_count, replicas)), None, None
+    current, before = seen.deployment, seen.server.status
+    changed = current is None or current.inputs != wanted.inputs
+    started_at = None if changed else wire.parse_time(before.start_time)
+    start_time = wire.format_time(started_at or seen.now)
+    if seen.obstacles:
+        return Verdict(False, Reason.PROVISIONING, seen.obstacles[0].message), start_time, None
+    step = startup.step(current, seen.pods)
+    timeout = wanted.spec.startup_timeout_seconds or wanted.template.startup_timeout_seconds
+    clock = startup.clock(
+        seen.pods, started_at=started_at or seen.now, timeout_seconds=timeout, now=seen.now
+    )
+    if not clock.timed_out:
+        return Verdict(False, step.reason, step.message), start_time, clock.due_in_seconds
+    message = f"Not ready within {timeout} s. {step.reason}: {step.message}"
+    return Verdict(False, Reason.STARTUP_TIMEOUT, message), start_time, None
+
+
+def _serving(ready: int, replicas: int) -> str:
+    return "All pods serve." if ready >= replicas else "At least one pod serves."
+
+
+def _trouble(
+    seen: ServerObservation, wanted: _Wanted, ready: Verdict
+) -> dict[ConditionType, Verdict]:
+    """Return Degraded for what goes on, but not as it should."""
+    current = seen.deployment
+    if seen.obstacles:
+        obstacle = seen.obstacles[0]
+        return {ConditionType.DEGRADED: Verdict(True, Reason.CHILD_CONFLICT, obstacle.message)}
+    fallen_back = wanted.strategy == rollout.RECREATE and wanted.spec.rollout.strategy == "Auto"
+    if current is not None and current.rolling and fallen_back:
+        message = (
+            "No node has room for a new pod beside the old ones, so the old ones are stopped "
+            "first; jobs wait until the new ones serve."
+        )
+        return {ConditionType.DEGRADED: Verdict(True, Reason.NO_ROOM_FOR_SURGE, message)}
+    if ready.status and current is not None and current.trouble:
+        return {ConditionType.DEGRADED: Verdict(True, Reason.MODEL_UNHEALTHY, current.trouble)}
+    return {}
+
+
+def _steps(
+    seen: ServerObservation, ready: Verdict, start_time: str | None
+) -> tuple[StartupStep, ...]:
+    """Return the steps of the latest start, with the present one."""
+    before = seen.server.status
+    if ready.reason is Reason.IDLE:
+        return before.startup
+    steps = before.startup if ready.status or before.start_time == start_time else ()
+    if steps and steps[-1].reason == ready.reason:
+        return steps
+    step = StartupStep(reason=ready.reason.value, start_time=wire.format_time(seen.now))
+    # The first says when it all began; of a loop the last few say enough.
+    return (*steps[:1], *steps[1:][-(STEPS_SHOWN - 2) :], step)
+
+
+def _with_conditions(
+    seen: ServerObservation,
+    before: ModelServerStatus,
+    verdicts: dict[ConditionType, Verdict],
+) -> ModelServerStatus:
+    generation = seen.server.generation
+    conditions: tuple[Condition, ...] = statuses.merge(
+        before.conditions, verdicts, generation=generation, now=seen.now
+    )
+    return before.model_copy(update={"observed_generation": generation, "conditions": conditions})
+
+
+def _plan(
+    seen: ServerObservation,
+    after: ModelServerStatus,
+    actions: tuple[ServerAction, ...],
+    requeue: float | None,
+) -> ServerPlan:
+    changed = after != seen.server.status
+    return ServerPlan(actions, after if changed else None, requeue)

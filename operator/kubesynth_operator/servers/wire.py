@@ -1,0 +1,153 @@
+"""From objects as the API server sends them to the values of `seen`. Pure, and never fails."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from kubesynth_api import labels
+from kubesynth_api.conditions import Reason
+from kubesynth_api.v1alpha1.model_servers import ModelServerSpec, ModelServerStatus
+from kubesynth_api.v1alpha1.server_classes import CLUSTER_KIND, KIND, ServerClassSpec
+from kubesynth_operator import wire
+from kubesynth_operator.observation import JobKey, Problem
+from kubesynth_operator.servers.seen import Deployment, Server, ServerClass, ServerPod, Service
+
+Object = Mapping[str, Any]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LINE_CHARACTERS = 300
+
+
+def parse_server(raw: Object) -> Server:
+    """Read a ModelServer."""
+    metadata = raw["metadata"]
+    spec, problem = None, None
+    try:
+        spec = ModelServerSpec.model_validate(raw.get("spec") or {})
+    except ValidationError as exc:
+        problem = Problem(Reason.INVALID_SPEC, _complaint(exc))
+    try:
+        status = ModelServerStatus.model_validate(raw.get("status") or {})
+    except ValidationError:
+        status = ModelServerStatus()
+    return Server(
+        key=JobKey(metadata["namespace"], metadata["name"]),
+        uid=metadata["uid"],
+        generation=int(metadata.get("generation", 1)),
+        resource_version=str(metadata.get("resourceVersion", "")),
+        deleting="deletionTimestamp" in metadata,
+        owner_uid=wire.controller_uid(raw) or "",
+        spec=spec,
+        spec_problem=problem,
+        status=status,
+    )
+
+
+def parse_class(raw: Object) -> ServerClass:
+    """Read a class of either kind; the one of the cluster has no namespace."""
+    metadata = raw["metadata"]
+    namespace = str(metadata.get("namespace") or "")
+    spec, problem = None, ""
+    try:
+        spec = ServerClassSpec.model_validate(raw.get("spec") or {})
+    except ValidationError as exc:
+        problem = _complaint(exc)
+    kind = KIND if namespace else CLUSTER_KIND
+    return ServerClass(kind, namespace, metadata["name"], spec, problem)
+
+
+def _complaint(exc: ValidationError) -> str:
+    errors = exc.errors(include_url=False, include_input=False)[:5]
+    return "; ".join(
+        f"{'.'.join(str(part) for part in ('spec', *error['loc']))}: {error['msg']}"
+        for error in errors
+    )
+
+
+def parse_deployment(raw: Object) -> Deployment:
+    """Read a server's Deployment."""
+    metadata, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
+    seen = int(status.get("observedGeneration") or 0)
+    trouble = _condition(status, "ReplicaFailure", "True")
+    return Deployment(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        resource_version=str(metadata.get("resourceVersion", "")),
+        owner_uid=wire.controller_uid(raw) or "",
+        deleting="deletionTimestamp" in metadata,
+        inputs=str((metadata.get("annotations") or {}).get(labels.INPUTS_ANNOTATION, "")),
+        wanted=int(spec.get("replicas", 1)),
+        strategy=str((spec.get("strategy") or {}).get("type", "RollingUpdate")),
+        current=seen >= int(metadata.get("generation", 1)),
+        pods=int(status.get("replicas") or 0),
+        updated=int(status.get("updatedReplicas") or 0),
+        ready=int(status.get("readyReplicas") or 0),
+        trouble=str(trouble.get("message", "")),
+    )
+
+
+def parse_service(raw: Object) -> Service:
+    """Read a server's Service."""
+    ports: list[Object] = (raw.get("spec") or {}).get("ports") or [{}]
+    name = raw["metadata"]["name"]
+    return Service(name, wire.controller_uid(raw) or "", int(ports[0].get("port") or 0))
+
+
+def parse_server_pod(raw: Object) -> ServerPod:
+    """Read a server's pod."""
+    metadata, status = raw["metadata"], raw.get("status") or {}
+    pod_labels = metadata.get("labels") or {}
+    scheduled = _condition(status, "PodScheduled", "True")
+    unscheduled = _condition(status, "PodScheduled", "False")
+    container = _container(status)
+    state = container.get("state") or {}
+    waiting = state.get("waiting") or {}
+    ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated") or {}
+    return ServerPod(
+        name=metadata["name"],
+        server_uid=str(pod_labels.get(labels.SERVER_UID_LABEL, "")),
+        revision=str(pod_labels.get("pod-template-hash", "")),
+        deleting="deletionTimestamp" in metadata,
+        ready=bool(_condition(status, "Ready", "True")),
+        created_at=wire.parse_time(metadata.get("creationTimestamp")) or _EPOCH,
+        scheduled_at=wire.parse_time(scheduled.get("lastTransitionTime")) if scheduled else None,
+        unschedulable=str(unscheduled.get("message") or unscheduled.get("reason") or ""),
+        running="running" in state,
+        waiting_reason=str(waiting.get("reason") or ""),
+        waiting_message=str(waiting.get("message") or ""),
+        restarts=int(container.get("restartCount") or 0),
+        last_exit=_exit(ended),
+        last_line=_last_line(str(ended.get("message") or "")),
+    )
+
+
+def _container(status: Object) -> Object:
+    for container in status.get("containerStatuses") or ():
+        if container.get("name") == labels.SERVER_CONTAINER:
+            return dict(container)
+    return {}
+
+
+def _exit(ended: Object) -> str:
+    if not ended:
+        return ""
+    text = f"exit code {ended.get('exitCode')}"
+    reason = ended.get("reason")
+    return f"{text}, {reason}" if reason not in (None, "Error", "Completed") else text
+
+
+def _last_line(text: str) -> str:
+    """Return the last line of the end of a log that says anything."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][-_LINE_CHARACTERS:] if lines else ""
+
+
+def _condition(status: Object, kind: str, wanted: str) -> Object:
+    for condition in status.get("conditions") or ():
+        if condition.get("type") == kind and condition.get("status") == wanted:
+            return dict(condition)
+    return {}
