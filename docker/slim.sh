@@ -28,6 +28,7 @@ find . \( -name '*.so' -o -name '*.so.*' \) -exec strip --strip-unneeded {} +
 
 "$environment/bin/python" - <<'PYTHON'
 import aiohttp, jinja2, kopf, kubernetes.aio.client, kubernetes.aio.config
+import google.protobuf.descriptor_pb2, grpc.aio
 import jsonschema, msgspec, openai, prometheus_client, pydantic, rich, uvloop, xxhash, yaml
 import pyarrow, pyarrow.compute, pyarrow.csv, pyarrow.dataset, pyarrow.fs, pyarrow.json
 import pyarrow.parquet as parquet

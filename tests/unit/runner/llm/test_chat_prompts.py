@@ -120,7 +120,7 @@ def test_templates_own_tokens_and_dialect() -> None:
         "chat_template": (
             "{{ bos_token }}{% for m in messages %}\n"
             "    {% if m.role == 'tool' %}{% continue %}{% endif %}\n"
-            "{{ m.content | tojson }}{{ eos_token }}{% endfor %}"
+            "{{ m.content | tojson(indent=2) }}{{ eos_token }}{% endfor %}"
             "{% if add_generation_prompt %}>{% endif %}"
         ),
     }
