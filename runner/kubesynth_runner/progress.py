@@ -101,13 +101,20 @@ class ProgressCollector(Collector):
         waiting = GaugeMetricFamily(
             "kubesynth_runner_requests_waiting", "Requests held back.", labels=["model"]
         )
+        outage = GaugeMetricFamily(
+            "kubesynth_runner_model_outage",
+            "1 while the model answers nobody and the run waits for it.",
+            labels=["model"],
+        )
         for role, connection in self._progress.connections.items():
+            outage.add_metric([role], float(connection.gate.admission.outage_since is not None))
             in_flight.add_metric([role], connection.gate.admission.in_flight)
             limit.add_metric([role], int(connection.gate.admission.limit))
             waiting.add_metric([role], connection.gate.waiting)
         yield in_flight
         yield limit
         yield waiting
+        yield outage
 
 
 def application(progress: Progress) -> web.Application:

@@ -13,8 +13,9 @@ as long as it was told, whatever the gate does.)
 Most servers limit a rate. Some limit how many requests they work on at once; that shows when they
 refuse at the same number under way time and again, and then that number is kept to instead.
 
-An endpoint that cannot be reached at all is an outage: one request at a time asks whether it is
-back, less and less often, and no record pays for that with its attempts.
+An endpoint that cannot be reached at all is an outage, and so is one that fails everybody
+(`breaker`): one request at a time asks whether it is back, less and less often, and no record pays
+for that with its attempts.
 """
 
 from __future__ import annotations
@@ -183,6 +184,8 @@ class Admission:
 
     def on_unreachable(self, now: float) -> bool:
         """Note a failure to connect; return whether this is an outage."""
+        if self.outage_since is not None and now < self.closed_until:
+            return True  # sent before the pause: it says nothing new
         self._unreachable_in_a_row += 1
         if self._unreachable_in_a_row < OUTAGE_AFTER_FAILURES:
             return False
@@ -192,3 +195,9 @@ class Admission:
         pause = min(OUTAGE_PAUSE_SECONDS * 2**exponent, OUTAGE_PAUSE_LIMIT_SECONDS)
         self.closed_until = max(self.closed_until, now + pause)
         return True
+
+    def on_outage(self, now: float) -> None:
+        """Note that the server, though it can be reached, answers nobody."""
+        if self.outage_since is None:
+            self._unreachable_in_a_row = OUTAGE_AFTER_FAILURES - 1
+        self.on_unreachable(now)

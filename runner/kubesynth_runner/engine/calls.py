@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import random
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from kubesynth_api.conditions import Reason
 from kubesynth_runner import errors
 from kubesynth_runner.engine import frames, metering, retry
 from kubesynth_runner.engine.admission import RETRY_AFTER_LIMIT_SECONDS
+from kubesynth_runner.engine.breaker import SUSPECT, Breaker
 from kubesynth_runner.engine.gate import Gate
 from kubesynth_runner.engine.purse import Purse
 from kubesynth_runner.io.journal import CallFrame, Journal, call_key
@@ -23,9 +25,13 @@ from kubesynth_runner.llm.errors import BACKPRESSURE, FATAL, RETRYABLE, ClientEr
 from kubesynth_runner.pipelines.base import ModelFailure
 from kubesynth_runner.tally import Tally
 
+LOG = logging.getLogger(__name__)
+
 # A request that is put off so often in a row may be at fault itself: it takes a gateway's patience,
 # or the server down with it. Then the server is asked for something else.
 REFUSALS_PER_ATTEMPT = 4
+# A server that takes longer for next to nothing does not answer.
+PROBE_LIMIT_SECONDS = 30.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -100,6 +106,9 @@ class Caller:
         self.stopped = asyncio.Event()
         # When a model began to give no answers, by role.
         self._silent_since: dict[str, float] = {}
+        self._breakers: dict[str, Breaker] = {}
+        # The question under way whether a model answers anybody, by role.
+        self._verdicts: dict[str, asyncio.Task[bool]] = {}
         # Retries and 429s of this process; they belong to no record.
         self.process_tally = Tally()
 
@@ -139,7 +148,7 @@ class Caller:
             if isinstance(failure, Completion):
                 self._on_answer(connection)
                 return failure, attempts + 1
-            costs_an_attempt = self._costs_an_attempt(connection, failure)
+            costs_an_attempt = await self._costs_an_attempt(connection, failure)
             if failure.kind in BACKPRESSURE and failure.retry_after_seconds:
                 await self._pause(min(failure.retry_after_seconds, RETRY_AFTER_LIMIT_SECONDS))
             if not costs_an_attempt and failure.kind is not ErrorKind.RATE_LIMITED:
@@ -173,7 +182,7 @@ class Caller:
             if metered is not None:
                 metered.close()
 
-    def _costs_an_attempt(self, connection: ModelConnection, failure: ClientError) -> bool:
+    async def _costs_an_attempt(self, connection: ModelConnection, failure: ClientError) -> bool:
         """Tell the gate about a failure; return whether it is the record's own affair."""
         admission = connection.gate.admission
         now = asyncio.get_running_loop().time()
@@ -189,17 +198,54 @@ class Caller:
             admission.on_backpressure(now, failure.retry_after_seconds)
             connection.gate.on_change()
             return False
+        if failure.kind in SUSPECT:
+            if not await self._is_outage(connection):
+                return True
+            self._note_silence(connection, failure, now)
+            admission.on_outage(asyncio.get_running_loop().time())
+            connection.gate.on_change()
+            return False
         if failure.kind is not ErrorKind.CONNECTION:
-            if failure.kind is not ErrorKind.TIMEOUT:
-                self._on_answer(connection)
+            self._on_answer(connection)
             return True
         self._note_silence(connection, failure, now)
         is_outage = admission.on_unreachable(now)
         connection.gate.on_change()
         return not is_outage
 
+    async def _is_outage(self, connection: ModelConnection) -> bool:
+        """Return whether an error of the server is one of an outage, asking it if need be."""
+        role, admission = connection.role, connection.gate.admission
+        if admission.outage_since is not None:
+            return True
+        breaker = self._breakers.setdefault(role, Breaker())
+        loop = asyncio.get_running_loop()
+        if role not in self._verdicts:
+            if not breaker.on_error(loop.time()):
+                return False
+            self._verdicts[role] = asyncio.create_task(self._judge(connection, breaker))
+        # Shared by all who wait, so that one of them may be cancelled.
+        return not await asyncio.shield(self._verdicts[role])
+
+    async def _judge(self, connection: ModelConnection, breaker: Breaker) -> bool:
+        """Find out whether a model that has failed several records in a row answers others."""
+        try:
+            answers = await self._answers_others(connection)
+        finally:
+            del self._verdicts[connection.role]
+        now = asyncio.get_running_loop().time()
+        if answers:
+            breaker.acquit(now)
+        else:
+            LOG.warning("the model answers nobody: pausing", extra={"model": connection.role})
+            connection.gate.admission.on_outage(now)
+            connection.gate.on_change()
+        return answers
+
     def _on_answer(self, connection: ModelConnection) -> None:
         self._silent_since.pop(connection.role, None)
+        if (breaker := self._breakers.get(connection.role)) is not None:
+            breaker.on_answer()
         connection.gate.admission.on_answer()
 
     def _note_silence(self, connection: ModelConnection, failure: ClientError, now: float) -> None:
@@ -214,8 +260,9 @@ class Caller:
     async def _answers_others(self, connection: ModelConnection) -> bool:
         """Ask the model for next to nothing; return whether it answers."""
         try:
-            await connection.client.probe()
-        except ClientError:
+            async with asyncio.timeout(PROBE_LIMIT_SECONDS):
+                await connection.client.probe()
+        except (ClientError, TimeoutError):
             return False
         self._on_answer(connection)
         connection.gate.on_change()

@@ -164,7 +164,7 @@ def decode_completion(body: bytes) -> Completion:
             gateway's error in a 200 answer is classified as if it had come with its own status.
     """
     try:
-        reply = _reply_decoder.decode(body)
+        reply = _decode_reply(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise _failed(
             ErrorKind.MALFORMED_RESPONSE, f"the answer is no chat completion: {exc}", body
@@ -253,6 +253,17 @@ def _thoughts(part: _Part) -> str:
     if isinstance(part.thinking, list):
         return "".join(thought.text or "" for thought in part.thinking)
     return part.thinking or ""
+
+
+def _decode_reply(body: bytes) -> _Reply:
+    """Decode an answer; a usage that makes no sense counts as none, for the text is paid for."""
+    try:
+        return _reply_decoder.decode(body)
+    except msgspec.ValidationError:
+        document = msgspec.json.decode(body)
+        if not isinstance(document, dict) or document.pop("usage", None) is None:
+            raise
+        return msgspec.convert(document, _Reply)
 
 
 def _usage(usage: _Usage | None) -> TokenUsage:

@@ -13,6 +13,7 @@ from aiohttp import web
 from kubesynth_api.conditions import Reason
 from kubesynth_api.run_spec import RunSpec
 from kubesynth_api.runner_contract import ExitCode, RunnerPhase
+from kubesynth_runner.engine.breaker import SUSPECT_AFTER_ERRORS
 from kubesynth_runner.io.local_storage import LocalStorage
 from kubesynth_runner.models import CapabilityStore
 from kubesynth_testing import runs
@@ -32,6 +33,12 @@ def a_job(folder: Path, url: str, *, percent: int = 100, **model: Any) -> RunSpe
     )
 
 
+def attempts_by_call(rows: list[runs.Row]) -> Counter[tuple[str, str]]:
+    """Return how often each completion that the rows are made of was asked for."""
+    calls = (call for row in rows for call in row["provenance"])
+    return Counter({(call["stage"], call["prompt_hash"]): call["attempts"] for call in calls})
+
+
 def check_nothing_is_lost(folder: Path) -> Counter[str]:
     """Make sure that each document has rows or an error; return the errors by kind."""
     output = folder / "out"
@@ -45,6 +52,21 @@ def check_nothing_is_lost(folder: Path) -> Counter[str]:
     return Counter(row["kind"] for row in failed)
 
 
+# Faults that spend an attempt of their record each, and faults that spend none.
+RETRIED = (
+    Faults(error_rate=0.15, error_status=500),
+    Faults(garbage_rate=0.15),
+    Faults(empty_choices_rate=0.15),
+    Faults(null_content_rate=0.15),
+)
+PATIENCE = (
+    Faults(requests_per_second=40, burst=2),
+    Faults(drip_rate=0.3, drip_seconds=0.5),
+    Faults(usage=False),
+    Faults(wrong_usage=True),
+)
+
+
 @pytest.mark.parametrize(
     "faults",
     [
@@ -56,7 +78,9 @@ def check_nothing_is_lost(folder: Path) -> Counter[str]:
         pytest.param(Faults(empty_choices_rate=0.15), id="empty-choices"),
         pytest.param(Faults(null_content_rate=0.15), id="null-content"),
         pytest.param(Faults(drip_rate=0.3, drip_seconds=0.5), id="slow-drip"),
+        pytest.param(Faults(hang_rate=0.05), id="hang"),
         pytest.param(Faults(usage=False), id="no-usage"),
+        pytest.param(Faults(wrong_usage=True), id="wrong-usage"),
         pytest.param(Faults(reasoning="Let me think."), id="reasoning"),
         pytest.param(Faults(json_schema=False), id="no-schemas"),
         pytest.param(Faults(requests_per_second=40, burst=2), id="429-storm"),
@@ -66,20 +90,28 @@ async def test_faults_that_pass_leave_a_whole_dataset(
     tmp_path: Path, server: RecordingLlm, nursery: Nursery, faults: Faults
 ) -> None:
     server.set_faults(faults)
-    pod = Pod(tmp_path / "pod", a_job(tmp_path, server.url, maxAttempts=20))
+    spec = a_job(tmp_path, server.url, maxAttempts=20, requestTimeoutSeconds=1)
+    pod = Pod(tmp_path / "pod", spec)
     assert await nursery.run(pod) == 0
     assert check_nothing_is_lost(tmp_path) == {}
-    assert len(runs.read_rows(tmp_path / "out")) == 2 * DOCUMENTS
+    rows = runs.read_rows(tmp_path / "out")
+    assert len(rows) == 2 * DOCUMENTS
+    received, answered = server.statistics.received, server.statistics.answered
+    assert {answered[key] for key in server.documents} == {1}, "paid for twice"
+    attempts = attempts_by_call(rows)
+    # A pause that the server asks for, or an outage, is no attempt of the record's.
+    assert len(attempts) == 3 * DOCUMENTS <= attempts.total()
+    assert attempts.total() <= sum(received[key] for key in server.documents)
+    requests = pod.message()["totals"]["requests"]
+    assert requests["ok"] == 3 * DOCUMENTS
     if faults.requests_per_second:
-        requests = pod.message()["totals"]["requests"]
         assert requests["rateLimited"] == server.statistics.statuses["429"] > 0
+    if faults in PATIENCE:
+        assert set(attempts.values()) == {1}
         assert requests["retried"] == 0
-        attempts = {
-            call["attempts"]
-            for row in runs.read_rows(tmp_path / "out")
-            for call in row["provenance"]
-        }
-        assert attempts == {1}
+    if faults in RETRIED:
+        assert attempts.total() == sum(received[key] for key in server.documents)
+        assert requests["retried"] == attempts.total() - len(attempts) > 0
 
 
 @pytest.mark.parametrize(
@@ -150,6 +182,37 @@ async def test_outage_in_the_middle_pauses_and_goes_on(tmp_path: Path, nursery: 
     assert check_nothing_is_lost(tmp_path) == {}
 
 
+@pytest.mark.parametrize(
+    "faults",
+    [
+        pytest.param(Faults(error_rate=1.0, error_status=500), id="500"),
+        pytest.param(Faults(error_rate=1.0, error_status=503), id="503"),
+        pytest.param(Faults(garbage_rate=1.0), id="garbage"),
+        pytest.param(Faults(half_closed_rate=1.0), id="half-closed"),
+        pytest.param(Faults(hang_rate=1.0), id="hang"),
+    ],
+)
+async def test_server_that_fails_everybody_for_a_while_costs_no_record(
+    tmp_path: Path, server: RecordingLlm, nursery: Nursery, faults: Faults
+) -> None:
+    """Each record would have run out of attempts long before the server is well again."""
+    server.set_faults(Faults(latency_seconds=0.05))
+    spec = a_job(tmp_path, server.url, percent=0, maxAttempts=3, requestTimeoutSeconds=1)
+    pod = Pod(tmp_path / "pod", spec)
+    pid = await nursery.start(pod)
+    while server.statistics.answered.total() < 10:
+        await asyncio.sleep(0.01)
+    server.set_faults(faults)
+    await asyncio.sleep(2.0)
+    assert (await pod.progress())["totals"]["records"]["failed"] == 0
+    server.set_faults(Faults())
+    assert await nursery.exit_code(pid) == 0
+    assert check_nothing_is_lost(tmp_path) == {}
+    # The first errors count as their records' own; then the server is asked, and the rest wait.
+    again = attempts_by_call(runs.read_rows(tmp_path / "out"))
+    assert sum(again.values()) - len(again) <= SUSPECT_AFTER_ERRORS + 8
+
+
 async def test_server_that_never_comes_is_given_up_in_time(
     tmp_path: Path, nursery: Nursery
 ) -> None:
@@ -207,3 +270,14 @@ async def test_too_many_failures_poison_the_shard_and_leave_errors(
     assert len(failed) >= 3
     assert {row["kind"] for row in failed} == {"ContextOverflow"}
     assert not (tmp_path / "out/_SUCCESS").exists()
+    # Its state is intact: a job that allows for more goes on with it and asks nothing again.
+    asked = {key for key in server.statistics.received if key in server.documents}
+    tolerant = a_job(tmp_path, server.url, percent=100)
+    output = tolerant.spec.output.model_copy(update={"if_exists": "Resume"})
+    tolerant = tolerant.model_copy(
+        update={"uid": "uid-2", "spec": tolerant.spec.model_copy(update={"output": output})}
+    )
+    assert await nursery.run(Pod(tmp_path / "tolerant", tolerant)) == 0
+    assert check_nothing_is_lost(tmp_path) == {"ContextOverflow": DOCUMENTS}
+    again = sum(server.statistics.received[key] - 1 for key in asked)
+    assert again <= 8, "more than what was in flight was asked again"

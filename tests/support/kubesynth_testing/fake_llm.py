@@ -61,6 +61,7 @@ class Faults:
     json_schema: bool = True  # False: response_format is a 400
     model_list: bool = True  # False: /v1/models is a 404
     usage: bool = True  # False: answers carry none
+    wrong_usage: bool = False  # answers carry one that makes no sense
     reasoning: str = ""  # put before every answer, as <think>...</think>
     max_choices: int | None = None  # fewer than n
     api_key: str = ""  # wanted as bearer token, at a deployment as api-key
@@ -316,6 +317,8 @@ class FakeLlm:
         self.statistics.completion_tokens += usage["completion_tokens"]
         if not self.faults.usage:
             del reply["usage"]
+        elif self.faults.wrong_usage:
+            reply["usage"] = {"prompt_tokens": "many", "completion_tokens": -1.5}
         if fault == "drip":
             return await _send_pieces(request, reply, seconds=self.faults.drip_seconds, share=1)
         return web.json_response(reply)

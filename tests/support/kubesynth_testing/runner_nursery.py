@@ -1,11 +1,12 @@
 """An interpreter that forks a runner for each line on its standard input, and reports their ends.
 
-A line is {"environment": {...}, "log": path}. Each start is answered by {"pid": ...} and each end
-by {"pid": ..., "code": ...} on standard output.
+A line is {"number": ..., "environment": {...}, "log": path}. Each start is answered by {"pid": ...,
+"number": ...} and each end by {"pid": ..., "code": ...} on standard output.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import selectors
@@ -13,6 +14,7 @@ import signal
 import sys
 
 from kubesynth_runner.__main__ import main
+from kubesynth_testing import deaths
 
 
 def _become_runner(environment: dict[str, str], log_path: str) -> None:
@@ -24,6 +26,7 @@ def _become_runner(environment: dict[str, str], log_path: str) -> None:
     os.dup2(log, sys.stderr.fileno())
     os.dup2(os.open(os.devnull, os.O_RDWR), sys.stdin.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    deaths.install(environment)
     main()
     os._exit(1)
 
@@ -45,6 +48,9 @@ def _reap() -> None:
 
 def serve() -> None:
     """Fork runners until standard input ends."""
+    # A fork that collected garbage would copy every page of what is imported.
+    gc.collect()
+    gc.freeze()
     wake, notify = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(notify)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -63,11 +69,11 @@ def serve() -> None:
             orders += data
         *lines, orders = orders.split(b"\n")
         for line in lines:
+            order = json.loads(line)
             pid = os.fork()
             if pid == 0:
-                order = json.loads(line)
                 _become_runner(order["environment"], order["log"])
-            _report(pid=pid)
+            _report(pid=pid, number=order["number"])
 
 
 if __name__ == "__main__":

@@ -123,12 +123,14 @@ class Nursery:
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("runner_nursery.py"))],
+            [sys.executable, "-m", "kubesynth_testing.runner_nursery"],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
         )
-        self._started: queue.SimpleQueue[int] = queue.SimpleQueue()
+        # Where the process ids of those arrive who have been ordered, by number of the order.
+        self._started: dict[int, queue.SimpleQueue[int]] = {}
         # Exit codes by process id, None while it runs.
         self._exits: dict[int, int | None] = {}
         self._listener = threading.Thread(target=self._listen)
@@ -154,10 +156,12 @@ class Nursery:
     async def start(self, pod: Pod) -> int:
         """Fork a runner and return its process id."""
         assert self._process.stdin is not None
-        order = {"environment": pod.environment, "log": str(pod.log)}
+        number = len(self._started)
+        started = self._started[number] = queue.SimpleQueue()
+        order = {"number": number, "environment": pod.environment, "log": str(pod.log)}
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
         self._process.stdin.flush()
-        return await asyncio.to_thread(self._started.get, timeout=START_LIMIT_SECONDS)
+        return await asyncio.to_thread(started.get, timeout=START_LIMIT_SECONDS)
 
     async def exit_code(self, pid: int, within_seconds: float = EXIT_LIMIT_SECONDS) -> int:
         """Wait for the end; a signal that killed it is a negative number."""
@@ -177,4 +181,4 @@ class Nursery:
             pid, code = report["pid"], report.get("code")
             self._exits[pid] = code
             if code is None:
-                self._started.put(pid)
+                self._started[report["number"]].put(pid)

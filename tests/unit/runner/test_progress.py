@@ -53,5 +53,6 @@ def test_metrics_tell_the_tally_and_the_gates() -> None:
         'kubesynth_runner_requests_in_flight{model="generator"} 1.0',
         'kubesynth_runner_concurrency_limit{model="generator"} 4.0',
         'kubesynth_runner_requests_waiting{model="generator"} 0.0',
+        'kubesynth_runner_model_outage{model="generator"} 0.0',
     ):
         assert line in text

@@ -131,6 +131,9 @@ def test_completion_is_the_first_choice() -> None:
         pytest.param({"usage": None}, id="null"),
         pytest.param({"usage": {}}, id="empty"),
         pytest.param({"usage": {"prompt_tokens": None, "completion_tokens": -1}}, id="odd"),
+        pytest.param({"usage": {"prompt_tokens": "many", "completion_tokens": 1}}, id="text"),
+        pytest.param({"usage": {"prompt_tokens": 1.5}}, id="fraction"),
+        pytest.param({"usage": [1, 2]}, id="list"),
     ],
 )
 def test_absent_usage_counts_zero(fields: dict[str, Any]) -> None:
