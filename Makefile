@@ -62,7 +62,7 @@ cluster: $(dev_installed) ## tests on a real Kubernetes
 
 .PHONY: bench
 bench: $(dev_installed) ## measure the engine beside bare clients, in one table; ARGS=--quick
-	$(bin)/python -m benchmarks $(ARGS)
+	PYTHONPATH=tests/support $(bin)/python -m benchmarks $(ARGS)
 
 ##@ Develop
 .PHONY: setup format generate constraints cluster-up cluster-down image clean

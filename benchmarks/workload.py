@@ -53,11 +53,17 @@ class RunOptions:
     pipeline: tuple[Mapping[str, Any], ...] = REWRITE
     rows_per_part: int | None = None
     protocol: str = "OpenAI"
+    # Instead of a folder: a URI in an S3 store, and the URL of the store.
+    bucket: str | None = None
+    endpoint: str | None = None
 
 
 def run_spec(api_url: str, documents: Path, output: Path, options: RunOptions) -> RunSpec:
     """Return the specification of a run of the engine."""
     wire_output: dict[str, Any] = {"uri": f"file://{output}"}
+    if options.bucket is not None:
+        storage = {"endpoint": options.endpoint, "pathStyle": True}
+        wire_output = {"uri": options.bucket, "storage": storage}
     if options.rows_per_part is not None:
         wire_output["rowsPerPart"] = options.rows_per_part
     return RunSpec.model_validate(

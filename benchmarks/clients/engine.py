@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 
 import uvloop
 from aiohttp import web
@@ -11,7 +12,7 @@ from aiohttp import web
 from benchmarks import workload
 from benchmarks.clients import protocol
 from kubesynth_api.runner_contract import METRICS_PATH, RunnerPhase
-from kubesynth_runner import progress, run, telemetry
+from kubesynth_runner import errors, progress, run, telemetry
 from kubesynth_runner.environment import RunEnvironment
 from kubesynth_runner.io import locations
 from kubesynth_runner.phases.context import RunContext
@@ -29,6 +30,8 @@ async def _main(arguments: argparse.Namespace) -> int:
             PIPELINES[arguments.pipeline],
             arguments.rows_per_part,
             arguments.protocol,
+            arguments.bucket,
+            arguments.endpoint,
         ),
     )
     state = progress.Progress(RunnerPhase.ALL)
@@ -55,11 +58,16 @@ def main() -> None:
     parser.add_argument("--phase", choices=("all", "plan", "generate"), default="all")
     parser.add_argument("--rows-per-part", type=int)
     parser.add_argument("--protocol", choices=("OpenAI", "Triton"), default="OpenAI")
+    parser.add_argument("--bucket", help="instead of --output: a URI in an S3 store")
+    parser.add_argument("--endpoint", help="URL of that store")
     arguments = protocol.parse(parser)
     telemetry.configure("WARNING")
     run.collect_rarely()
     protocol.ready()
-    protocol.done(uvloop.run(_main(arguments)))
+    try:
+        protocol.done(uvloop.run(_main(arguments)))
+    except errors.FencedError as fenced:
+        sys.exit(int(fenced.exit_code))
 
 
 if __name__ == "__main__":
