@@ -33,7 +33,6 @@ _PENDING = (
     _Pending("spec.target"),
     _Pending("spec.budget"),
     _Pending("spec.execution", harmless=("Online",)),
-    _Pending("spec.retryFailed"),
 )
 PENDING_FIELDS = tuple(pending.field for pending in _PENDING)
 _PENDING_OUTPUTS: frozenset[Scheme] = frozenset({"gs"})

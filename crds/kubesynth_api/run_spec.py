@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import Field
 
 from kubesynth_api._base import ApiModel
+from kubesynth_api.v1alpha1.pipeline import Stage
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
 
 # A ConfigMap holds 1 MiB; half of it keeps etcd and the kubelet comfortable.
@@ -43,6 +45,8 @@ class RunSpec(ApiModel):
         )
         for field in (*_MUTABLE, "managedBy"):
             wire.pop(field, None)
+        if "retryFailed" in wire:
+            wire["retryFailed"].pop("storage", None)
         wire["shards"] = {"count": self.spec.shards.count}
         wire["output"] = {
             key: value for key, value in wire["output"].items() if key not in _MUTABLE_OUTPUT
@@ -61,6 +65,24 @@ class RunSpec(ApiModel):
         """Return the hash that names the run's ConfigMap: what cannot change during the run."""
         content = {"uid": self.uid, "pipeline": self.pipeline_hash()}
         return hashlib.sha256(_canonical(content).encode()).hexdigest()[:10]
+
+
+def prefix_hashes(stages: Sequence[Stage]) -> list[str]:
+    """Return the hashes of the first 0, 1, 2 ... stages of a pipeline. Names do not count."""
+    wire = [
+        {
+            key: value
+            for key, value in stage.model_dump(
+                mode="json", by_alias=True, exclude_none=True, exclude_defaults=True
+            ).items()
+            if key != "id"
+        }
+        for stage in stages
+    ]
+    return [
+        hashlib.sha256(_canonical(wire[:count]).encode()).hexdigest()[:32]
+        for count in range(len(wire) + 1)
+    ]
 
 
 def _canonical(value: object) -> str:

@@ -18,6 +18,7 @@ from kubesynth_api.findings import Finding, invalid
 from kubesynth_api.run_spec import RUN_SPEC_MAX_BYTES, RunSpec
 from kubesynth_api.stages import ConfigMapData
 from kubesynth_api.uris import Location, UriError, parse
+from kubesynth_api.v1alpha1.retry_failed import RetryFailed
 from kubesynth_api.v1alpha1.storage import InputSpec, StorageOptions
 from kubesynth_api.v1alpha1.synthetic_data_job import (
     JOB_NAME_MAX_LENGTH,
@@ -63,6 +64,7 @@ def check(
             *_locations(spec),
             *(_storage("spec.input", given.uri, given.storage) if given is not None else ()),
             *_storage("spec.output", spec.output.uri, spec.output.storage),
+            *(_earlier(retry, spec) if (retry := spec.retry_failed) is not None else ()),
             *stages.check(spec, config_maps or {}),
             *choices.check(spec),
             *_size(spec, name),
@@ -136,6 +138,28 @@ def _overlap(source: Location, target: Location, shown: str) -> Iterator[Finding
         yield invalid(
             "spec.output.uri",
             f"must not be inside the input ({shown}): its files would be read as input, too",
+        )
+
+
+def _earlier(retry: RetryFailed, spec: SyntheticDataJobSpec) -> Iterator[Finding]:
+    """Refuse an output that would mix with, or delete, that of the run that is replayed."""
+    field = "spec.retryFailed.fromOutput"
+    yield from _storage("spec.retryFailed", retry.from_output, retry.storage)
+    try:
+        earlier = parse(retry.from_output)
+        target = parse(spec.output.uri)
+    except UriError as exc:
+        yield invalid(field, str(exc))
+        return
+    if earlier.is_pattern:
+        yield invalid(field, "must be the output of one run, not a pattern")
+    elif (earlier.scheme, earlier.name) == (target.scheme, target.name) and (
+        _is_within(earlier.path, target.path) or _is_within(target.path, earlier.path)
+    ):
+        yield invalid(
+            "spec.output.uri",
+            f"must be another folder than that of the run whose failed records are replayed, and "
+            f"neither inside nor around it ({retry.from_output})",
         )
 
 

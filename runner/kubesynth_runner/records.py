@@ -46,7 +46,8 @@ class Source:
 class Record:
     """A record at some stage of the pipeline.
 
-    `path` is the list of ordinals from the root: it orders the records of one root.
+    `path` is the list of ordinals from the root: it orders the records of one root. `made` is how
+    many children its next stage made of it in an earlier run, before it failed: they are there.
     """
 
     record_id: str
@@ -56,6 +57,7 @@ class Record:
     columns: Columns
     source: Source
     provenance: tuple[CallProvenance, ...] = ()
+    made: int = 0
 
     def child(
         self,
@@ -84,7 +86,9 @@ class FailedRecord:
     """A record that will not become a row, and why. Goes to errors/.
 
     `kind` is an `llm.errors.ErrorKind`, or BadInput, DuplicateId, UnparsableCompletion,
-    TooFewItems, Refusal, TemplateError. `raw` is what the model or the file said.
+    TooFewItems, Refusal, TemplateError. `raw` is what the model or the file said. With `path`,
+    `provenance`, and `made`, how many children the stage had made before it failed, another run can
+    go on where this one was.
     """
 
     record_id: str
@@ -98,6 +102,9 @@ class FailedRecord:
     status_code: int | None = None
     attempts: int = 0
     columns: Columns = dataclasses.field(default_factory=dict)
+    path: tuple[int, ...] = ()
+    made: int = 0
+    provenance: tuple[CallProvenance, ...] = ()
 
 
 def root_id(uri: str, position: int) -> str:

@@ -20,6 +20,7 @@ HOSTED = ("https://inference.example.com/v1", "llama-3.1-8b-instruct")
 
 RUN_HERE = ("answer", "custom-prompt")
 RUN_ELSEWHERE = {
+    "retry-failed": "tests/integration/cli/test_retry_failed.py runs it over what failed before",
     "closed-qa": "test_closed_qa.py runs it with the real model",
     "closed-qa-local": "it needs no cluster: `make demo`",
     "datasets-claim": "a volume claim",

@@ -12,24 +12,51 @@ from kubesynth_api.meta import NameReference, TextSource
 
 _CLAIM_PATTERN = r"^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.+"
 _CONFIG_MAP_PATTERN = r"^configmap://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[^/]+$"
+_FOLDER_PATTERN = r"^((pvc|s3|gs|az|file)://.+|/.+)$"
 _CLIMBING_PATTERN = r"(^|/)\.\.(/|$)"
-_CLAIM_RULE = CelRule(
-    f"!self.uri.startsWith('pvc://') || self.uri.matches(r'{_CLAIM_PATTERN}')",
-    "a pvc URI is pvc://CLAIM/PATH",
-    ".uri",
-    lambda model: (
-        not model.uri.startswith("pvc://") or re.search(_CLAIM_PATTERN, model.uri) is not None
-    ),
-)
-_NOT_CLIMBING_RULE = CelRule(
-    "self.uri.startsWith('file://') || self.uri.startsWith('/')"
-    f" || !self.uri.matches(r'{_CLIMBING_PATTERN}')",
-    "the path must not lead out of its volume or bucket (..)",
-    ".uri",
-    lambda model: (
-        model.uri.startswith(("file://", "/")) or re.search(_CLIMBING_PATTERN, model.uri) is None
-    ),
-)
+
+
+def _path_rules(field: str, attribute: str) -> tuple[CelRule, ...]:
+    """Return the rules of a URI whose path lies in a volume, a bucket or on a disk."""
+
+    def uri(model: ApiModel) -> str:
+        text: str = getattr(model, attribute)
+        return text
+
+    return (
+        CelRule(
+            f"!self.{field}.startsWith('pvc://') || self.{field}.matches(r'{_CLAIM_PATTERN}')",
+            "a pvc URI is pvc://CLAIM/PATH",
+            f".{field}",
+            lambda model: (
+                not uri(model).startswith("pvc://")
+                or re.search(_CLAIM_PATTERN, uri(model)) is not None
+            ),
+        ),
+        CelRule(
+            f"self.{field}.startsWith('file://') || self.{field}.startsWith('/')"
+            f" || !self.{field}.matches(r'{_CLIMBING_PATTERN}')",
+            "the path must not lead out of its volume or bucket (..)",
+            f".{field}",
+            lambda model: (
+                uri(model).startswith(("file://", "/"))
+                or re.search(_CLIMBING_PATTERN, uri(model)) is None
+            ),
+        ),
+    )
+
+
+def folder_rules(field: str, attribute: str) -> tuple[CelRule, ...]:
+    """Return the rules of the URI of an output; `attribute` is what Python calls the field."""
+    return (
+        CelRule(
+            f"self.{field}.matches(r'{_FOLDER_PATTERN}')",
+            f"{field} must start with pvc://, s3://, gs://, az://, file:// or /",
+            f".{field}",
+            lambda model: re.search(_FOLDER_PATTERN, getattr(model, attribute)) is not None,
+        ),
+        *_path_rules(field, attribute),
+    )
 
 
 class StorageCredentials(ApiModel):
@@ -95,8 +122,7 @@ class InputSpec(ApiModel):
                 or re.search(_CONFIG_MAP_PATTERN, model.uri) is not None
             ),
         ),
-        _CLAIM_RULE,
-        _NOT_CLIMBING_RULE,
+        *_path_rules("uri", "uri"),
     )
 
     uri: Uri = Field(
@@ -162,15 +188,7 @@ class OutputSplit(ApiModel):
 class OutputSpec(ApiModel):
     """Where the dataset goes, and in what form."""
 
-    cel: ClassVar[tuple[CelRule, ...]] = (
-        matches(
-            "uri",
-            r"^((pvc|s3|gs|az|file)://.+|/.+)$",
-            "uri must start with pvc://, s3://, gs://, az://, file:// or /",
-        ),
-        _CLAIM_RULE,
-        _NOT_CLIMBING_RULE,
-    )
+    cel: ClassVar[tuple[CelRule, ...]] = folder_rules("uri", "uri")
 
     uri: Uri = Field(
         description=(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from kubesynth_api._base import ApiModel, CelRule, Uri
+from kubesynth_api._base import ApiModel, CelRule
 from kubesynth_api.conditions import ConditionType
 from kubesynth_api.labels import MANAGED_BY
 from kubesynth_api.meta import Condition
@@ -15,6 +15,7 @@ from kubesynth_api.runner_contract import Estimate, RecordCounts, RequestCounts,
 from kubesynth_api.v1alpha1 import changes
 from kubesynth_api.v1alpha1.models import ModelSpec
 from kubesynth_api.v1alpha1.pipeline import SOURCE_KINDS, Stage
+from kubesynth_api.v1alpha1.retry_failed import RetryFailed
 from kubesynth_api.v1alpha1.runner_pods import RunnerPods
 from kubesynth_api.v1alpha1.spending import Budget, Target
 from kubesynth_api.v1alpha1.storage import InputSpec, OutputSpec
@@ -98,12 +99,6 @@ class Cleanup(ApiModel):
     )
 
 
-class RetryFailed(ApiModel):
-    """Replay the failed records of another run. Not available yet."""
-
-    from_output: Uri = Field(description="Output of the run whose errors/ are replayed.")
-
-
 def _has_one_beginning(spec: SyntheticDataJobSpec) -> bool:
     from_nothing = [stage.starts_from_nothing for stage in spec.pipeline]
     if spec.input is not None:
@@ -156,7 +151,7 @@ class SyntheticDataJobSpec(ApiModel):
         default=None,
         description=(
             "The records that the pipeline starts from. Left out where the first stage makes them "
-            "from nothing."
+            "from nothing. With retryFailed it is not read, and may be left out."
         ),
     )
     pipeline: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=32)] = Field(
@@ -212,7 +207,10 @@ class SyntheticDataJobSpec(ApiModel):
     )
     retry_failed: RetryFailed | None = Field(
         default=None,
-        description="Replay only the failed records of another run. Not available yet.",
+        description=(
+            "Replay only the failed records of another run, instead of reading the input. The rows "
+            "go to an output of their own."
+        ),
     )
     managed_by: Annotated[str, Field(min_length=1, max_length=63)] = Field(
         default=MANAGED_BY,

@@ -80,6 +80,8 @@ class _Work:
     root: _Root
     record: records.Record | None
     stage_index: int
+    # Whether it comes from another run, into the middle of this pipeline.
+    enters: bool = False
 
 
 class _Lane:
@@ -221,7 +223,7 @@ class Scheduler:
         if isinstance(item.record, records.FailedRecord):
             root.failed.append(item.record)
             return _Work(root, None, 0)
-        return _Work(root, item.record, 0)
+        return _Work(root, item.record, item.step, enters=item.step > 0)
 
     def _fetch(self) -> None:
         if not self._fetching and not self._exhausted:
@@ -247,7 +249,9 @@ class Scheduler:
     async def _process(self, work: _Work) -> None:
         root = work.root
         if work.record is not None:
-            if self._stages:
+            if work.enters:  # the slot that it needs may be another model's
+                await self._forward(root, work.record, work.stage_index)
+            elif self._stages:
                 await self._enter(root, work.record, work.stage_index)
             else:  # generated records may be all that is wanted
                 root.rows.append(work.record)
@@ -285,14 +289,16 @@ class Scheduler:
             async for columns in children(bound.stage, record, calls):
                 child = record.child(place.index, ordinal, columns, calls.provenance)
                 ordinal += 1
-                await self._forward(root, child, index + 1)
+                if ordinal > record.made:
+                    await self._forward(root, child, index + 1)
             if ordinal == 0:
                 root.filtered += 1
         except StageFailure as failure:
             attempts = sum(call.attempts for call in calls.provenance)
-            root.failed.append(failed_stage(place, record, failure, attempts))
+            made = max(ordinal, record.made)
+            root.failed.append(failed_stage(place, record, failure, attempts, made))
         except CallFailed as failure:
-            root.failed.append(failed_call(place, record, failure))
+            root.failed.append(failed_call(place, record, failure, max(ordinal, record.made)))
         finally:
             root.tally.add(calls.tally)
 
@@ -310,9 +316,13 @@ class Scheduler:
 
 
 def failed_stage(
-    place: StagePlace, record: records.Record, failure: StageFailure, attempts: int = 0
+    place: StagePlace,
+    record: records.Record,
+    failure: StageFailure,
+    attempts: int = 0,
+    made: int = 0,
 ) -> records.FailedRecord:
-    """Return the error of a record that a stage could make nothing of."""
+    """Return the error of a record that a stage could make nothing, or nothing more, of."""
     return records.FailedRecord(
         record.record_id,
         record.parent_id,
@@ -324,11 +334,14 @@ def failed_stage(
         failure.raw,
         attempts=attempts,
         columns=record.columns,
+        path=record.path,
+        made=made,
+        provenance=record.provenance,
     )
 
 
 def failed_call(
-    place: StagePlace, record: records.Record, failure: CallFailed
+    place: StagePlace, record: records.Record, failure: CallFailed, made: int = 0
 ) -> records.FailedRecord:
     """Return the error of a record whose call failed for good."""
     return records.FailedRecord(
@@ -343,6 +356,9 @@ def failed_call(
         failure.status_code,
         failure.attempts,
         record.columns,
+        record.path,
+        made,
+        record.provenance,
     )
 
 

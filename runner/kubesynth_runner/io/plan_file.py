@@ -65,8 +65,8 @@ class Partition(msgspec.Struct, frozen=True, rename="camel"):
     """The input of one shard: slices of files in order, or generated records.
 
     A record's ordinal counts from 0 over all of them. `duplicates` are ordinals of records whose id
-    an earlier record of the input has. `first_seed` is the place of the first generated record
-    among those of all shards.
+    an earlier record of the input has; in a replay, of failures that are carried over as they are.
+    `first_seed` is the place of the first generated record among those of all shards.
     """
 
     shard: int
@@ -79,6 +79,27 @@ class Partition(msgspec.Struct, frozen=True, rename="camel"):
     def records(self) -> int:
         """Number of records."""
         return sum(piece.roots for piece in self.slices) + len(self.seeds)
+
+
+class StepIdentity(msgspec.Struct, frozen=True, rename="camel"):
+    """A step of a run's pipeline: its name in errors/, and a hash of everything before it."""
+
+    name: str
+    before: str
+
+
+class EarlierRun(msgspec.Struct, frozen=True, rename="camel"):
+    """The run whose failed records a run replays, as far as it must be known to do so.
+
+    `whole` is the hash of its whole pipeline. `input` is the `spec.input` of the run that first
+    read these records, None if they were generated.
+    """
+
+    uri: str
+    run_id: str
+    steps: tuple[StepIdentity, ...]
+    whole: str
+    input: dict[str, Any] | None = None
 
 
 class PlanFile(msgspec.Struct, frozen=True, rename="camel"):
@@ -100,6 +121,7 @@ class PlanFile(msgspec.Struct, frozen=True, rename="camel"):
     estimated_rows: int
     # True where plan has generated the input.
     generated: bool = False
+    replays: EarlierRun | None = None
 
 
 _PLAN_DECODER = msgspec.json.Decoder(PlanFile)

@@ -157,4 +157,7 @@ def error_row(failed: records.FailedRecord) -> dict[str, Any]:
         "attempts": failed.attempts,
         "raw": failed.raw,
         "columns": failed.columns,
+        "path": failed.path,
+        "made": failed.made,
+        "provenance": [msgspec.structs.asdict(call) for call in failed.provenance],
     }

@@ -216,4 +216,6 @@ def _unwritable(record: records.Record, message: str) -> records.FailedRecord:
         "BadColumn",
         message,
         columns=record.columns,
+        path=record.path,
+        provenance=record.provenance,
     )

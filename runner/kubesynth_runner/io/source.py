@@ -19,10 +19,14 @@ _NOT_FULL = re.compile(rb"[^\xff]")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RootInput:
-    """A record of the input at its place in the shard: a Record, or why it cannot be one."""
+    """A record of the input at its place in the shard: a Record, or why it cannot be one.
+
+    `step` is where it enters the pipeline; the number of steps means that it is a row already.
+    """
 
     ordinal: int
     record: records.Record | records.FailedRecord
+    step: int = 0
 
 
 def read_partition(

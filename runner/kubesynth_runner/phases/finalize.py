@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import msgspec
 
@@ -14,7 +15,7 @@ from kubesynth_api.version import VERSION
 from kubesynth_runner import errors
 from kubesynth_runner.io import layout, ledger, plan_file, run_identity, schema
 from kubesynth_runner.io.storage import Storage
-from kubesynth_runner.phases import plan, report
+from kubesynth_runner.phases import plan, replay, report
 from kubesynth_runner.phases.context import RunContext
 from kubesynth_runner.pipelines import compile as pipelines
 from kubesynth_runner.tally import Tally
@@ -43,6 +44,11 @@ class RunManifest(msgspec.Struct, frozen=True, rename="camel"):
     data: tuple[ledger.CommittedFile, ...]
     errors: tuple[ledger.CommittedFile, ...]
     input_files: tuple[plan_file.InputFile, ...]
+    # What it takes to replay the failed records: `input` is the job's, None if it was generated.
+    steps: tuple[plan_file.StepIdentity, ...] = ()
+    whole: str = ""
+    input: dict[str, Any] | None = None
+    replays: plan_file.EarlierRun | None = None
 
 
 _DECODER = msgspec.json.Decoder(RunManifest)
@@ -89,6 +95,7 @@ def load_result(context: RunContext) -> RunResult:
 def _run(context: RunContext, partial: bool) -> RunResult:
     storage = context.storage
     planned = plan.load(context)
+    context = replay.with_input(context, planned)
     manifest = _collect(context, planned, partial)
     storage.put(layout.MANIFEST, msgspec.json.encode(manifest))
     storage.put(layout.REPORT, report.render(manifest, context.spec).encode())
@@ -102,6 +109,8 @@ def _collect(context: RunContext, planned: plan_file.PlanFile, partial: bool) ->
     compiled = pipelines.compile_pipeline(
         context.spec.spec, context.environment.read_prompt, planned.column_types
     )
+    spec = context.spec.spec
+    steps, whole = replay.identify(spec, compiled)
     tally, finished = Tally(), 0
     data: list[ledger.CommittedFile] = []
     failed: list[ledger.CommittedFile] = []
@@ -143,6 +152,10 @@ def _collect(context: RunContext, planned: plan_file.PlanFile, partial: bool) ->
         tuple(data),
         tuple(failed),
         planned.files,
+        steps,
+        whole,
+        spec.input.to_wire() if spec.input is not None else None,
+        planned.replays,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
 
 from kubesynth_api.conditions import Reason
 from kubesynth_runner import errors, models
@@ -12,6 +13,7 @@ from kubesynth_runner.engine.scheduler import Scheduler
 from kubesynth_runner.io import inputs, ledger, plan_file, run_identity, sampling, source
 from kubesynth_runner.io.journal import Journal
 from kubesynth_runner.io.shard_output import OutputOptions, RootOutcome, ShardOutput
+from kubesynth_runner.phases import replay
 from kubesynth_runner.phases.context import RunContext
 from kubesynth_runner.phases.supervision import bind, supervise
 from kubesynth_runner.pipelines import compile as pipelines
@@ -35,6 +37,7 @@ async def run(context: RunContext, plan: plan_file.PlanFile, shard: int) -> Tall
         context.progress.tally = finished.tally
         context.progress.input_records = finished.records
         return finished.tally
+    context = replay.with_input(context, plan)
     attempt = await _Attempt.open(context, plan, shard)
     attempt.check_failures()
     async with models.connect(
@@ -61,6 +64,7 @@ class _Attempt:
     ) -> None:
         spec = context.spec.spec
         self._context = context
+        self._plan = plan
         self._partition = part
         self._book = book
         self._journal = journal
@@ -78,7 +82,9 @@ class _Attempt:
         self._output = ShardOutput(book, journal, options, self._take_process_tally)
         percent = spec.failure_policy.max_failed_records_percent
         # Rounded up: one bad record among few does not fail a shard, unless nothing may fail.
-        self._allowed_failures = -(-part.records * percent // 100)
+        # What a replay carries over as failed already is neither here nor there.
+        carried = len(part.duplicates) if plan.replays is not None else 0
+        self._allowed_failures = carried - (-(part.records - carried) * percent // 100)
         context.progress.input_records = part.records
         context.progress.tally = self._output.tally
 
@@ -106,18 +112,10 @@ class _Attempt:
 
     async def work(self, pool: models.ModelPool) -> Tally:
         """Process what is not done, commit it and finish the shard."""
-        spec = self._context.spec.spec
-        done = bytes(self._book.done)
-        if spec.input is not None:
-            files = inputs.open_source(spec.input, self._context.environment.mounts)
-            sample = sampling.of(spec.input, spec.seed)
-            rows = source.read_partition(self._partition, spec.input, files, done, sample)
-        else:
-            rows = source.read_seeds(self._partition, spec.pipeline[0].kind, done)
         scheduler = Scheduler(
-            bind(self.pipeline.steps, pool.connections, spec.seed),
+            bind(self.pipeline.steps, pool.connections, self._context.spec.spec.seed),
             self._caller,
-            rows,
+            self._read(bytes(self._book.done)),
             self._deliver,
         )
         try:
@@ -132,6 +130,17 @@ class _Attempt:
         manifest = await asyncio.to_thread(self._book.finish)
         LOG.info("finished shard", extra={"shard": manifest.shard, "rows": manifest.tally.accepted})
         return manifest.tally
+
+    def _read(self, done: bytes) -> Iterator[source.RootInput]:
+        spec = self._context.spec.spec
+        if self._plan.replays is not None:
+            earlier = self._plan.replays
+            return replay.read(self._context, earlier, self.pipeline, self._partition, done)
+        if spec.input is None:
+            return source.read_seeds(self._partition, spec.pipeline[0].kind, done)
+        files = inputs.open_source(spec.input, self._context.environment.mounts)
+        sample = sampling.of(spec.input, spec.seed)
+        return source.read_partition(self._partition, spec.input, files, done, sample)
 
     async def _deliver(self, outcome: RootOutcome) -> None:
         await self._output.add(outcome)

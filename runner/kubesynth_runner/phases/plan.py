@@ -15,7 +15,7 @@ from kubesynth_api.v1alpha1.storage import InputSpec
 from kubesynth_runner import errors
 from kubesynth_runner.io import inputs, partition, plan_file, run_identity, sampling, survey
 from kubesynth_runner.io.run_identity import RunIdentity
-from kubesynth_runner.phases import levels
+from kubesynth_runner.phases import levels, replay
 from kubesynth_runner.phases.context import RunContext
 from kubesynth_runner.pipelines import compile as pipelines
 
@@ -32,6 +32,10 @@ async def run(context: RunContext) -> plan_file.PlanFile:
     _refuse_findings(context)
     identity = await asyncio.to_thread(_acquire, context)
     existing = await asyncio.to_thread(plan_file.load, context.storage, identity.run_id)
+    if context.spec.spec.retry_failed is not None:
+        if existing is None:
+            existing = await asyncio.to_thread(replay.make_plan, context, identity)
+        return existing
     if context.spec.spec.input is None:
         return await _generate(context, identity, existing)
     if existing is not None:

@@ -97,7 +97,8 @@ def compile_pipeline(
     levels: list[CompiledLevel] = []
     columns: dict[str, ColumnType] = {}
     if spec.input is not None:
-        columns = {spec.text_column: "string", **input_types}
+        columns[spec.text_column] = "string"
+    columns |= input_types
     for index, item in enumerate(spec.pipeline):
         around = CompileContext(spec.text_column, read, columns, spec.seed or 0)
         compiled = registry.compile_stage(item, around)

@@ -16,7 +16,6 @@ PENDING: list[tuple[dict[str, Any], str]] = [
     ({"spec.output.exports": ["alpaca"]}, "spec.output.exports"),
     ({"spec.target": {"acceptedRecords": 1}}, "spec.target"),
     ({"spec.budget": {"tokens": 1}}, "spec.budget"),
-    ({"spec.retryFailed": {"fromOutput": "pvc://a/b"}}, "spec.retryFailed"),
     ({"spec.execution": "Batch"}, "spec.execution"),
     ({"spec.output.uri": "gs://bucket/a"}, "spec.output.uri"),
 ]

@@ -54,7 +54,10 @@ def full_spec() -> dict[str, Any]:
             "uri": "pvc://datasets/runs/one",
             "storage": {"credentials": {"secretRef": {"name": "store"}}},
         },
-        "retryFailed": {"fromOutput": "pvc://datasets/runs/zero"},
+        "retryFailed": {
+            "fromOutput": "pvc://datasets/runs/zero",
+            "storage": {"credentials": {"secretRef": {"name": "earlier-store"}}},
+        },
         "runner": {
             "imagePullSecrets": [{"name": "registry"}],
             "env": [
@@ -82,6 +85,9 @@ def test_every_secret_is_found_with_its_use_and_field(spec: SyntheticDataJobSpec
         KeyReference("store", None, Use.FILE, "spec.output.storage.credentials.secretRef"),
         KeyReference("registry", None, Use.IMAGE_PULL, "spec.runner.imagePullSecrets[0]"),
         KeyReference("env", "a", Use.ENVIRONMENT, "spec.runner.env[0].valueFrom.secretKeyRef"),
+        KeyReference(
+            "earlier-store", None, Use.FILE, "spec.retryFailed.storage.credentials.secretRef"
+        ),
     )
 
 

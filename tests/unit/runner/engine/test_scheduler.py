@@ -209,6 +209,59 @@ def test_failed_records_are_delivered_with_their_reason(tmp_path: Path) -> None:
     virtual_time.run(main())
 
 
+@pytest.mark.parametrize("clients", [1, 2])
+def test_record_of_another_run_enters_in_the_middle(tmp_path: Path, clients: int) -> None:
+    async def main() -> None:
+        roots = (
+            RootInput(step, records.Record(f"r{step}", "p", "root", (4,), {}, SOURCE), step)
+            for step in range(4)
+        )
+        served = [SlowClient(lambda: 1.0) for _ in range(clients)]
+        shard = Shard(tmp_path, [FanOut(2)] * 3, list(served), roots=roots)
+        await shard.run()
+        rows = {outcome.ordinal: outcome.rows for outcome in shard.outcomes}
+        assert {step: len(found) for step, found in rows.items()} == {0: 8, 1: 4, 2: 2, 3: 1}
+        assert [row.record_id for row in rows[2]] == [
+            records.child_id("r2", 2, 0),
+            records.child_id("r2", 2, 1),
+        ]
+        assert {row.root_id for found in rows.values() for row in found} == {"root"}
+        assert sum(len(client.began) for client in served) == 1 + 2 + 4 + 1 + 2 + 1
+
+    virtual_time.run(main())
+
+
+def test_children_that_another_run_has_are_not_made_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        failing = make_roots(1, bad=True)
+        first = Shard(tmp_path / "first", [FanOut(3)], [FakeChatClient("So.")], roots=failing)
+        await first.run()
+        (failed,) = first.outcomes[0].failed
+        assert (failed.made, len(first.outcomes[0].rows)) == (1, 1)
+        again = records.Record(failed.record_id, None, "r0", (), {}, SOURCE, made=failed.made)
+        roots = iter([RootInput(0, again)])
+        second = Shard(tmp_path / "second", [FanOut(3)], [FakeChatClient("So.")], roots=roots)
+        await second.run()
+        (outcome,) = second.outcomes
+        ids = [row.record_id for row in (*first.outcomes[0].rows, *outcome.rows)]
+        assert ids == [records.child_id("r0", 0, number) for number in range(3)]
+
+    virtual_time.run(main())
+
+
+def test_record_that_fails_again_earlier_still_has_its_children(tmp_path: Path) -> None:
+    async def main() -> None:
+        again = records.Record("r0", None, "r0", (), {"bad": True}, SOURCE, made=2)
+        shard = Shard(
+            tmp_path, [FanOut(3)], [FakeChatClient("So.")], roots=iter([RootInput(0, again)])
+        )
+        await shard.run()
+        assert shard.outcomes[0].rows == []
+        assert [failed.made for failed in shard.outcomes[0].failed] == [2]
+
+    virtual_time.run(main())
+
+
 def test_call_that_fails_for_good_fails_its_record_alone(tmp_path: Path) -> None:
     async def main() -> None:
         def script(request: CompletionRequest) -> str | ClientError:

@@ -170,4 +170,7 @@ def test_error_row_is_json_whatever_the_record_held() -> None:
         "attempts": 6,
         "raw": "raw",
         "columns": {"at": "2026-01-02T00:00:00Z", "big": 10**30, "b": "AA=="},
+        "path": [],
+        "made": 0,
+        "provenance": [],
     }
