@@ -42,6 +42,8 @@ def build_parser() -> argparse.ArgumentParser:
     show.add_argument("--rows", type=_natural, default=5, metavar="N", help="rows (default: 5)")
     show.add_argument("--all-columns", action="store_true", help="lineage and provenance too")
     show.set_defaults(command=_show)
+    _add_estimate(commands)
+    _add_prompts(commands)
     _add_local(commands)
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(command=_version)
@@ -55,14 +57,54 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         description="Run the one job of a manifest. Run it again to go on after an interruption.",
     )
     run.add_argument("manifest", metavar="JOB.yaml", help="- is standard input")
+    _add_mappings(run)
+    run.set_defaults(command=_run)
+
+
+def _add_mappings(command: argparse.ArgumentParser) -> None:
     for flag, value, explanation in (
         ("--secret", "NAME=DIR_OR_ENVFILE", "a Secret: a folder of keys, or a file of KEY=VALUE"),
         ("--config", "NAME=DIR_OR_FILE", "a ConfigMap: a folder of keys, or one file"),
         ("--volume", "CLAIM=DIR", "a volume claim: a folder"),
         ("--server", "NAME=URL[#MODEL]", "a model server, by its name or the model's role"),
     ):
-        run.add_argument(flag, action="append", default=[], metavar=value, help=explanation)
-    run.set_defaults(command=_run)
+        command.add_argument(flag, action="append", default=[], metavar=value, help=explanation)
+
+
+def _add_estimate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    estimate = commands.add_parser(
+        "estimate",
+        help="say what a job should take",
+        description="Calls, tokens, rows and cost of a job, stage by stage. Asks no model.",
+    )
+    estimate.add_argument("manifest", metavar="JOB.yaml", help="- is standard input")
+    _add_mappings(estimate)
+    estimate.add_argument(
+        "--records", type=_natural, metavar="N", help="input records, if the input is not at hand"
+    )
+    estimate.add_argument(
+        "--characters", type=_natural, metavar="N", help="of an average record, with --records"
+    )
+    estimate.add_argument(
+        "--price",
+        action="append",
+        default=[],
+        metavar="ROLE=PROMPT,COMPLETION",
+        help="dollars per million tokens of a model",
+    )
+    estimate.add_argument("--output", choices=("table", "json"), default="table", dest="form")
+    estimate.set_defaults(command=_estimate)
+
+
+def _add_prompts(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    prompts = commands.add_parser("prompts", help="the built-in prompts").add_subparsers(
+        title="commands", metavar="COMMAND", required=True
+    )
+    listed = prompts.add_parser("list", help="their names, stages and placeholders")
+    listed.set_defaults(command=_list_prompts)
+    shown = prompts.add_parser("show", help="those of a stage, and what they ask for and why")
+    shown.add_argument("stage", metavar="STAGE", help="as in a manifest: openQA")
+    shown.set_defaults(command=_show_prompts)
 
 
 def _add_local(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -104,6 +146,28 @@ def _run(parsed: argparse.Namespace) -> int:
 
     flags = mappings.Flags(parsed.config, parsed.secret, parsed.volume, parsed.server)
     return job_run.run(parsed.manifest, flags)
+
+
+def _estimate(parsed: argparse.Namespace) -> int:
+    from kubesynth_runner.cli import job_estimate, mappings
+
+    flags = mappings.Flags(parsed.config, parsed.secret, parsed.volume, parsed.server)
+    options = job_estimate.Options(
+        parsed.records, parsed.characters, parsed.price, parsed.form == "json"
+    )
+    return job_estimate.estimate(parsed.manifest, flags, options)
+
+
+def _list_prompts(_parsed: argparse.Namespace) -> int:
+    from kubesynth_runner.cli import builtin_prompts
+
+    return builtin_prompts.list_prompts()
+
+
+def _show_prompts(parsed: argparse.Namespace) -> int:
+    from kubesynth_runner.cli import builtin_prompts
+
+    return builtin_prompts.show(parsed.stage)
 
 
 def _validate(parsed: argparse.Namespace) -> int:

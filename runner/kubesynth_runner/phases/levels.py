@@ -92,6 +92,11 @@ class Generation:
             )
         return [Seed(record.record_id, record.columns, record.provenance) for record in level]
 
+    @property
+    def spent(self) -> Tally:
+        """Calls and tokens that the records took, those of earlier attempts included."""
+        return self._tally
+
     async def _run_level(
         self,
         number: int,

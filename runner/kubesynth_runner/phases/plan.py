@@ -6,7 +6,9 @@ Needs no model, unless the records that the pipeline starts from are themselves 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
+from collections.abc import Callable
 
 from kubesynth_api import validation
 from kubesynth_api.conditions import Reason
@@ -14,10 +16,12 @@ from kubesynth_api.runner_contract import Estimate
 from kubesynth_api.v1alpha1.storage import InputSpec
 from kubesynth_runner import errors
 from kubesynth_runner.io import inputs, partition, plan_file, run_identity, sampling, survey
+from kubesynth_runner.io.locations import Mounts
 from kubesynth_runner.io.run_identity import RunIdentity
 from kubesynth_runner.phases import levels, replay
 from kubesynth_runner.phases.context import RunContext
 from kubesynth_runner.pipelines import compile as pipelines
+from kubesynth_runner.tally import Tally
 
 LOG = logging.getLogger(__name__)
 
@@ -58,22 +62,31 @@ async def _generate(
         if not await generation.open() or existing is None:
             # All of it again, out of the journal, where the one before us died on the way.
             seeds = await generation.run()
-            existing = await asyncio.to_thread(_save_generated, context, identity, pipeline, seeds)
+            existing = await asyncio.to_thread(
+                _save_generated, context, identity, Generated(pipeline, seeds, generation.spent)
+            )
         await generation.finish()
     finally:
         await generation.close()
     return existing
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Generated:
+    """The records that a run starts from, and what it took to make them."""
+
+    pipeline: pipelines.CompiledPipeline
+    seeds: list[plan_file.Seed]
+    spent: Tally
+
+
 def _save_generated(
-    context: RunContext,
-    identity: RunIdentity,
-    pipeline: pipelines.CompiledPipeline,
-    seeds: list[plan_file.Seed],
+    context: RunContext, identity: RunIdentity, made: Generated
 ) -> plan_file.PlanFile:
-    shards = context.spec.spec.shards.count
+    shards, seeds, spent = context.spec.spec.shards.count, made.seeds, made.spent
     partitions = partition.assign_seeds(seeds, shards)
-    estimate = pipelines.estimate(pipeline, len(seeds), 0.0)
+    # What plan has spent is known; what is to come is not.
+    estimate = pipelines.estimate(made.pipeline, len(seeds), 0.0)
     plan = plan_file.PlanFile(
         identity.run_id,
         identity.pipeline_hash,
@@ -82,8 +95,8 @@ def _save_generated(
         len(seeds),
         (),
         {},
-        estimate.calls,
-        estimate.tokens,
+        spent.requests_ok + estimate.calls,
+        spent.prompt_tokens + spent.completion_tokens + estimate.tokens,
         estimate.rows,
         generated=True,
     )
@@ -149,9 +162,7 @@ def _make(context: RunContext, given: InputSpec, identity: RunIdentity) -> plan_
         raise errors.ConfigurationError(
             Reason.INPUT_UNREADABLE, f"input.uri: {given.uri} holds no record"
         )
-    size = sum(scan.content_bytes for scan in seen.files)
-    total = sum(scan.file.records for scan in seen.files)
-    estimate = pipelines.estimate(pipeline, records, size / max(1, total))
+    estimate = pipelines.estimate(pipeline, records, average_characters(seen))
     plan = plan_file.PlanFile(
         identity.run_id,
         identity.pipeline_hash,
@@ -165,3 +176,23 @@ def _make(context: RunContext, given: InputSpec, identity: RunIdentity) -> plan_
         estimate.rows,
     )
     return plan_file.save(context.storage, plan, partitions)
+
+
+def look_at(
+    given: InputSpec, seed: int | None, mounts: Mounts, stopped: Callable[[], bool]
+) -> survey.Survey:
+    """Return what is in an input's files. Blocking.
+
+    Raises:
+        ConfigurationError: it cannot be read.
+        StoppedError: `stopped` said so.
+    """
+    source = inputs.open_source(given, mounts)
+    sample = sampling.of(given, seed)
+    return survey.survey(source, inputs.find(source, given), given, sample, stopped)
+
+
+def average_characters(seen: survey.Survey) -> float:
+    """Return the size of an average record."""
+    size = sum(scan.content_bytes for scan in seen.files)
+    return size / max(1, sum(scan.file.records for scan in seen.files))

@@ -77,11 +77,15 @@ class Stage(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cost:
-    """What a step should take for one record: calls, records that come out, completion tokens."""
+    """What a step should take for one record: calls, records that come out, completion tokens.
+
+    `history_tokens` are those that a prompt has beside the document, on average: earlier messages.
+    """
 
     calls: float = 1.0
     rows: float = 1.0
     completion_tokens: int | None = None
+    history_tokens: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -151,27 +151,69 @@ def _bind(spec: SyntheticDataJobSpec, item: Stage, index: int, step: base.Step) 
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class PipelineEstimate:
-    """What a number of input records should take."""
+class StepEstimate:
+    """What one step should take for the whole run; `rows` come out of it.
 
-    calls: int
-    tokens: int
+    Tokens of a step that asks several models are divided evenly among `roles`.
+    """
+
+    stage_id: str
+    roles: tuple[str, ...]
+    calls: float
+    prompt_tokens: float
+    completion_tokens: float
+    rows: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PipelineEstimate:
+    """What a run should take, step by step; `rows` come out at the end."""
+
+    steps: tuple[StepEstimate, ...]
     rows: int
+
+    @property
+    def calls(self) -> int:
+        """Requests to models."""
+        return round(sum(step.calls for step in self.steps))
+
+    @property
+    def tokens(self) -> int:
+        """Tokens, prompts and completions."""
+        return round(sum(step.prompt_tokens + step.completion_tokens for step in self.steps))
 
 
 def estimate(
     pipeline: CompiledPipeline, input_records: int, average_characters: float
 ) -> PipelineEstimate:
-    """Return expected calls, tokens and rows if lists are as long as asked and nothing fails."""
-    calls = tokens = 0.0
+    """Return what steps should take if lists are as long as asked and nothing fails."""
     rows = float(input_records)
     prompt = PROMPT_OVERHEAD_TOKENS + average_characters / CHARACTERS_PER_TOKEN
+    steps = []
     for compiled in pipeline.steps:
         cost, choices = compiled.step.cost, _choices(compiled)
-        calls += rows * cost.calls
-        tokens += rows * cost.calls * (prompt + choices * _completion_tokens(compiled))
-        rows *= choices * cost.rows
-    return PipelineEstimate(round(calls), round(tokens), round(rows))
+        step = _of_step(compiled, rows * cost.calls, prompt, rows * choices * cost.rows)
+        rows = step.rows
+        steps.append(step)
+    return PipelineEstimate(tuple(steps), round(rows))
+
+
+def estimate_generation(pipeline: CompiledPipeline) -> PipelineEstimate:
+    """Return what the levels should take that plan carries out; their rows are the run's input."""
+    steps = [
+        _of_step(level.step, level.expected.calls, PROMPT_OVERHEAD_TOKENS, level.expected.rows)
+        for level in pipeline.levels
+    ]
+    return PipelineEstimate(tuple(steps), round(steps[-1].rows) if steps else 0)
+
+
+def _of_step(compiled: CompiledStep, calls: float, prompt: float, rows: float) -> StepEstimate:
+    roles = tuple(dict.fromkeys(use.role for use in compiled.uses.values()))
+    each = _choices(compiled) * _completion_tokens(compiled)
+    earlier = compiled.step.cost.history_tokens
+    return StepEstimate(
+        compiled.stage_id, roles, calls, calls * (prompt + earlier), calls * each, rows
+    )
 
 
 def _choices(compiled: CompiledStep) -> int:

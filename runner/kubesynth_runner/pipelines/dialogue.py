@@ -26,6 +26,8 @@ from kubesynth_runner.pipelines.compiling import CompileContext
 from kubesynth_runner.pipelines.templates import PromptTemplate
 
 CHARACTERS_PER_TOKEN = 4
+# Of a usual message, for estimates.
+MESSAGE_TOKENS = 150
 # Why a conversation ended: it has all its turns, or the user's column says what came between.
 Ending = Literal["UserTurns", "Refusal", "Loop", "ContextLimit"]
 
@@ -205,4 +207,6 @@ def _compile(
         **more,
     )
     calls = 2 * limits.user_turns - (2 if more else 1)
-    return Steps((Step(stage, fields=("model", "userModel"), cost=Cost(calls=calls)),))
+    # The first prompt has no history, the last one nearly all of it.
+    cost = Cost(calls=calls, history_tokens=calls * MESSAGE_TOKENS // 2)
+    return Steps((Step(stage, fields=("model", "userModel"), cost=cost),))

@@ -9,8 +9,13 @@ from typing import Any
 from kubesynth_runner import records
 from kubesynth_runner.io.plan_file import ColumnType
 from kubesynth_runner.pipelines import structured
-from kubesynth_runner.pipelines.base import StageLlm
+from kubesynth_runner.pipelines.base import Cost, StageLlm
 from kubesynth_runner.pipelines.templates import PromptTemplate
+
+# Of one item, with its number or quotes: a noun phrase, a question, a few sentences.
+TOPIC_TOKENS = 8
+QUESTION_TOKENS = 30
+PASSAGE_TOKENS = 80
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,3 +54,8 @@ class ListStage:
         kept = {name: record.columns.get(original) for name, original in self.renamed.items()}
         for item in await structured.ask_list(llm, messages, self.request):
             yield {**kept, self.column: item}
+
+
+def cost(items: int, item_tokens: int, *, kept: bool = False) -> Cost:
+    """Return the cost of one list; `kept` says that the record itself goes on, too."""
+    return Cost(rows=items + kept, completion_tokens=max(1, items * item_tokens))

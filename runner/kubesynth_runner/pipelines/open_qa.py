@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from kubesynth_api.v1alpha1.stages.generation import OpenQA
-from kubesynth_runner.pipelines import topic_trees
+from kubesynth_runner.pipelines import listing, topic_trees
 from kubesynth_runner.pipelines.base import Cost, Level, Step, Steps
 from kubesynth_runner.pipelines.compiling import CompileContext
-from kubesynth_runner.pipelines.listing import ListStage
+from kubesynth_runner.pipelines.listing import PASSAGE_TOKENS, QUESTION_TOKENS, ListStage
 from kubesynth_runner.pipelines.structured import ListRequest
 
 
@@ -29,7 +29,7 @@ def compile_stage(spec: OpenQA, context: CompileContext) -> Steps:
         "question",
         ListRequest("questions", spec.questions, spec.on_short_list),
     )
-    steps = [Step(ask, "questions", cost=Cost(rows=spec.questions))]
+    steps = [Step(ask, "questions", cost=listing.cost(spec.questions, QUESTION_TOKENS))]
     if spec.distinct:
         topics = topic_trees.topic_count(spec)
         levels.append(
@@ -47,6 +47,6 @@ def compile_stage(spec: OpenQA, context: CompileContext) -> Steps:
             renamed={"original_question": "question"},
             keeps_original=spec.keep_originals,
         )
-        rows = spec.revisions + spec.keep_originals
-        steps.append(Step(revise, "revisions", cost=Cost(rows=rows)))
+        cost = listing.cost(spec.revisions, PASSAGE_TOKENS, kept=spec.keep_originals)
+        steps.append(Step(revise, "revisions", cost=cost))
     return Steps(tuple(steps), tuple(levels))

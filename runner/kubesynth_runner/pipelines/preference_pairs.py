@@ -185,7 +185,7 @@ def compile_stage(spec: PreferencePairs, context: CompileContext) -> Steps:
                 "scores",
                 fields=("judgeModel",),
                 sampling=score.SAMPLING,
-                cost=Cost(calls=spec.answers),
+                cost=dataclasses.replace(score.COST, calls=spec.answers),
             ),
         )
     )

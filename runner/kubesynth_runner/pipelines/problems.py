@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from kubesynth_api.v1alpha1.stages.generation import Coding, Math, ProblemTree
-from kubesynth_runner.pipelines import topic_trees
+from kubesynth_runner.pipelines import listing, topic_trees
 from kubesynth_runner.pipelines.base import Cost, Level, Step, Steps
 from kubesynth_runner.pipelines.compiling import CompileContext
-from kubesynth_runner.pipelines.listing import ListStage
+from kubesynth_runner.pipelines.listing import PASSAGE_TOKENS, ListStage
 from kubesynth_runner.pipelines.structured import ListRequest
 
 
@@ -41,7 +41,7 @@ def _compile(
         ListRequest("problems", spec.problems, spec.on_short_list),
         variables,
     )
-    step = Step(ask, "problems", cost=Cost(rows=spec.problems))
+    step = Step(ask, "problems", cost=listing.cost(spec.problems, PASSAGE_TOKENS))
     if not spec.distinct:
         return Steps((step,), tuple(levels))
     topics = topic_trees.topic_count(spec)

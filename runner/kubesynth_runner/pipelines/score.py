@@ -11,12 +11,14 @@ from kubesynth_runner import records
 from kubesynth_runner.io.plan_file import ColumnType
 from kubesynth_runner.llm.base import Message
 from kubesynth_runner.pipelines import conversation
-from kubesynth_runner.pipelines.base import StageFailure, StageLlm, Step, Steps
+from kubesynth_runner.pipelines.base import Cost, StageFailure, StageLlm, Step, Steps
 from kubesynth_runner.pipelines.compiling import CompileContext
 from kubesynth_runner.pipelines.scoring import Scorer, Subject, scorer
 
 # The likeliest score, not one that chance has drawn.
 SAMPLING = SamplingParameters(temperature=0.0)
+# The rubric and the answer are in the prompt; reasons and numbers come back.
+COST = Cost(completion_tokens=120, history_tokens=400)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -73,4 +75,4 @@ def compile_stage(spec: Score, context: CompileContext) -> Steps:
         spec,
         context.text_column if has_document else None,
     )
-    return Steps((Step(stage, sampling=SAMPLING),))
+    return Steps((Step(stage, sampling=SAMPLING, cost=COST),))

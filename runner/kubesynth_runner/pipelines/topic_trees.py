@@ -7,9 +7,9 @@ from typing import Any
 
 from kubesynth_api.v1alpha1.stages.generation import TopicTree
 from kubesynth_runner import records
-from kubesynth_runner.pipelines import lists
+from kubesynth_runner.pipelines import listing, lists
 from kubesynth_runner.pipelines.base import Cost, Level, Step
-from kubesynth_runner.pipelines.listing import ListStage
+from kubesynth_runner.pipelines.listing import TOPIC_TOKENS, ListStage
 from kubesynth_runner.pipelines.structured import ListRequest
 from kubesynth_runner.pipelines.templates import PromptTemplate
 
@@ -66,12 +66,12 @@ def levels(
     own = len(tree.additional_subtopics)
     return (
         Level(
-            Step(macro, "macro-topics"),
+            Step(macro, "macro-topics", cost=listing.cost(tree.macro_topics, TOPIC_TOKENS)),
             merge_macro,
             Cost(1 if tree.macro_topics else 0, macros + own),
         ),
         Level(
-            Step(sub, "subtopics"),
+            Step(sub, "subtopics", cost=listing.cost(tree.subtopics, TOPIC_TOKENS)),
             merge_topics,
             Cost(macros if tree.subtopics else 0, topic_count(tree)),
         ),

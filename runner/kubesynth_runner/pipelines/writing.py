@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from kubesynth_api.v1alpha1.stages.generation import Writing
-from kubesynth_runner.pipelines import drawing, lists, topic_trees
+from kubesynth_runner.pipelines import drawing, listing, lists, topic_trees
 from kubesynth_runner.pipelines.base import Cost, Level, Step, Steps
 from kubesynth_runner.pipelines.compiling import CompileContext
-from kubesynth_runner.pipelines.listing import ListStage
+from kubesynth_runner.pipelines.listing import PASSAGE_TOKENS, QUESTION_TOKENS, ListStage
 from kubesynth_runner.pipelines.structured import ListRequest
 
 
@@ -23,7 +23,7 @@ def compile_stage(spec: Writing, context: CompileContext) -> Steps:
         "question",
         ListRequest("tasks", spec.tasks, spec.on_short_list),
     )
-    steps = [Step(ask, "tasks", cost=Cost(rows=spec.tasks))]
+    steps = [Step(ask, "tasks", cost=listing.cost(spec.tasks, QUESTION_TOKENS))]
     if spec.distinct:
         cost = Cost(len(pairs), len(pairs) * spec.tasks)
         levels.append(Level(steps.pop(), topic_trees.distinct_outputs("question"), cost))
@@ -35,6 +35,6 @@ def compile_stage(spec: Writing, context: CompileContext) -> Steps:
             renamed={"original_question": "question"},
             keeps_original=spec.keep_originals,
         )
-        rows = spec.revisions + spec.keep_originals
-        steps.append(Step(revise, "revisions", cost=Cost(rows=rows)))
+        harder = listing.cost(spec.revisions, PASSAGE_TOKENS, kept=spec.keep_originals)
+        steps.append(Step(revise, "revisions", cost=harder))
     return Steps(tuple(steps), tuple(levels))

@@ -229,3 +229,24 @@ async def test_preference_pairs_of_math_problems(tmp_path: Path, client: FakeCha
         assert row["margin"] >= 0.1
         # The two calls of the prompt, the answers, their scores.
         assert len(row["provenance"]) == 2 + 2 + 3 + 3
+
+
+async def test_plans_estimate_counts_what_plan_has_spent(
+    tmp_path: Path, client: FakeChatClient
+) -> None:
+    tree = {"macroTopics": 2, "subtopics": 1, "questions": 2, "revisions": 3}
+    spec = a_job(tmp_path, {"openQA": tree})
+    request = PhaseRequest(RunnerPhase.PLAN)
+    message = await runner.run_phase(runs.a_context(spec), request)
+    questions = 2 * (1 + 1) * 2
+    assert len(client.requests) == 1 + 2 + 4
+    assert message.estimate is not None
+    assert message.estimate.calls == 1 + 2 + 4 + questions
+    assert message.estimate.rows == questions * 3
+    assert message.estimate.tokens == pytest.approx(
+        questions * (120 + 3 * 80)
+        + sum(len(m.content.split()) for call in client.requests for m in call.messages),
+        rel=0.1,
+    )
+    again = await runner.run_phase(runs.a_context(spec), request)
+    assert again.estimate == message.estimate
