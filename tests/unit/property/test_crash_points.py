@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kubesynth_api.run_spec import RunSpec
-from kubesynth_runner import errors, models
+from kubesynth_runner import clients, errors
 from kubesynth_runner.io.local_storage import LocalStorage
 from kubesynth_runner.llm.fake import FakeChatClient
 from kubesynth_runner.phases import finalize, generate, plan
@@ -60,7 +60,7 @@ def test_every_crash_point_ends_in_the_same_dataset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = FakeChatClient(runs.reply)
-    monkeypatch.setattr(models, "OpenAIChatClient", lambda _endpoint: client)
+    monkeypatch.setattr(clients, "OpenAIChatClient", lambda _endpoint: client)
     (tmp_path / "calm").mkdir()
     calm, fuse = make_run(tmp_path / "calm"), Fuse()
     assert not died(calm, fuse)

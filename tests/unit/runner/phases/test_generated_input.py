@@ -10,7 +10,7 @@ import pytest
 
 from kubesynth_api.run_spec import RunSpec
 from kubesynth_api.runner_contract import RunnerPhase, TerminationMessage
-from kubesynth_runner import errors, models
+from kubesynth_runner import clients, errors
 from kubesynth_runner import run as runner
 from kubesynth_runner.io import layout, ledger, run_identity
 from kubesynth_runner.llm.base import CompletionRequest
@@ -30,7 +30,7 @@ CALLS = 1 + 2 + TOPICS + QUESTIONS
 def client(monkeypatch: pytest.MonkeyPatch) -> FakeChatClient:
     """Stand in for the model: a pure function of the request."""
     fake = FakeChatClient(runs.reply)
-    monkeypatch.setattr(models, "OpenAIChatClient", lambda _endpoint: fake)
+    monkeypatch.setattr(clients, "OpenAIChatClient", lambda _endpoint: fake)
     return fake
 
 
@@ -108,7 +108,7 @@ async def test_repetitions_are_dropped_before_more_is_made_of_them(
         return "1. Why?\n2. How?"
 
     client = FakeChatClient(reply, json_schema=False)
-    monkeypatch.setattr(models, "OpenAIChatClient", lambda _endpoint: client)
+    monkeypatch.setattr(clients, "OpenAIChatClient", lambda _endpoint: client)
     tree = {"subtopics": 2, "questions": 2, "revisions": 0, "onShortList": "Accept"}
     await finish(a_job(tmp_path, 1, **tree, macroTopics=3))
     rows = runs.read_rows(tmp_path / "out")
@@ -166,7 +166,7 @@ async def test_topics_that_fail_are_errors_of_the_run(
         return runs.reply(request)
 
     client = FakeChatClient(reply)
-    monkeypatch.setattr(models, "OpenAIChatClient", lambda _endpoint: client)
+    monkeypatch.setattr(clients, "OpenAIChatClient", lambda _endpoint: client)
     message = await finish(a_job(tmp_path, 2))
     (failed,) = runs.read_errors(tmp_path / "out")
     assert (failed["stage"], failed["kind"]) == ("openQA-0/subtopics", "EmptyCompletion")
@@ -179,6 +179,6 @@ async def test_a_tree_without_leaves_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = FakeChatClient("I would rather not.", json_schema=False)
-    monkeypatch.setattr(models, "OpenAIChatClient", lambda _endpoint: client)
+    monkeypatch.setattr(clients, "OpenAIChatClient", lambda _endpoint: client)
     with pytest.raises(errors.ConfigurationError, match=r"no record came of it: 1 failed.*macro-"):
         await do(a_job(tmp_path), RunnerPhase.PLAN)

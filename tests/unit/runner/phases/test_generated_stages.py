@@ -12,7 +12,7 @@ import pytest
 
 from kubesynth_api.run_spec import RunSpec
 from kubesynth_api.runner_contract import RunnerPhase, TerminationMessage
-from kubesynth_runner import models
+from kubesynth_runner import clients
 from kubesynth_runner import run as runner
 from kubesynth_runner.llm.base import CompletionRequest
 from kubesynth_runner.llm.fake import FakeChatClient
@@ -37,7 +37,7 @@ def reply(request: CompletionRequest) -> str:
 def client(monkeypatch: pytest.MonkeyPatch) -> FakeChatClient:
     """Stand in for the model."""
     fake = FakeChatClient(reply)
-    monkeypatch.setattr(models, "OpenAIChatClient", lambda _endpoint: fake)
+    monkeypatch.setattr(clients, "OpenAIChatClient", lambda _endpoint: fake)
     return fake
 
 
@@ -167,7 +167,7 @@ async def test_a_pair_in_a_broken_form_is_asked_for_again(
         ["Frage: Was?", 'Gern!\n```json\n{"question": "Was?", "answer": "Das.\nSo."}\n```']
     )
     client = FakeChatClient(lambda _request: next(answers), json_schema=False)
-    monkeypatch.setattr(models, "OpenAIChatClient", lambda _endpoint: client)
+    monkeypatch.setattr(clients, "OpenAIChatClient", lambda _endpoint: client)
     stage = {"languages": ["German"], "samples": 1}
     await finish(a_job(tmp_path, {"multilingualQA": stage}))
     (row,) = runs.read_rows(tmp_path / "out")

@@ -12,7 +12,7 @@ import pytest
 from kubesynth_api.conditions import Reason
 from kubesynth_api.run_spec import RunSpec
 from kubesynth_api.runner_contract import RunnerPhase, TerminationMessage
-from kubesynth_runner import errors, models
+from kubesynth_runner import clients, errors
 from kubesynth_runner import run as runner
 from kubesynth_runner.io import ledger
 from kubesynth_runner.llm.base import CompletionRequest
@@ -43,7 +43,7 @@ def model() -> Model:
 def client(model: Model, monkeypatch: pytest.MonkeyPatch) -> FakeChatClient:
     """Stand in for every model of a run."""
     fake = FakeChatClient(model)
-    monkeypatch.setattr(models, "OpenAIChatClient", lambda _endpoint: fake)
+    monkeypatch.setattr(clients, "OpenAIChatClient", lambda _endpoint: fake)
     return fake
 
 
@@ -315,7 +315,7 @@ async def test_waiting_for_a_model_that_hangs_ends_by_stop_or_deadline(
     seconds: int,
     expected: type[errors.RunnerError],
 ) -> None:
-    monkeypatch.setattr(models, "OpenAIChatClient", lambda _endpoint: HangingClient(""))
+    monkeypatch.setattr(clients, "OpenAIChatClient", lambda _endpoint: HangingClient(""))
     spec = runs.a_run(tmp_path, deadlines={"modelReadySeconds": seconds})
     await do(spec, RunnerPhase.PLAN)
     context = runs.a_context(spec)
@@ -335,6 +335,6 @@ async def test_capabilities_are_asked_once_per_run(
     await do(spec, RunnerPhase.PLAN)
     await do(spec, RunnerPhase.GENERATE, 0)
     other = FakeChatClient(runs.reply, json_schema=False)
-    monkeypatch.setattr(models, "OpenAIChatClient", lambda _endpoint: other)
+    monkeypatch.setattr(clients, "OpenAIChatClient", lambda _endpoint: other)
     await do(spec, RunnerPhase.GENERATE, 1)
     assert all(request.response_format for request in other.requests[:1])
