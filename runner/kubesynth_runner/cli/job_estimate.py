@@ -23,6 +23,7 @@ from kubesynth_runner.io.locations import Mounts
 from kubesynth_runner.phases import plan
 from kubesynth_runner.pipelines import compile as pipelines
 from kubesynth_runner.pipelines.compile import StepEstimate
+from kubesynth_runner.pipelines.compiling import ReadPrompt
 
 # A document of a page, where nobody says how long they are.
 USUAL_CHARACTERS = 2000
@@ -126,7 +127,7 @@ def of_job(spec: SyntheticDataJobSpec, mounts: Mounts, options: Options) -> JobE
 
 
 def _of_input(
-    spec: SyntheticDataJobSpec, given: InputSpec, mounts: Mounts, read: pipelines.ReadPrompt
+    spec: SyntheticDataJobSpec, given: InputSpec, mounts: Mounts, read: ReadPrompt
 ) -> JobEstimate:
     try:
         seen = plan.look_at(given, spec.seed, mounts, lambda: False)

@@ -11,10 +11,11 @@ import yaml
 
 from kubesynth_runner.cli.__main__ import main
 
+Stages = list[dict[str, Any]]
 TREE = {"macroTopics": 2, "subtopics": 3, "questions": 4, "revisions": 2}
 
 
-def manifest(folder: Path, pipeline: list[dict[str, Any]], **spec: Any) -> str:
+def manifest(folder: Path, pipeline: Stages, **spec: Any) -> str:
     models = [
         {"name": name, "external": {"url": "http://127.0.0.1:9/v1", "model": "m"}}
         for name in ("writer", "judge")
@@ -37,8 +38,8 @@ def estimate(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, A
 
 
 def test_generated_input_is_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    stages = [{"openQA": TREE}, {"dialogue": {}}, {"score": {"model": "judge"}}]
-    stages[2]["score"]["messagesColumn"] = "messages"
+    score = {"model": "judge", "messagesColumn": "messages"}
+    stages: Stages = [{"openQA": TREE}, {"dialogue": {}}, {"score": score}]
     found = estimate(capsys, manifest(tmp_path, stages))
     topics, questions = 2 * 3 + 2, (2 * 3 + 2) * 4
     calls = [(line["stage"], line["calls"], line["rows"]) for line in found["plan"]]
@@ -63,7 +64,11 @@ def test_generated_input_is_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_prices_are_by_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pipeline = [{"answer": {}}, {"score": {"model": "judge"}}, {"filter": {"where": "score > 0"}}]
+    pipeline: Stages = [
+        {"answer": {}},
+        {"score": {"model": "judge"}},
+        {"filter": {"where": "score > 0"}},
+    ]
     path = manifest(tmp_path, pipeline, input={"uri": "file://in.jsonl"})
     arguments = [path, "--records", "1000000", "--characters", "0"]
     answer, score, dropped = estimate(capsys, *arguments, "--price", "writer=1,2")["stages"]
@@ -77,7 +82,7 @@ def test_prices_are_by_model(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 def test_input_is_counted_where_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "in.jsonl").write_text('{"text": "%s"}\n' % ("x" * 400) * 5)
-    pipeline = [{"closedQA": {"questions": 3}}, {"answer": {}}]
+    pipeline: Stages = [{"closedQA": {"questions": 3}}, {"answer": {}}]
     path = manifest(tmp_path, pipeline, input={"uri": "file://in.jsonl", "limit": 4})
     found = estimate(capsys, path)
     assert found["inputRecords"] == 4
@@ -105,7 +110,7 @@ def test_the_table_shows_every_step(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_what_is_wrong_is_said(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    pipeline: list[dict[str, Any]],
+    pipeline: Stages,
     arguments: list[str],
     problem: str,
 ) -> None:
