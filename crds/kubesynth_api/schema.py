@@ -137,7 +137,7 @@ class _Generator(GenerateJsonSchema):
                     f"the default of a {type(value).__name__} must be that of its fields"
                 )
             value = {}
-        return {**json_schema, "default": value}
+        return {**json_schema, "default": list(value) if isinstance(value, tuple) else value}
 
 
 class _Converter:

@@ -65,7 +65,7 @@ def reconcile(observation: Observation, settings: OperatorSettings) -> Plan:
         return _leave_to_others(observation)
     if status.has_ended(job.status):
         return _clean_up(observation)
-    problem = _problem_with(observation)
+    problem = _problem_with(observation, settings)
     if problem is not None:
         return _park(observation, settings, problem)
     assessment = assess.assess(observation, settings)
@@ -77,7 +77,7 @@ def reconcile(observation: Observation, settings: OperatorSettings) -> Plan:
     return _move_on(observation, settings, assessment, step)
 
 
-def _problem_with(observation: Observation) -> Problem | None:
+def _problem_with(observation: Observation, settings: OperatorSettings) -> Problem | None:
     """Return why the job must not go on.
 
     The spec is judged before the first Job is created, and never again: it cannot change in what
@@ -86,7 +86,9 @@ def _problem_with(observation: Observation) -> Problem | None:
     """
     job = observation.job
     if job.spec is None or not observation.children:
-        problem = acceptance.problem_with(job, observation.referents)
+        problem = acceptance.problem_with(
+            job, observation.referents, plugin_files=settings.plugin_files
+        )
         if problem is not None:
             return problem
     if observation.referents is None:

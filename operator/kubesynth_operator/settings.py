@@ -66,6 +66,8 @@ class OperatorSettings:
     metrics_namespaces: tuple[str, ...] = ()
     # False creates no NetworkPolicies (an operator that runs outside the cluster needs that).
     network_policy: bool = True
+    # True lets jobs bring Python of their own in a ConfigMap (the stage `plugin`).
+    plugin_files: bool = False
     # True waits for a Lease before working: for more than one replica.
     leader_election: bool = False
     # Who this process is, in the Lease and in Events.
@@ -110,6 +112,7 @@ def from_environment(environment: Mapping[str, str]) -> OperatorSettings:
         operator_pod_name_label=label or defaults.operator_pod_name_label,
         metrics_namespaces=_names(environment, "KUBESYNTH_METRICS_NAMESPACES"),
         network_policy=_flag(environment, "KUBESYNTH_NETWORK_POLICY", defaults.network_policy),
+        plugin_files=_flag(environment, "KUBESYNTH_PLUGIN_FILES", defaults.plugin_files),
         leader_election=_flag(environment, "KUBESYNTH_LEADER_ELECTION", defaults.leader_election),
         identity=environment.get("POD_NAME") or defaults.identity,
         http_port=_number(environment, "KUBESYNTH_HTTP_PORT", defaults.http_port),

@@ -26,6 +26,8 @@ RUN_ELSEWHERE = {
     "datasets-claim": "a volume claim",
     "triton-nemo-deploy": "tests/integration/triton/test_runs.py runs it on a real Triton",
     "model-server": "it needs a GPU; test_model_servers.py runs the like on a CPU",
+    "plugin": "tests/integration/cli/test_document_stages.py runs it",
+    "nemotron-cc": "tests/integration/cli/test_document_stages.py runs it",
 }
 
 

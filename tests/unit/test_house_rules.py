@@ -36,6 +36,7 @@ LONG_FILES: dict[str, str] = {}
 
 CATCH_ALL_SITES: dict[str, str] = {
     "operator/kubesynth_operator/workers.py": "a bug that one job meets must not stop the others",
+    "runner/kubesynth_runner/pipelines/plugin.py": "it runs code of the user's own",
 }
 """Modules that may catch every exception, and why nothing narrower would do."""
 

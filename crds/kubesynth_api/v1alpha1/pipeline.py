@@ -13,8 +13,18 @@ from kubesynth_api.v1alpha1.stages.conversations import Dialogue, TwoTurnPrompt
 from kubesynth_api.v1alpha1.stages.documents import ClosedQA
 from kubesynth_api.v1alpha1.stages.generation import Coding, Math, MultilingualQA, OpenQA, Writing
 from kubesynth_api.v1alpha1.stages.judgement import PreferencePairs, Score
+from kubesynth_api.v1alpha1.stages.labelling import ClassifyEntity, Translate
+from kubesynth_api.v1alpha1.stages.plugins import Plugin
 from kubesynth_api.v1alpha1.stages.questions import Answer
 from kubesynth_api.v1alpha1.stages.records import Expression, Filter, Prompt
+from kubesynth_api.v1alpha1.stages.rewriting import (
+    Distill,
+    DiverseQA,
+    ExtractKnowledge,
+    KnowledgeList,
+    Segment,
+    WikipediaRewrite,
+)
 
 # Every kind of stage, under its name in the manifest: the fields of `Stage` besides id and when.
 STAGE_KINDS: Mapping[str, type[StageSpec]] = {
@@ -24,12 +34,21 @@ STAGE_KINDS: Mapping[str, type[StageSpec]] = {
     "writing": Writing,
     "multilingualQA": MultilingualQA,
     "closedQA": ClosedQA,
+    "segment": Segment,
+    "wikipediaRewrite": WikipediaRewrite,
+    "distill": Distill,
+    "diverseQA": DiverseQA,
+    "extractKnowledge": ExtractKnowledge,
+    "knowledgeList": KnowledgeList,
     "answer": Answer,
     "dialogue": Dialogue,
     "twoTurnPrompt": TwoTurnPrompt,
     "preferencePairs": PreferencePairs,
     "score": Score,
+    "classifyEntity": ClassifyEntity,
+    "translate": Translate,
     "prompt": Prompt,
+    "plugin": Plugin,
     "filter": Filter,
 }
 # Those that make records from nothing, where there is no input.
@@ -87,6 +106,29 @@ class Stage(ApiModel):
             "each with its question in the column `question`."
         ),
     )
+    segment: Segment | None = Field(
+        default=None,
+        description="Cuts a document into segments, by tokens: one record each. Asks no model.",
+    )
+    wikipedia_rewrite: WikipediaRewrite | None = Field(
+        default=None,
+        description="Rewrites a document in the style of an encyclopedia: for low-quality text.",
+    )
+    distill: Distill | None = Field(
+        default=None, description="Condenses a document without loss of information."
+    )
+    diverse_qa: DiverseQA | None = Field(
+        default=None,
+        alias="diverseQA",
+        description="Makes questions of many forms about a document, with their answers.",
+    )
+    extract_knowledge: ExtractKnowledge | None = Field(
+        default=None,
+        description="Writes down what a document teaches, as passages of a textbook.",
+    )
+    knowledge_list: KnowledgeList | None = Field(
+        default=None, description="Lists the facts of a document, one by one."
+    )
     answer: Answer | None = Field(
         default=None,
         description=(
@@ -110,6 +152,13 @@ class Stage(ApiModel):
         default=None,
         description="Scores an answer or a conversation by a rubric.",
     )
+    classify_entity: ClassifyEntity | None = Field(
+        default=None, description="Gives each entity one label of a closed set."
+    )
+    translate: Translate | None = Field(
+        default=None,
+        description="Translates columns; long texts in segments, formatting is kept.",
+    )
     prompt: Prompt | None = Field(
         default=None,
         description=(
@@ -118,6 +167,10 @@ class Stage(ApiModel):
         ),
     )
 
+    plugin: Plugin | None = Field(
+        default=None,
+        description="A stage of your own: a Python class, from the image or from a file.",
+    )
     filter: Filter | None = Field(
         default=None,
         description="Keeps the records for which an expression is true. Asks no model.",

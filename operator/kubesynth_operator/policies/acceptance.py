@@ -10,14 +10,19 @@ from __future__ import annotations
 
 from kubesynth_api import validation
 from kubesynth_api.conditions import Reason
+from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
 from kubesynth_operator.observation import Job, Problem, ReferenceKind, Referents
 
 # A status is bounded, so a spec with a hundred faults names the first few.
 _FINDINGS_SHOWN = 5
 
 
-def problem_with(job: Job, referents: Referents | None = None) -> Problem | None:
+def problem_with(
+    job: Job, referents: Referents | None = None, *, plugin_files: bool = True
+) -> Problem | None:
     """Return why the spec is refused, or None.
+
+    `plugin_files` tells whether jobs may run Python out of a ConfigMap.
 
     An invalid spec goes before one that is merely not implemented: waiting for a newer version does
     not help the former.
@@ -36,4 +41,15 @@ def problem_with(job: Job, referents: Referents | None = None) -> Problem | None
             more = len(found) - _FINDINGS_SHOWN
             tail = f"; and {more} more" if more > 0 else ""
             return Problem(reason, "; ".join(found[:_FINDINGS_SHOWN]) + tail)
+    return None if plugin_files else _plugin_file(job.spec)
+
+
+def _plugin_file(spec: SyntheticDataJobSpec) -> Problem | None:
+    for index, stage in enumerate(spec.pipeline):
+        if stage.plugin is not None and stage.plugin.file is not None:
+            return Problem(
+                Reason.REFERENCE_DENIED,
+                f"spec.pipeline[{index}].plugin.file: this operator runs no Python out of "
+                "ConfigMaps; use an entryPoint, or set jobs.pluginFiles.enabled in the chart",
+            )
     return None

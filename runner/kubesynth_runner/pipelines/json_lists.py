@@ -10,9 +10,27 @@ from typing import Any
 # Where JSON begins: on a line of its own, or after a colon.
 _START = re.compile(r"""(?:\A|\n|:)[ \t]*(?=[\[{]\s*[\[{"'\]}])""")
 _SINGLE_QUOTED = re.compile(r"'((?:[^'\\]|\\.|'(?=\w))*)'\s*(?=[,\]}])")
+# A text that has its line for itself, as in pretty-printed JSON.
+_QUOTED_LINE = re.compile(
+    r'^[ \t]*"(?![^\n]*"[ \t]*:)(.+)"[ \t]*,?[ \t]*(?://[^"\n]*)?$', re.MULTILINE
+)
+_NUMBERED = re.compile(r"\s*(\d{1,3})[.)]\s+")
 _GAP = re.compile(r"[\s,]*")
 # Keys under which the text of an object in a list is looked for, before all others.
-_TEXT_KEYS = ("question", "item", "text", "content", "value")
+_TEXT_KEYS = (
+    "question",
+    "item",
+    "text",
+    "content",
+    "value",
+    "topic",
+    "name",
+    "title",
+    "fact",
+    "task",
+    "problem",
+    "revision",
+)
 _NUMBERED_KEY = re.compile(r".*\d")
 # Models write line breaks into strings.
 _DECODER = json.JSONDecoder(strict=False)
@@ -27,11 +45,17 @@ def find(text: str) -> int | None:
 def items(body: str) -> list[str]:
     """Return the texts of the list that `body` begins with."""
     values = list(_values(body, 0))
+    lines = [match[1] for match in _QUOTED_LINE.finditer(body)]
     if not values and (start := body.find("[")) >= 0:
         values = [list(_values(body, start + 1))]  # cut off: as many elements as are whole
     if not values or values == [[]]:
         return [match[1] for match in _SINGLE_QUOTED.finditer(body)]
     found = _texts(values[0] if len(values) == 1 else values)
+    if len(lines) > len(found):  # comments, a comma too few, quotes that are not escaped
+        found = lines
+    numbered = [match for text in found if (match := _NUMBERED.match(text))]
+    if len(found) > 1 and [int(match[1]) for match in numbered] == list(range(1, len(found) + 1)):
+        found = [text[match.end() :] for text, match in zip(found, numbered, strict=True)]
     # An escaped half of a surrogate pair is no text.
     return [text.encode("utf-8", "ignore").decode() for text in found]
 
@@ -54,7 +78,7 @@ def _texts(value: Any) -> list[str]:
         case list():
             return [text for entry in value for text in _entry(entry)]
         case dict():
-            nested = [entry for entry in value.values() if isinstance(entry, list | dict)]
+            nested = [entry for entry in value.values() if isinstance(entry, list | dict) and entry]
             if nested:
                 return _texts(nested[0])
             if len(value) > 1 and all(_NUMBERED_KEY.fullmatch(key) for key in value):

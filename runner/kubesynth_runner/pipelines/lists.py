@@ -2,19 +2,28 @@
 
 Understood are JSON (also fenced, wrapped in an object, one object a line, with trailing commas, or
 cut off in the middle), numbered, lettered and bulleted lines with or without Markdown, headings
-such as "Question 1" above each item, and, failing these, one item a line. Text before the first
+such as "Question 1" above each item, whatever the language, tables, markup and YAML, and, failing
+these, one item a line. Text before the first
 marker and after the last item is not part of the list; an item may go on over indented lines.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from kubesynth_runner.pipelines import json_lists, marked_lines
+from kubesynth_runner.pipelines import json_lists, list_containers, list_forms, marked_lines
 
 _FENCE = re.compile(r"```[a-zA-Z0-9_-]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
 _QUESTION_MARKS = ("?", "\uff1f", "\u061f", "\u037e")
+_HASHES = re.compile("#*")
+_GREETING = re.compile(r"(?:sure|certainly|of course|absolutely|okay|ok)\b[\w ,]{0,40}[.!]", re.I)
+_OFFER = re.compile(
+    r"(?:would you like|do you want|shall i|should i|is there anything|can i)\b", re.I
+)
+_EXCUSE = re.compile(
+    r"(?:i am|i'm|i\u2019m|i) (?:sorry|afraid|cannot|can't|can\u2019t|unable)\b", re.I
+)
 _COLONS = (":", "\uff1a")
 _QUOTES = (
     ("**", "**"),
@@ -25,6 +34,7 @@ _QUOTES = (
     ("\u00ab", "\u00bb"),
     ("\u300c", "\u300d"),
     ("`", "`"),
+    ("'", "'"),
 )
 
 
@@ -34,17 +44,31 @@ def parse(text: str, expected: int | None = None) -> list[str]:
     `expected` is how many were asked for. One line alone is only taken for a list of one if that
     was wanted: it may as well be an excuse.
     """
-    text = text.replace("\r\n", "\n").replace("\r", "\n").strip("\n")
+    text = list_containers.unfold(list_forms.normalise(text))
     fenced = _FENCE.search(text)
     # A block below the first item is part of the list, not all of it.
     if fenced and not marked_lines.items(text[: fenced.start()]):
-        inside = _parse_structured(fenced[1])
+        inside = _of_blocks(text) or _parse_structured(fenced[1])
         if inside is not None:
             return inside
         if not marked_lines.items(text[fenced.end() :]):
             text = fenced[1]
+    start = json_lists.find(text)
+    if start is None or marked_lines.items(text[:start]):
+        contained = list_containers.items(text, expected)
+        if contained is not None:
+            return _clean_all(contained)
+        text = list_forms.rewrite(text)
     items = _parse_structured(text)
     return _clean_all(_from_lines(text, expected)) if items is None else items
+
+
+def _of_blocks(text: str) -> list[str]:
+    """Return the items of several fenced blocks of JSON, if each has some."""
+    blocks = [match[1] for match in _FENCE.finditer(text)]
+    if len(blocks) < 2 or any(json_lists.find(block) is None for block in blocks):
+        return []
+    return [item for block in blocks for item in _parse_structured(block) or []]
 
 
 def _parse_structured(text: str) -> list[str] | None:
@@ -61,13 +85,52 @@ def _clean_all(items: Iterable[str]) -> list[str]:
 
 
 def _from_lines(text: str, expected: int | None) -> list[str]:
-    lines = [line.strip() for line in text.split("\n") if line.strip()]
-    if len(lines) > 1 and lines[0].endswith(_COLONS):
+    whole = [line.strip() for line in text.split("\n")]
+    lines = [line for line in whole if line]
+    if len(lines) > 1 and (lines[0].endswith(_COLONS) or _is_greeting(lines[0])):
         lines = lines[1:]
-    questions = [line for line in lines if line.rstrip('"*_ ').endswith(_QUESTION_MARKS)]
+    for is_item in (_is_heading, _is_bold):
+        found = _outstanding(lines, is_item)
+        if found:
+            return found
+    questions = [line for line in lines if line.rstrip("\"'*_, ").endswith(_QUESTION_MARKS)]
     if 2 * len(questions) >= len(lines):
-        return questions
+        return _without_offer(questions, expected)
+    if len(lines) > 1 and all(line.endswith(",") for line in lines[:-1]):
+        lines = [line.removesuffix(",") for line in lines]
+    if any(_EXCUSE.match(line) for line in lines[:1]):
+        return []
     return lines if len(lines) > 1 or expected == 1 else []
+
+
+def _outstanding(lines: list[str], is_item: Callable[[str], bool]) -> list[str]:
+    """Return lines that stand out from all others, if there are at least two of them."""
+    found = [line for line in lines if is_item(line)]
+    depth = max((len(_HASHES.match(line)[0]) for line in found), default=0)  # type: ignore[index]
+    found = [line for line in found if len(_HASHES.match(line)[0]) == depth]  # type: ignore[index]
+    return [line.strip("# ") for line in found] if len(found) > 1 else []
+
+
+def _is_heading(line: str) -> bool:
+    return line.startswith("#") and line.lstrip("#").startswith(" ")
+
+
+def _is_bold(line: str) -> bool:
+    return (
+        len(line) > 4 and line.startswith("**") and line.endswith("**") and "**" not in line[2:-2]
+    )
+
+
+def _without_offer(questions: list[str], expected: int | None) -> list[str]:
+    """Return the questions without one to the reader behind the last one."""
+    is_one_too_many = expected is not None and len(questions) > expected
+    if is_one_too_many and _OFFER.match(questions[-1]):
+        return questions[:-1]
+    return questions
+
+
+def _is_greeting(line: str) -> bool:
+    return bool(_GREETING.fullmatch(line))
 
 
 def clean(item: str) -> str:
@@ -75,6 +138,8 @@ def clean(item: str) -> str:
     item = " ".join(item.split())
     if item.endswith(('",', "',")):
         item = item[:-1]
+    if item.startswith("**") and item.count("**") == 1:  # cut off within the emphasis
+        item = item[2:].strip()
     while True:
         before = item
         for left, right in _QUOTES:

@@ -14,7 +14,7 @@ _MARKERS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     # 1. 1) (1) [1] 1\. and full-width forms, but not 1.5
     ("number", re.compile(r"[(\[\uff08]?(\d{1,4}) ?\\?[.)\]\u3001\uff0e\uff09\u3002](?![\d.])\)?")),
     # 1: but not 10:30; 1 - text but not 1-5
-    ("number", re.compile(rf"(\d{{1,4}})(?::(?=\s|\*|$)| [{_DASHES}](?=\s))")),
+    ("number", re.compile(rf"(\d{{1,3}})(?::(?=\s|\*|$)| [{_DASHES}](?=\s))")),
     # Question 1, Item #1, Q1
     (
         "number",
@@ -143,7 +143,8 @@ def _continue(found: list[str], text: str) -> bool:
     if not found[-1]:  # a heading, such as "Question 1": the item stands below it
         found[-1] = text.strip()
         return True
-    if text[:1] in (" ", "\t") and text.strip():
+    is_wrapped = text[:1].islower() and found[-1][-1:].isalnum()
+    if (text[:1] in (" ", "\t") or is_wrapped) and text.strip():
         found[-1] += " " + text.strip()
         return True
     return bool(text.strip())

@@ -10,13 +10,11 @@ from kubesynth_api.v1alpha1.stages.records import Prompt, PromptOutput
 from kubesynth_runner import records
 from kubesynth_runner.io.plan_file import ColumnType
 from kubesynth_runner.llm.base import Message
-from kubesynth_runner.pipelines import structured
+from kubesynth_runner.pipelines import labels, structured
 from kubesynth_runner.pipelines.base import Cost, StageLlm, Step, Steps, accept_text
 from kubesynth_runner.pipelines.compiling import CompileContext
 from kubesynth_runner.pipelines.templates import PromptTemplate
 
-# Items of a list whose length nobody has said.
-USUAL_ITEMS = 5
 _TYPES: Mapping[Any, ColumnType] = {
     "string": "string",
     "integer": "integer",
@@ -46,6 +44,9 @@ class PromptStage:
         match self.output.type:
             case "Text":
                 yield {self.output.column: accept_text(await llm.complete(messages))}
+            case "Label":
+                label, _ = await labels.ask_label(llm, messages, self.output.labels)
+                yield {self.output.column: label}
             case "List":
                 request = structured.ListRequest("items", self.output.count)
                 for item in await structured.ask_list(llm, messages, request):
@@ -65,7 +66,7 @@ def compile_stage(spec: Prompt, context: CompileContext) -> Steps:
         examples += [Message("user", example.user), Message("assistant", example.assistant)]
     system = context.read(spec.system) if spec.system else None
     template = PromptTemplate.compile(context.read(spec.user), system, tuple(examples))
-    rows = spec.output.count or USUAL_ITEMS if spec.output.type == "List" else 1
+    rows = spec.output.count or structured.USUAL_ITEMS if spec.output.type == "List" else 1
     return Steps((Step(PromptStage(template, spec.output), cost=Cost(rows=rows)),))
 
 

@@ -20,20 +20,34 @@ from kubesynth_api.v1alpha1.stages.generation import (
     Writing,
 )
 from kubesynth_api.v1alpha1.stages.judgement import PreferencePairs, Score
+from kubesynth_api.v1alpha1.stages.labelling import ClassifyEntity, Translate
+from kubesynth_api.v1alpha1.stages.plugins import Plugin
 from kubesynth_api.v1alpha1.stages.questions import Answer
 from kubesynth_api.v1alpha1.stages.records import Filter, Prompt
+from kubesynth_api.v1alpha1.stages.rewriting import (
+    Distill,
+    DiverseQA,
+    ExtractKnowledge,
+    KnowledgeList,
+    Segment,
+    WikipediaRewrite,
+)
 from kubesynth_runner import errors
 from kubesynth_runner.pipelines import (
     answer,
+    classify,
     closed_qa,
     dialogue,
+    document_tasks,
     filtering,
     multilingual_qa,
     open_qa,
+    plugin,
     preference_pairs,
     problems,
     prompt,
     score,
+    translate,
     writing,
 )
 from kubesynth_runner.pipelines.base import Steps
@@ -47,12 +61,21 @@ COMPILERS: Mapping[type[StageSpec], Callable[[Any, CompileContext], Steps]] = {
     Writing: writing.compile_stage,
     MultilingualQA: multilingual_qa.compile_stage,
     ClosedQA: closed_qa.compile_stage,
+    Segment: document_tasks.compile_segment,
+    WikipediaRewrite: document_tasks.compile_task,
+    Distill: document_tasks.compile_task,
+    DiverseQA: document_tasks.compile_task,
+    ExtractKnowledge: document_tasks.compile_task,
+    KnowledgeList: document_tasks.compile_task,
     Answer: answer.compile_stage,
     Dialogue: dialogue.compile_dialogue,
     TwoTurnPrompt: dialogue.compile_two_turn_prompt,
     PreferencePairs: preference_pairs.compile_stage,
     Score: score.compile_stage,
+    ClassifyEntity: classify.compile_stage,
+    Translate: translate.compile_stage,
     Prompt: prompt.compile_stage,
+    Plugin: plugin.compile_stage,
     Filter: filtering.compile_stage,
 }
 

@@ -22,6 +22,8 @@ from kubesynth_runner.pipelines.base import StageFailure, StageLlm, accept_text
 
 # A model that has not given enough items by then has no more.
 MOST_FOLLOW_UPS = 3
+# Items of a list whose length nobody has said.
+USUAL_ITEMS = 5
 _OBJECT_START = re.compile(r"""\{(?=\s*["}])""")
 
 

@@ -35,7 +35,7 @@ class PromptOutput(ApiModel):
             "oneOf": [
                 {"properties": {"type": {"enum": ["JSON"]}}, "required": ["jsonSchema"]},
                 {
-                    "properties": {"type": {"enum": ["Text", "List"]}},
+                    "properties": {"type": {"enum": ["Text", "List", "Label"]}},
                     "not": {"required": ["jsonSchema"]},
                 },
             ]
@@ -49,13 +49,20 @@ class PromptOutput(ApiModel):
             ".count",
             lambda model: model.type == "List" or model.count is None,
         ),
+        CelRule(
+            "(self.type == 'Label') == (has(self.labels) && self.labels.size() > 0)",
+            "type Label needs labels, and no other type takes them",
+            ".labels",
+            lambda model: (model.type == "Label") == bool(model.labels),
+        ),
     )
 
-    type: Literal["Text", "List", "JSON"] = Field(
+    type: Literal["Text", "List", "Label", "JSON"] = Field(
         default="Text",
         description=(
             "Text: the completion is the value of `column`. List: each item becomes a record of "
-            "its own, the item in `column`. JSON: the document's properties become columns."
+            "its own, the item in `column`. Label: one of `labels`, in `column`. JSON: the "
+            "document's properties become columns."
         ),
     )
     column: ColumnName = Field(
@@ -63,6 +70,12 @@ class PromptOutput(ApiModel):
     )
     count: int | None = Field(
         default=None, ge=1, le=1000, description="Items to keep of a list; more are dropped."
+    )
+    labels: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=63)], ...], Field(max_length=64)
+    ] = Field(
+        default=(),
+        description="With type Label: the labels. Other answers are asked for again.",
     )
     json_schema: JsonObject | None = Field(
         default=None,

@@ -10,7 +10,7 @@ from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
 from kubesynth_runner import errors
 from kubesynth_runner.io.plan_file import ColumnType
 from kubesynth_runner.pipelines import compile as pipelines
-from kubesynth_runner.pipelines import prompt
+from kubesynth_runner.pipelines import structured
 from kubesynth_testing import runs
 
 
@@ -80,5 +80,5 @@ def test_estimate_knows_shorter_completions_and_open_lists(tmp_path: Path) -> No
         }
     ]
     estimate = pipelines.estimate(compiled(spec(tmp_path, pipeline=stages)), 10, 0.0)
-    assert estimate.rows == 10 * prompt.USUAL_ITEMS
+    assert estimate.rows == 10 * structured.USUAL_ITEMS
     assert estimate.tokens == 10 * (pipelines.PROMPT_OVERHEAD_TOKENS + 10)

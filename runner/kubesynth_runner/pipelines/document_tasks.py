@@ -1,0 +1,331 @@
+"""The five stages of Nemotron-CC: each asks about the segments of a document, one call for each.
+
+With output Rows a document falls into segments first, which the engine streams like any records;
+with output Text one record is asked about segment by segment, and stays one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Protocol
+
+from kubesynth_api.v1alpha1.sampling import SamplingParameters
+from kubesynth_api.v1alpha1.stages.rewriting import (
+    SEGMENT_COLUMN,
+    Distill,
+    DiverseQA,
+    DocumentTask,
+    ExtractKnowledge,
+    KnowledgeList,
+    Segment,
+    WikipediaRewrite,
+)
+from kubesynth_runner import records
+from kubesynth_runner.io.plan_file import ColumnType
+from kubesynth_runner.llm.base import Completion
+from kubesynth_runner.pipelines import lists, pairs, segmenting, structured, tidying, tokens
+from kubesynth_runner.pipelines.base import Cost, StageFailure, StageLlm, Step, Steps, accept_text
+from kubesynth_runner.pipelines.compiling import CompileContext
+from kubesynth_runner.pipelines.templates import PromptTemplate
+
+# Room for what the server puts around messages, of which nothing is known here.
+_TEMPLATE_TOKENS = 16
+_LEAST_SEGMENT = 16
+_TOKENS_PER_DRAW = 150
+_CUT_OFF = "length"
+_TEMPERATURE, _TOP_P = 0.5, 0.9
+
+
+class Reading(Protocol):
+    """How an answer becomes results, and results rows or one text."""
+
+    def variables(self) -> Mapping[str, object]:
+        """Return what the prompt sees beside the record and the document."""
+        ...
+
+    def results(
+        self, completion: Completion, segment: str, draw: random.Random
+    ) -> list[tuple[str, ...]]:
+        """Return the results in an answer; each has one value for each column.
+
+        Raises:
+            StageFailure: the model refused or said nothing.
+        """
+        ...
+
+    def text(self, results: Sequence[tuple[str, ...]]) -> str:
+        """Return all results as one text."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TextReading:
+    """The answer is the text."""
+
+    markdown: bool
+
+    def variables(self) -> Mapping[str, object]:
+        """Return nothing."""
+        return {}
+
+    def results(
+        self, completion: Completion, segment: str, draw: random.Random
+    ) -> list[tuple[str, ...]]:
+        """Return the tidied answer; none if it is cut off."""
+        text = tidying.tidy(accept_text(completion), markdown=self.markdown)
+        return [] if completion.finish_reason == _CUT_OFF or not text else [(text,)]
+
+    def text(self, results: Sequence[tuple[str, ...]]) -> str:
+        """Return the texts below each other."""
+        return "\n".join(text for (text,) in results)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FactsReading:
+    """The answer is a list of facts."""
+
+    markdown: bool
+
+    def variables(self) -> Mapping[str, object]:
+        """Return nothing."""
+        return {}
+
+    def results(
+        self, completion: Completion, segment: str, draw: random.Random
+    ) -> list[tuple[str, ...]]:
+        """Return the facts; the last one of an answer that is cut off is not whole."""
+        facts = lists.parse(accept_text(completion))
+        if completion.finish_reason == _CUT_OFF:
+            facts = facts[:-1]
+        if self.markdown:
+            facts = [tidying.without_markdown(fact).strip() for fact in facts]
+        return [(fact,) for fact in lists.distinct(facts) if fact]
+
+    def text(self, results: Sequence[tuple[str, ...]]) -> str:
+        """Return the facts, each once, one a line."""
+        return "\n".join(lists.distinct(fact for (fact,) in results))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PairsReading:
+    """The answer is a list of questions with answers."""
+
+    spec: DiverseQA
+
+    def variables(self) -> Mapping[str, object]:
+        """Return how many pairs are wanted."""
+        return {"pairs": self.spec.pairs}
+
+    def results(
+        self, completion: Completion, segment: str, draw: random.Random
+    ) -> list[tuple[str, ...]]:
+        """Return the pairs to keep; the last one of an answer that is cut off is not whole."""
+        found = pairs.parse(accept_text(completion))
+        if completion.finish_reason == _CUT_OFF:
+            found = found[:-1]
+        if self.spec.clean_markdown:
+            clean = tidying.without_markdown
+            found = [(clean(question), clean(answer)) for question, answer in found]
+        if self.spec.keep == "All":
+            return list(found[: self.spec.pairs])
+        most = self.spec.max_pairs * tokens.count(segment) // _TOKENS_PER_DRAW
+        draw.shuffle(found)
+        return list(found[: draw.randint(1, max(1, most))])
+
+    def text(self, results: Sequence[tuple[str, ...]]) -> str:
+        """Return the pairs with labels, a blank line between them."""
+        return "\n\n".join(
+            f"Question: {question}\nAnswer: {answer}" for question, answer in results
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SplitStage:
+    """Makes a record of each segment of a document."""
+
+    recipe: DocumentTask
+    prompt: PromptTemplate
+    variables: Mapping[str, object]
+    text_column: str
+
+    @property
+    def columns(self) -> Mapping[str, ColumnType]:
+        """The segment's number, from 0; the text takes the document's place."""
+        return {SEGMENT_COLUMN: "integer"}
+
+    async def run(self, record: records.Record, llm: StageLlm) -> AsyncIterator[records.Columns]:
+        """Yield one child per segment, or the record itself if there is none and it is kept."""
+        found = cut(self, record)
+        if not found and self.recipe.on_nothing == "Keep":
+            yield {SEGMENT_COLUMN: None}
+        for number, segment in enumerate(found):
+            yield {self.text_column: segment, SEGMENT_COLUMN: number}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TaskStage:
+    """Asks about a segment, or about all segments of a document with output Text."""
+
+    recipe: DocumentTask
+    prompt: PromptTemplate
+    variables: Mapping[str, object]
+    text_column: str
+    reading: Reading
+
+    @property
+    def columns(self) -> Mapping[str, ColumnType]:
+        """Texts."""
+        return dict.fromkeys(self.recipe.results().values(), "string")
+
+    async def run(self, record: records.Record, llm: StageLlm) -> AsyncIterator[records.Columns]:
+        """Yield the results that pass; without any, nothing or the record with empty columns."""
+        made = await (self._rows if self.recipe.output == "Rows" else self._text)(record, llm)
+        if not made and self.recipe.on_nothing == "Keep":
+            made = [dict.fromkeys(self.columns)]
+        for columns in made:
+            yield columns
+
+    async def _rows(self, record: records.Record, llm: StageLlm) -> list[records.Columns]:
+        if record.columns.get(SEGMENT_COLUMN) is None:
+            return []  # kept by the split
+        segment = str(record.columns[self.text_column])
+        results = await self._ask(record, llm, segment, 0)
+        return [dict(zip(self.columns, result, strict=True)) for result in results]
+
+    async def _text(self, record: records.Record, llm: StageLlm) -> list[records.Columns]:
+        results: list[tuple[str, ...]] = []
+        for number, segment in enumerate(cut(self, record)):
+            results += await self._ask(record, llm, segment, number)
+        text = self.reading.text(results)
+        if not results or not self._is_long_enough(text, ""):
+            return []
+        recipe = self.recipe
+        if isinstance(recipe, DiverseQA) and recipe.include_document:
+            text = f"{record.columns[self.text_column]}\n\n{text}"
+        return [dict.fromkeys(self.columns, text)]
+
+    async def _ask(
+        self, record: records.Record, llm: StageLlm, segment: str, number: int
+    ) -> list[tuple[str, ...]]:
+        messages = self.prompt.render(
+            {**record.columns, **self.variables, self.text_column: segment, "document": segment}
+        )
+        completion = await llm.complete(messages)
+        draw = random.Random(f"{record.record_id}/{number}")
+        results = self.reading.results(completion, segment, draw)
+        is_one_of_many = self.recipe.output == "Text" and not isinstance(self.recipe, DiverseQA)
+        if is_one_of_many or self._is_long_enough(self.reading.text(results), segment):
+            return results
+        return []
+
+    def _is_long_enough(self, text: str, segment: str) -> bool:
+        length = tokens.count(text)
+        if isinstance(self.recipe, DiverseQA):
+            if not segment:
+                return True  # each segment has been measured with its pairs
+            length += tokens.count(segment)
+        return length >= self.recipe.min_output_tokens
+
+
+def cut(stage: SplitStage | TaskStage, record: records.Record) -> list[str]:
+    """Return the segments of a record's document that are long enough to be asked about.
+
+    Raises:
+        StageFailure: there is no document, or the prompt leaves no room for one.
+    """
+    document, recipe = document_of(record, stage.text_column), stage.recipe
+    if tokens.count(document) < recipe.min_document_tokens:
+        return []
+    empty = {**record.columns, **stage.variables, stage.text_column: "", "document": ""}
+    prompt = sum(tokens.count(message.content) for message in stage.prompt.render(empty))
+    room = recipe.max_input_tokens - prompt - _TEMPLATE_TOKENS
+    if room < _LEAST_SEGMENT:
+        raise StageFailure(
+            "BadInput",
+            f"the prompt alone has about {prompt} tokens, which leaves no room for a document; "
+            f"raise maxInputTokens ({recipe.max_input_tokens})",
+        )
+    return segmenting.segments(document, room, min_tokens=recipe.min_segment_tokens)
+
+
+def document_of(record: records.Record, column: str) -> str:
+    """Return a record's document.
+
+    Raises:
+        StageFailure: there is none.
+    """
+    document = record.columns.get(column)
+    if not isinstance(document, str) or not document.strip():
+        raise StageFailure("BadInput", f"column {column!r} holds no document")
+    return document
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SegmentStage:
+    """Cuts a document, and asks nobody."""
+
+    spec: Segment
+    text_column: str
+
+    @property
+    def columns(self) -> Mapping[str, ColumnType]:
+        """The segment's number, from 0; the text takes the document's place."""
+        return {SEGMENT_COLUMN: "integer"}
+
+    async def run(self, record: records.Record, llm: StageLlm) -> AsyncIterator[records.Columns]:
+        """Yield one child per segment."""
+        document, spec = document_of(record, self.text_column), self.spec
+        if tokens.count(document) < spec.min_document_tokens:
+            return
+        found = segmenting.segments(
+            document, spec.max_tokens, min_tokens=spec.min_tokens, join_lines=spec.join_lines
+        )
+        for number, segment in enumerate(found):
+            yield {self.text_column: segment, SEGMENT_COLUMN: number}
+
+
+def compile_segment(spec: Segment, context: CompileContext) -> Steps:
+    """Return the step of a `segment`."""
+    stage = SegmentStage(spec, context.text_column)
+    return Steps((Step(stage, fields=(), cost=Cost(calls=0)),))
+
+
+# The prompt of each kind, and how long its answers may be (NeMo Curator's figures).
+_KINDS: Mapping[type[DocumentTask], tuple[str, int]] = {
+    WikipediaRewrite: ("wikipedia_rewrite.v1", 512),
+    Distill: ("distill.v1", 1600),
+    ExtractKnowledge: ("extract_knowledge.v1", 1400),
+    KnowledgeList: ("knowledge_list.v1", 600),
+    DiverseQA: ("diverse_qa.v1", 600),
+}
+
+
+def compile_task(spec: DocumentTask, context: CompileContext) -> Steps:
+    """Return the steps of one of the five."""
+    name, max_tokens = _KINDS[type(spec)]
+    prompt, reading = context.prompt(spec.prompts, name), _reading(spec)
+    variables, column = reading.variables(), context.text_column
+    rows = 1.0
+    if spec.output == "Rows":
+        rows = spec.pairs if isinstance(spec, DiverseQA) else rows
+        rows = structured.USUAL_ITEMS if isinstance(spec, KnowledgeList) else rows
+    task = Step(
+        TaskStage(spec, prompt, variables, column, reading),
+        sampling=SamplingParameters(temperature=_TEMPERATURE, top_p=_TOP_P, max_tokens=max_tokens),
+        cost=Cost(rows=rows, completion_tokens=max_tokens // 2),
+    )
+    if spec.output == "Text":
+        return Steps((task,))
+    split = SplitStage(spec, prompt, variables, column)
+    return Steps((Step(split, "split", fields=(), cost=Cost(calls=0)), task))
+
+
+def _reading(spec: DocumentTask) -> Reading:
+    match spec:
+        case DiverseQA():
+            return PairsReading(spec)
+        case KnowledgeList():
+            return FactsReading(spec.clean_markdown)
+    return TextReading(spec.clean_markdown)

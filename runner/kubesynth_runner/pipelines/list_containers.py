@@ -1,0 +1,107 @@
+"""Lists in tables, markup, YAML objects, and on one line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+_ELEMENT = re.compile(r"<(li|item|question|topic|fact)\b[^>]{0,200}>(.*?)</\1>", re.I | re.DOTALL)
+_LATEX = re.compile(r"^[ \t]{0,12}\\item[ \t]+(.*)$", re.MULTILINE)
+_RULE_ROW = re.compile(r"\s*\|?\s*:?-{2,}:?\s*(?:\|\s*:?-{2,}:?\s*)*\|?\s*")
+_NUMBER_HEADS = frozenset({"#", "no", "no.", "nr", "nr.", "id", "number", "\u2116"})
+_YAML_OBJECT = re.compile(
+    r"^([ \t]{0,12})[-*][ \t]+(?:question|topic|title|name|item|fact|text)[ \t]*:[ \t]+(\S.*)$",
+    re.I | re.M,
+)
+_FOLDED = re.compile(r"^([ \t]*[-*][ \t]+)[>|][-+]?[ \t]*\n[ \t]+(?=\S)", re.MULTILINE)
+_QUOTED = re.compile("\"([^\"\n]+)\"|'((?:[^'\n]|(?<=\\w)'(?=\\w))+)'|\u201c([^\u201d\n]+)\u201d")
+_SEPARATORS = (";", "\uff1b", "\u3001", "\u060c", "\uff0c", ",")
+_LABEL = re.compile(r"\A[^:\uff1a,;\u3001\u060c\n]{0,60}[:\uff1a]\s*")
+_LONGEST_INLINE_ITEM = 80
+_SENTENCE_END = re.compile(r"[.!?\u3002\uff01\uff1f\u061f](?:\s|\Z)")
+
+
+def items(text: str, expected: int | None) -> list[str] | None:
+    """Return the items of a list in one of these forms, or None if it is in another."""
+    for read in (_elements, _table, _objects):
+        found = read(text)
+        if found:
+            return found
+    return _on_one_line(text, expected)
+
+
+def unfold(text: str) -> str:
+    """Return YAML with its block scalars behind their markers."""
+    return _FOLDED.sub(r"\1", text)
+
+
+def _elements(text: str) -> list[str]:
+    found = [match[2].strip() for match in _ELEMENT.finditer(text)]
+    return found if len(found) > 1 else [match[1].strip() for match in _LATEX.finditer(text)]
+
+
+def _objects(text: str) -> list[str]:
+    found = [match[2].strip() for match in _YAML_OBJECT.finditer(text)]
+    return found if len(found) > 1 else []
+
+
+def _table(text: str) -> list[str]:
+    """Return the first column of a Markdown table that does not number its rows."""
+    lines = text.split("\n")
+    rule = next(
+        (
+            i
+            for i, line in enumerate(lines)
+            if "-" in line and "|" in line and _RULE_ROW.fullmatch(line)
+        ),
+        None,
+    )
+    if rule is None or rule == 0 or "|" not in lines[rule - 1]:
+        return []
+    head = _cells(lines[rule - 1])
+    rows = [_cells(line) for line in _until_blank(lines[rule + 1 :])]
+    if not rows:
+        return []
+    column = 0
+    while column + 1 < len(head) and _numbers(
+        head[column], [row[column : column + 1] for row in rows]
+    ):
+        column += 1
+    return [row[column] for row in rows if column < len(row) and row[column]]
+
+
+def _until_blank(lines: list[str]) -> Iterator[str]:
+    for line in lines:
+        if "|" not in line:
+            return
+        yield line
+
+
+def _cells(line: str) -> list[str]:
+    return [
+        cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))
+    ]
+
+
+def _numbers(head: str, cells: list[list[str]]) -> bool:
+    plain = head.strip("*_ ").lower()
+    return plain in _NUMBER_HEADS or all(cell[0].strip("*_. )").isdigit() for cell in cells if cell)
+
+
+def _on_one_line(text: str, expected: int | None) -> list[str] | None:
+    """Return what stands between commas, if it is as much as was asked for."""
+    line = text.strip()
+    if "\n" in line or not line:
+        return None
+    quoted = [next(filter(None, match.groups())) for match in _QUOTED.finditer(line)]
+    rest = _QUOTED.sub("", line).strip(" ,;()[]=")
+    if len(quoted) > 1 and (not rest or re.fullmatch(r"\w+", rest)):
+        return quoted
+    line = _LABEL.sub("", line)
+    if _SENTENCE_END.search(line.rstrip(".\u3002")):
+        return None
+    for separator in _SEPARATORS:
+        parts = [part.strip() for part in line.rstrip(".\u3002").split(separator)]
+        if len(parts) > 1 and len(parts) == expected:
+            return parts if all(0 < len(part) <= _LONGEST_INLINE_ITEM for part in parts) else None
+    return None

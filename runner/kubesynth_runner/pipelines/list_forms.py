@@ -1,0 +1,197 @@
+"""Lists in forms that are not plain marked lines, rewritten as lines that are.
+
+Each form is only believed where at least two lines have it, in order where it counts.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+
+_THINKING = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
+_TOKENS = re.compile(r"</s>|<\|(?:im_end|eot_id|end|endoftext|end_of_text)\|>|<end_of_turn>")
+_INVISIBLE = re.compile("[\u200b\u200e\u200f\u2060\ufeff]")
+_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
+_TILDES = re.compile(r"^~~~", re.MULTILINE)
+_CHECKBOX = re.compile(r"^([ \t]{0,12}[-*+] )\[[ xX]\] ", re.MULTILINE)
+
+_LEAD = r"^(?P<lead>[ \t>#]{0,12}(?:[-*+][ \t]+)?)(?P<bold>\*\*|__)?[\u3010\[(]?"
+_CLOSE = r"(?:\*\*|__)?[\u3011\])]?(?:\*\*|__)?[ \t]*"
+# Frage 1: ..., **Task 2:** ..., ### Exercise 3
+_WORD_NUMBER = re.compile(
+    _LEAD + r"(?P<word>[^\W\d_][^\s\d:\uff1a*_#|.,]{0,30}(?: [^\s\d:\uff1a*_#|.,]{1,20})?)"
+    r"[ \t]*(?:#|[Nn][or]\. ?)?(?P<number>\d{1,3})(?:\*\*|__)?[\u3011\])]?"
+    r"[ \t]*(?:[:.\uff1a)\u2013\u2014-]|(?=\*\*|__|$)|(?<=\u3011))(?:\*\*|__)?[ \t]*(?P<rest>.*)$",
+    re.MULTILINE,
+)
+_WORD = re.compile(
+    _LEAD + r"(?P<word>[^\W\d_]{1,20})(?:\*\*)?[:\uff1a](?:\*\*)?[ \t]+(?P<rest>\S.*)$", re.M
+)
+_ASKING = frozenset({"q", "question", "prompt", "task", "topic", "item", "fact", "problem"})
+
+_CHINESE = "一二三四五六七八九十"
+_ROMAN = (
+    "i",
+    "ii",
+    "iii",
+    "iv",
+    "v",
+    "vi",
+    "vii",
+    "viii",
+    "ix",
+    "x",
+    "xi",
+    "xii",
+    "xiii",
+    "xiv",
+    "xv",
+)
+_ALPHABETS = (
+    "가나다라마바사아자차카타파하",
+    "أبتثجحخدذرزسشصضطظعغفقكلمنهوي",
+    "אבגדהוזחטיכלמנסעפצקרשת",
+    "абвгдежзиклмнопрстуфхцчшщ",
+    "αβγδεζηθικλμνξοπρστυφχψω",
+)
+_ENUMERATORS: tuple[tuple[re.Pattern[str], Callable[[str], int | None]], ...] = (
+    (re.compile(r"^\s*([\u2460-\u2473])[ \t.]*"), lambda mark: ord(mark) - 0x245F),
+    (re.compile(r"^\s*([\u2776-\u277f])[ \t.]*"), lambda mark: ord(mark) - 0x2775),
+    (re.compile("^\\s*(\\d)\ufe0f?\u20e3[ \\t.:]*"), int),
+    (re.compile(r"^\s*#(\d{1,3})[:.)]?[ \t]+"), int),
+    (re.compile(r"^\s*(?:No|Nr|N\u00ba|N\u00b0|\u2116)\.?[ \t]*(\d{1,3})[:.)]?[ \t]+", re.I), int),
+    (re.compile(r"^\s*(\d{1,3})(?:st|nd|rd|th)[:.)][ \t]+", re.I), int),
+    (re.compile(r"^\s*\(?([ivxIVX]{1,5})[.)][ \t]+"), lambda m: _place(_ROMAN, m.lower())),
+    (
+        re.compile(
+            r"^\s*\u7b2c?([一二三四五六七八九十])[\u9898\u554f\u500b\u4e2a\u6761]?[\u3001\uff0e.:\uff1a]\s*"
+        ),
+        lambda m: _place(_CHINESE, m),
+    ),
+    *(
+        (re.compile(rf"^\s*([{letters}])[.)\-][ \t]+"), lambda m, known=letters: _place(known, m))
+        for letters in _ALPHABETS
+    ),
+)
+_MARK = re.compile(r"^\s*(->|=>|[^\w\s\"'`(\[{<|#*+>\u2022-]\ufe0f?)[ \t]*(?=\S)")
+_SYMBOLS = frozenset({"So", "Sm", "Po"})
+_QUOTES_AND_STOPS = frozenset("\u00bf\u00a1\u3002\u3001\u2026.,:;!?&%@\\/\u060c\u061f\"'")
+
+_INLINE = re.compile(r"(?:(?<=\s)|^)\(?(\d{1,2})[.)][ \t]+(?=\S)")
+
+
+def normalise(text: str) -> str:
+    """Return a text without what no reader sees: invisible characters, thoughts, end tokens."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = text.replace("\u2028", "\n").replace("\u2029", "\n\n").replace("\u00a0", " ")
+    text = _INVISIBLE.sub("", _TOKENS.sub("", _THINKING.sub("", text)))
+    text = _TILDES.sub("```", _BREAK.sub("", text))
+    return _CHECKBOX.sub(r"\1", text).strip("\n")
+
+
+def rewrite(text: str) -> str:
+    """Return a text whose items, in whatever form, stand behind plain numbers or bullets."""
+    for form in (_numbered_words, _words, _enumerated, _symbols, _inline):
+        found = form(text)
+        if found is not None:
+            return found
+    return text
+
+
+def _numbered_words(text: str) -> str | None:
+    found = list(_WORD_NUMBER.finditer(text))
+    groups: dict[str, list[re.Match[str]]] = {}
+    for match in found:
+        groups.setdefault(match["word"].lower().strip(), []).append(match)
+    best = max(groups.values(), key=len, default=[])
+    if len(best) < 2 or not _ascends([int(match["number"]) for match in best]):
+        return None
+    if {match["word"].lower() for match in best} <= {"answer", "a"}:
+        return None
+    return _replaced(text, best, lambda match: f"{int(match['number'])}. {_unbold(match)}")
+
+
+def _words(text: str) -> str | None:
+    """Rewrite labels without a number: Question: ..., beside which answers are left out."""
+    found = [match for match in _WORD.finditer(text) if match["word"].lower() in _ASKING]
+    if len(found) < 2 or len({match["word"].lower() for match in found}) > 1:
+        return None
+    return "\n".join(f"- {_unbold(match)}" for match in found)
+
+
+def _enumerated(text: str) -> str | None:
+    lines = text.split("\n")
+    for pattern, value in _ENUMERATORS:
+        marks = [
+            (index, match) for index, line in enumerate(lines) if (match := pattern.match(line))
+        ]
+        numbers = [value(match[1]) for _, match in marks]
+        if len(marks) >= 2 and numbers[:2] == [1, 2]:
+            for number, (index, match) in zip(numbers, marks, strict=True):
+                lines[index] = f"{number}. {lines[index][match.end() :]}"
+            return "\n".join(lines)
+    return None
+
+
+def _symbols(text: str) -> str | None:
+    """Rewrite lines that begin with one and the same symbol."""
+    lines = text.split("\n")
+    marks = [(index, match) for index, line in enumerate(lines) if (match := _MARK.match(line))]
+    marks = [(i, m) for i, m in marks if len(m[1].rstrip("\ufe0f")) > 1 or _is_symbol(m[1])]
+    if len(marks) < 2 or len({match[1] for _, match in marks}) > 1:
+        return None
+    for index, match in marks:
+        lines[index] = f"- {lines[index][match.end() :]}"
+    return "\n".join(lines)
+
+
+def _is_symbol(mark: str) -> bool:
+    return mark[0] not in _QUOTES_AND_STOPS and unicodedata.category(mark[0]) in _SYMBOLS
+
+
+def _inline(text: str) -> str | None:
+    """Rewrite a line that has all items in it: 1. one 2. two."""
+    if text.count("\n") > 2:
+        return None
+    marks = list(_INLINE.finditer(text))
+    if len(marks) < 2 or [int(mark[1]) for mark in marks] != list(range(1, len(marks) + 1)):
+        return None
+    if all(mark.start() == 0 or text[mark.start() - 1] == "\n" for mark in marks):
+        return None
+    ends = [*(mark.start() for mark in marks[1:]), len(text)]
+    return "\n".join(
+        f"{number}. {text[mark.end() : end].strip()}"
+        for number, (mark, end) in enumerate(zip(marks, ends, strict=True), start=1)
+    )
+
+
+def _unbold(match: re.Match[str]) -> str:
+    """Return what stands behind a label, without the end of emphasis that began before it."""
+    rest, bold = match["rest"].strip(), match["bold"]
+    if bold and rest.count(bold) % 2:
+        rest = rest.replace(bold, "", 1).strip()
+    return rest
+
+
+def _replaced(
+    text: str, matches: Sequence[re.Match[str]], new: Callable[[re.Match[str]], str]
+) -> str:
+    def pieces() -> Iterator[str]:
+        position = 0
+        for match in matches:
+            yield text[position : match.start()]
+            yield new(match)
+            position = match.end()
+        yield text[position:]
+
+    return "".join(pieces())
+
+
+def _ascends(numbers: Sequence[int]) -> bool:
+    return all(after == before + 1 for before, after in itertools.pairwise(numbers))
+
+
+def _place(known: Sequence[str], mark: str) -> int | None:
+    return known.index(mark) + 1 if mark in known else None

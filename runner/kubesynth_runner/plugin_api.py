@@ -1,0 +1,100 @@
+"""What a stage of your own is written against. Stable: a change here is told in the changelog.
+
+    from collections.abc import AsyncIterator, Mapping
+    from typing import Any
+
+    import pydantic
+    from kubesynth_runner.plugin_api import Model, StagePlugin
+
+    class Parameters(pydantic.BaseModel):
+        tone: str = "friendly"
+
+    class Greeting(StagePlugin):
+        parameters_model = Parameters
+        needs = ("name",)
+        adds = {"greeting": "string"}
+        prompts = {"greet": "Greet {{ name }} in a {{ tone }} tone, in one sentence."}
+
+        async def run(self, row: Mapping[str, Any], model: Model) -> AsyncIterator[dict[str, Any]]:
+            yield {"greeting": await model.text("greet", row, tone=self.parameters.tone)}
+
+Such a class is found by an entry point in the group `kubesynth.stages`, or stands in a file. Each
+record is given to `run`, which yields what to add to each of its children: none drops the record,
+several multiply it. Given the same row and the same answers it must ask the same in the same order,
+and keep nothing between rows: after a restart the answers come out of the journal.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal, Protocol
+
+import pydantic
+
+ColumnType = Literal["string", "integer", "number", "boolean", "json"]
+Row = Mapping[str, Any]
+
+
+class Reject(Exception):
+    """Raise it for a row that nothing can be made of: it goes to errors/ with the message."""
+
+
+class Model(Protocol):
+    """The model. Every answer is journalled, retried, paced and counted by the engine.
+
+    `prompt` names one of the stage's prompts, which sees the row's columns and `variables`. A
+    refusal, a blank answer and one that cannot be read after a second request fail the row.
+    """
+
+    async def text(self, prompt: str, row: Row, **variables: Any) -> str:
+        """Return the answer."""
+        ...
+
+    async def items(
+        self, prompt: str, row: Row, *, count: int | None = None, **variables: Any
+    ) -> list[str]:
+        """Return the items of a list, at most `count` of them; the prompt sees `count`, too."""
+        ...
+
+    async def label(self, prompt: str, row: Row, *, labels: Sequence[str], **variables: Any) -> str:
+        """Return one of `labels`, which the prompt sees, too."""
+        ...
+
+    async def json(
+        self, prompt: str, row: Row, *, schema: Mapping[str, Any], **variables: Any
+    ) -> dict[str, Any]:
+        """Return an object that fits a JSON Schema (draft 2020-12)."""
+        ...
+
+
+class StagePlugin(abc.ABC):
+    """A stage of your own. `parameters` are the manifest's, checked and with your defaults."""
+
+    # What checks the manifest's parameters: a pydantic model, a JSON Schema (draft 2020-12, and the
+    # parameters are a dict), or None for a stage without parameters.
+    parameters_model: ClassVar[type[pydantic.BaseModel] | Mapping[str, Any] | None] = None
+    # Columns that a record must have.
+    needs: ClassVar[Sequence[str]] = ()
+    # Columns that the stage adds, with their types. A property if it depends on the parameters.
+    adds: Mapping[str, ColumnType] = {}
+    # User prompts (Jinja2) by name; `NAME_system` is the system prompt of NAME. The manifest may
+    # replace them.
+    prompts: ClassVar[Mapping[str, str]] = {}
+    # False for a stage that asks no model.
+    asks_model: ClassVar[bool] = True
+    # Calls and children per row, for the estimate.
+    calls_per_row: ClassVar[float] = 1.0
+    rows_per_row: ClassVar[float] = 1.0
+
+    def __init__(self, parameters: Any) -> None:
+        self.parameters = parameters
+
+    @abc.abstractmethod
+    def run(self, row: Row, model: Model) -> AsyncIterator[dict[str, Any]]:
+        """Yield the added columns of each child of a row.
+
+        Raises:
+            Reject: nothing can be made of the row.
+        """
+        ...

@@ -1,0 +1,107 @@
+"""The stages for documents as a user runs them: the example, and the real small model."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from kubesynth_runner.embedded import weights
+from kubesynth_testing.fake_llm import MODEL, FakeLlm
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+REAL = """\
+apiVersion: kubesynth.io/v1alpha1
+kind: SyntheticDataJob
+metadata: {{name: documents}}
+spec:
+  models:
+    - name: generator
+      embedded: {{slots: 2, contextTokens: 1024}}
+      sampling: {{maxTokens: 100, temperature: 0}}
+  input: {{uri: "file://{pages}", idColumn: id, limit: 2}}
+  pipeline:
+    - segment: {{maxTokens: 120}}
+    - distill: {{output: Text, minOutputTokens: 5, onNothing: Keep}}
+    - knowledgeList: {{output: Text, column: facts, minOutputTokens: 0, onNothing: Keep}}
+  output: {{uri: "file://out"}}
+  failurePolicy: {{maxFailedRecordsPercent: 100}}
+  seed: 7
+"""
+
+
+async def _run(*arguments: str | Path) -> tuple[int | None, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "kubesynth_runner.cli",
+        "run",
+        *map(str, arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
+def _rows(folder: Path) -> list[dict[str, object]]:
+    files = sorted((folder / "data").glob("*.parquet"))
+    return [row for path in files for row in pq.read_table(path).to_pylist()]
+
+
+async def test_pages_are_routed_by_quality(
+    write_manifest: Callable[[str], Path], tmp_path: Path
+) -> None:
+    text = (EXAMPLES / "nemotron-cc.yaml").read_text()
+    async with FakeLlm() as server:
+        text = text.replace("http://llm:8000/v1", server.url)
+        text = text.replace("smollm2-135m-instruct", MODEL)
+        pages = EXAMPLES / "data" / "web-pages.jsonl"
+        code, out, err = await _run(
+            write_manifest(text),
+            *("--config", f"web-pages={pages}", "--volume", f"datasets={tmp_path}"),
+        )
+        # A call for each poor page, four for each good one, and the probe.
+        assert (code, server.statistics.answered.total()) == (0, 4 + 8 * 4 + 1), err
+    assert "complete: 12 rows from 12 of 12 input records" in out
+    for row in _rows(tmp_path / "nemotron-cc"):
+        is_poor = int(str(row["quality"])) <= 11
+        assert (row["rewritten"] is not None) <= is_poor
+        assert all(row[name] is None for name in ("distilled", "knowledge", "facts")) >= is_poor
+
+
+async def test_real_model_makes_text_of_segments(
+    pulled_weights: weights.Weights, write_manifest: Callable[[str], Path], tmp_path: Path
+) -> None:
+    assert pulled_weights.path.exists()
+    pages = EXAMPLES / "data" / "documents.jsonl"
+    code, _, err = await _run(write_manifest(REAL.format(pages=pages)))
+    assert code == 0, err
+    rows = _rows(tmp_path / "out")
+    assert {row["segment_id"] for row in rows} >= {0}
+    assert any(row["distilled"] or row["facts"] for row in rows)
+
+
+async def test_plugin_out_of_a_file_runs_like_any_stage(
+    write_manifest: Callable[[str], Path], tmp_path: Path
+) -> None:
+    text = (EXAMPLES / "plugin.yaml").read_text()
+    async with FakeLlm() as server:
+        text = text.replace("http://llm:8000/v1", server.url)
+        text = text.replace("smollm2-135m-instruct", MODEL)
+        arguments = (
+            write_manifest(text),
+            *("--config", f"documents={EXAMPLES / 'data' / 'documents.jsonl'}"),
+            *("--config", f"plugins={EXAMPLES / 'data' / 'headlines.py'}"),
+            *("--volume", f"datasets={tmp_path}"),
+        )
+        code, _, err = await _run(*arguments)
+        asked = server.statistics.answered.total()
+        again, _, _ = await _run(*arguments)
+        assert (code, again, asked, server.statistics.answered.total()) == (0, 0, 7, 7), err
+    rows = _rows(tmp_path / "plugin")
+    assert len(rows) == 12
+    assert all(row["characters"] == len(str(row["headline"])) for row in rows)

@@ -1,0 +1,85 @@
+"""Segments: short enough, nothing lost, cut where a reader would cut."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from kubesynth_runner.pipelines import segmenting, tokens
+
+# Token counts of SmolLM2's own tokenizer would differ by some percent; these are ours, by hand.
+COUNTS = {
+    "": 0,
+    "The mill burned down.": 5,
+    "internationalization": 4,
+    "1969-07-20": 6,
+    "мельница": 3,
+    "河流很长": 4,
+    "a\n\nb": 3,
+    "snake_case": 3,
+    "!!!": 2,
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), COUNTS.items(), ids=repr)
+def test_counts(text: str, expected: int) -> None:
+    assert tokens.count(text) == expected
+
+
+def test_lines_are_joined_while_they_fit() -> None:
+    text = "one two three\nfour five\nsix seven eight nine"
+    assert segmenting.segments(text, 8) == ["one two three\nfour five", "six seven eight nine"]
+    assert segmenting.segments(text, 8, join_lines=False) == text.split("\n")
+
+
+def test_long_line_is_cut_between_sentences() -> None:
+    text = "Dr. Ames built it in 1801. It burned down! Was it rebuilt? Nobody knows."
+    assert segmenting.segments(text, 12) == [
+        "Dr. Ames built it in 1801. It burned down!"[:26],
+        "It burned down! Was it rebuilt?",
+        "Nobody knows.",
+    ]
+
+
+def test_chinese_is_cut_behind_its_full_stops() -> None:
+    assert segmenting.segments("河流很长。磨坊很老。桥很新。", 7) == [
+        "河流很长。",
+        "磨坊很老。",
+        "桥很新。",
+    ]
+
+
+def test_long_sentence_is_cut_between_words_and_a_long_word_anywhere() -> None:
+    assert segmenting.segments("alpha beta gamma delta epsilon", 4) == [
+        "alpha beta",
+        "gamma delta",
+        "epsilon",
+    ]
+    assert "".join("".join(segmenting.segments("x" * 1000, 20)).split()) == "x" * 1000
+
+
+def test_short_segments_are_left_out() -> None:
+    assert segmenting.segments("hi\n" + "word " * 20, 20, min_tokens=5) == [("word " * 20).strip()]
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "   "])
+def test_blank_text_has_no_segments(text: str) -> None:
+    assert segmenting.segments(text, 10) == []
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_nothing_is_lost_and_nothing_too_long(seed: int) -> None:
+    draw = random.Random(seed)
+    alphabet = "abcdefgh    \n.!?,;0123_-河流мель\u3000\u2028\x0c\r\t\"')"
+    text = "".join(draw.choice(alphabet) for _ in range(draw.randrange(1, 3000)))
+    limit = draw.choice([8, 16, 50, 200])
+    found = segmenting.segments(text, limit)
+    assert all(tokens.count(segment) <= limit for segment in found)
+    assert "".join("".join(found).split()) == "".join(text.split())
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("piece", ["a", " ", ". ", "\n", "a. ", "。", '."', "Dr. "])
+def test_long_texts_are_cut_quickly(piece: str) -> None:
+    segmenting.segments(piece * 30_000, 100)
