@@ -6,9 +6,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from kubesynth_api._base import ApiModel, CelRule, ColumnName, exactly_one_of
+from kubesynth_api._base import ApiModel, CelRule, ColumnName, JsonObject, exactly_one_of
 from kubesynth_api.meta import KeySelector
-from kubesynth_api.v1alpha1.models import JsonObject
 from kubesynth_api.v1alpha1.stages.base import LlmStage, Prompts
 
 PluginName = Annotated[
