@@ -8,6 +8,7 @@ from kubesynth_runner.embedded.process import EmbeddedServer
 from kubesynth_runner.llm.triton.client import TritonChatClient
 from kubesynth_runner.llm.triton.endpoint import TritonEndpoint
 from kubesynth_testing.real_llm import real_llm
+from kubesynth_testing.triton import environment
 from kubesynth_testing.triton.server import TritonServer
 
 __all__ = ["real_llm"]
@@ -24,6 +25,10 @@ def triton(
     """Serve all models but the late one, over the small real language model."""
     origin = real_llm.url.removesuffix("/v1")
     folder = tmp_path_factory.mktemp("triton")
+    try:
+        environment.python()
+    except environment.NoPythonError as exc:
+        pytest.skip(reason=str(exc))
     with TritonServer(folder, MODELS, llm_url=origin, latency_seconds=LATENCY_SECONDS) as running:
         yield running
 
