@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from kubesynth_api.conditions import Reason
 from kubesynth_api.field_paths import walk
 from kubesynth_api.findings import Finding
-from kubesynth_api.uris import Scheme, UriError, parse
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
 
 
@@ -35,7 +34,6 @@ _PENDING = (
     _Pending("spec.execution", harmless=("Online",)),
 )
 PENDING_FIELDS = tuple(pending.field for pending in _PENDING)
-_PENDING_OUTPUTS: frozenset[Scheme] = frozenset({"gs"})
 
 _INDEX = re.compile(r"\[\d+\]")
 
@@ -47,15 +45,6 @@ def check(spec: SyntheticDataJobSpec) -> Iterator[Finding]:
         if any(_is_meant(pending, pattern, value) for pending in _PENDING):
             shown = f"{value} " if isinstance(value, str) else ""
             yield _lacking(path, f"{shown}is not available in this version; remove it")
-    try:
-        scheme = parse(spec.output.uri).scheme
-    except UriError:
-        return  # a rule of the field's own says so
-    if scheme in _PENDING_OUTPUTS:
-        yield _lacking(
-            "spec.output.uri",
-            f"{scheme}:// is not available in this version; use s3://, az:// or pvc://CLAIM/PATH",
-        )
 
 
 def _is_meant(pending: _Pending, pattern: str, value: object) -> bool:

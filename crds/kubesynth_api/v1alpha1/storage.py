@@ -193,8 +193,8 @@ class OutputSpec(ApiModel):
     uri: Uri = Field(
         description=(
             "Folder of the run, its own alone. Rows go to data/, failed records to errors/, and "
-            "the journal that makes restarts exact to _kubesynth/. s3://BUCKET/PREFIX and "
-            "az://CONTAINER/PREFIX are object stores; gs:// is not available yet."
+            "the journal that makes restarts exact to _kubesynth/. s3://BUCKET/PREFIX, "
+            "gs://BUCKET/PREFIX and az://CONTAINER/PREFIX are object stores."
         ),
         examples=["pvc://datasets/support-qa"],
     )

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from kubesynth_testing.object_stores import (
-    INPUT_STORES,
     S3_STORES,
     STORES,
     ObjectStoreServer,
@@ -33,14 +32,6 @@ def any_store(
     request: pytest.FixtureRequest, running: Callable[[str], ObjectStoreServer]
 ) -> ObjectStoreServer:
     """Each store in turn."""
-    return running(request.param)
-
-
-@pytest.fixture(params=INPUT_STORES)
-def input_store(
-    request: pytest.FixtureRequest, running: Callable[[str], ObjectStoreServer]
-) -> ObjectStoreServer:
-    """Each store that input can come from."""
     return running(request.param)
 
 

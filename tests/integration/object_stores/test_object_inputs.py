@@ -67,14 +67,14 @@ def read_all(spec: InputSpec, server: ObjectStoreServer, shards: int = 1) -> lis
 
 
 @pytest.fixture
-def bucket(input_store: ObjectStoreServer) -> str:
-    name = input_store.make_bucket()
-    upload(input_store, name, dict.fromkeys(NAMES, b'{"text": "x"}\n'))
+def bucket(any_store: ObjectStoreServer) -> str:
+    name = any_store.make_bucket()
+    upload(any_store, name, dict.fromkeys(NAMES, b'{"text": "x"}\n'))
     return name
 
 
 def test_patterns_find_objects_as_they_find_files(
-    input_store: ObjectStoreServer, bucket: str
+    any_store: ObjectStoreServer, bucket: str
 ) -> None:
     expected = {
         "docs/a.jsonl": ["docs/a.jsonl"],
@@ -102,15 +102,15 @@ def test_patterns_find_objects_as_they_find_files(
         ],
     }
     for pattern, names in expected.items():
-        assert found(input_spec(input_store, f"{bucket}/{pattern}"), input_store) == names, pattern
-    assert len(found(input_spec(input_store, f"{bucket}/"), input_store)) == 8
+        assert found(input_spec(any_store, f"{bucket}/{pattern}"), any_store) == names, pattern
+    assert len(found(input_spec(any_store, f"{bucket}/"), any_store)) == 8
 
 
-def test_what_is_read_is_what_was_put(input_store: ObjectStoreServer) -> None:
-    bucket = input_store.make_bucket()
+def test_what_is_read_is_what_was_put(any_store: ObjectStoreServer) -> None:
+    bucket = any_store.make_bucket()
     table = pa.table({"text": [f"text {n}" for n in range(300, 400)]})
     upload(
-        input_store,
+        any_store,
         bucket,
         {
             "1.jsonl": jsonl(100),
@@ -121,15 +121,27 @@ def test_what_is_read_is_what_was_put(input_store: ObjectStoreServer) -> None:
         },
     )
     for shards in (1, 7):
-        texts = read_all(input_spec(input_store, f"{bucket}/*"), input_store, shards)
+        texts = read_all(input_spec(any_store, f"{bucket}/*"), any_store, shards)
         assert texts == [f"text {n}" for n in range(401)]
 
 
-def test_bad_rows_are_quarantined_with_object_and_line(input_store: ObjectStoreServer) -> None:
-    bucket = input_store.make_bucket()
-    upload(input_store, bucket, {"a.jsonl": b'{"text": "1"}\n\n{oops\n{"text": "2"}\n'})
-    spec = input_spec(input_store, f"{bucket}/a.jsonl")
-    origin = inputs.open_source(spec, input_store.mounts)
+@pytest.mark.parametrize("any_store", ["versitygw"], indirect=True)
+def test_more_objects_than_a_page_of_a_listing_are_one_input(any_store: ObjectStoreServer) -> None:
+    bucket = any_store.make_bucket()
+    names = [f"part-{number:04}.jsonl" for number in range(1100)]
+    upload(any_store, bucket, {f"docs/{name}": jsonl(1) for name in names})
+    for pattern in ("docs/*.jsonl", "docs/**"):
+        spec = input_spec(any_store, f"{bucket}/{pattern}")
+        assert found(spec, any_store) == [f"docs/{name}" for name in names]
+    spec = input_spec(any_store, f"{bucket}/docs", sample={"fraction": 0.5})
+    assert 450 < len(read_all(spec, any_store, shards=3)) < 650
+
+
+def test_bad_rows_are_quarantined_with_object_and_line(any_store: ObjectStoreServer) -> None:
+    bucket = any_store.make_bucket()
+    upload(any_store, bucket, {"a.jsonl": b'{"text": "1"}\n\n{oops\n{"text": "2"}\n'})
+    spec = input_spec(any_store, f"{bucket}/a.jsonl")
+    origin = inputs.open_source(spec, any_store.mounts)
     (scanned,) = survey.survey(origin, origin.find(), spec).files
     (part,) = partition.assign([scanned], 1, None, [])
     _, bad, _ = (item.record for item in source.read_partition(part, spec, origin, bytes(1)))
@@ -138,34 +150,34 @@ def test_bad_rows_are_quarantined_with_object_and_line(input_store: ObjectStoreS
 
 @pytest.mark.parametrize("now", [b'{"text": "other"}\n', b'{"text": "y"}\n', b"", None])
 def test_an_object_that_has_changed_is_refused_by_its_name(
-    input_store: ObjectStoreServer, now: bytes | None
+    any_store: ObjectStoreServer, now: bytes | None
 ) -> None:
-    bucket = input_store.make_bucket()
-    upload(input_store, bucket, {"a.jsonl": b'{"text": "x"}\n'})
-    spec = input_spec(input_store, f"{bucket}/a.jsonl")
-    origin = inputs.open_source(spec, input_store.mounts)
+    bucket = any_store.make_bucket()
+    upload(any_store, bucket, {"a.jsonl": b'{"text": "x"}\n'})
+    spec = input_spec(any_store, f"{bucket}/a.jsonl")
+    origin = inputs.open_source(spec, any_store.mounts)
     (file,) = origin.find()
     scanned = readers.scan(file, origin.open(file))
     if now is None:
         obstore.delete(origin._store, "a.jsonl")  # type: ignore[attr-defined]
     else:
-        upload(input_store, bucket, {"a.jsonl": now})
+        upload(any_store, bucket, {"a.jsonl": now})
     (part,) = partition.assign([scanned], 1, None, [])
     with pytest.raises(errors.ConfigurationError, match=r"a\.jsonl (has changed|is gone)"):
         list(source.read_partition(part, spec, origin, bytes(1)))
 
 
-def test_wrong_credentials_name_their_field(input_store: ObjectStoreServer, tmp_path: Path) -> None:
+def test_wrong_credentials_name_their_field(any_store: ObjectStoreServer, tmp_path: Path) -> None:
     wrong = {"AWS_ACCESS_KEY_ID": "kubesynth", "AWS_SECRET_ACCESS_KEY": "wrong"}
     wrong |= {"AZURE_STORAGE_ACCOUNT_NAME": "devstoreaccount1"}
     wrong |= {"AZURE_STORAGE_ACCOUNT_KEY": "d3Jvbmc="}
-    if input_store.scheme == "gs":
+    if any_store.scheme == "gs":
         return  # this emulator lets everybody in
     for key, value in wrong.items():
         (tmp_path / key).write_text(value)
     mounts = Mounts(secrets={SECRET: tmp_path})
     for name in ("a.jsonl", "*.jsonl", ""):
-        spec = input_spec(input_store, f"{input_store.make_bucket()}/{name}")
+        spec = input_spec(any_store, f"{any_store.make_bucket()}/{name}")
         with pytest.raises(errors.ConfigurationError, match=r"input\.storage\.credentials"):
             inputs.open_source(spec, mounts).find()
 
@@ -191,7 +203,7 @@ def test_a_missing_bucket_is_said(any_store: ObjectStoreServer) -> None:
     ],
 )
 def test_input_that_is_not_there_is_said(
-    input_store: ObjectStoreServer, bucket: str, name: str, problem: str
+    any_store: ObjectStoreServer, bucket: str, name: str, problem: str
 ) -> None:
     with pytest.raises(errors.ConfigurationError, match=rf"input\.uri.*{problem}"):
-        found(input_spec(input_store, f"{bucket}/{name}"), input_store)
+        found(input_spec(any_store, f"{bucket}/{name}"), any_store)

@@ -141,7 +141,7 @@ async def test_a_run_is_the_same_on_every_store(
     check_equal(fetched, expected)
     assert not list((fetched / "_kubesynth").rglob("journal/*"))
     assert not list((fetched / "_kubesynth").rglob("staging/*"))
-    if any_store.scheme == "az":  # once is enough: a start takes seconds
+    if any_store.scheme != "s3":  # a start takes seconds
         return
     assert await job.run() == ExitCode.OK  # again: nothing is left to do
     assert llm.statistics.answered.total() - before == CALLS

@@ -1,7 +1,7 @@
 """Real object stores on loopback: S3, Azure Blob Storage, Google Cloud Storage.
 
-SeaweedFS and versitygw speak S3, Azurite is Azure's. fake-gcs-server is an emulator that is read as
-Google's store is; it has another interface for writes than ours, so that it serves as input alone.
+SeaweedFS and versitygw speak S3, Azurite is Azure's, fake-gcs-server is an emulator of Google's
+store, with `gcs_xml` before it for writes.
 
 with serve("seaweedfs") as store:
     bucket = store.make_bucket()
@@ -27,7 +27,6 @@ import sys
 import tempfile
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,12 +38,12 @@ import obstore
 from kubesynth_api.v1alpha1.storage import InputSpec, OutputSpec
 from kubesynth_runner.io.locations import Mounts
 from kubesynth_runner.io.object_stores import open_bucket
+from kubesynth_testing import gcs_xml
 from kubesynth_testing import object_store_programs as programs
 
 SECRET = "store-credentials"
 S3_STORES = ("seaweedfs", "versitygw")
-STORES = (*S3_STORES, "azurite")
-INPUT_STORES = (*STORES, "fake-gcs-server")
+STORES = (*S3_STORES, "azurite", "fake-gcs-server")
 _START_SECONDS = 60.0
 # What a store has to say when it is stopped interests nobody.
 _STOP_SECONDS = 1.0
@@ -78,7 +77,7 @@ class ObjectStoreServer:
 
 @contextlib.contextmanager
 def serve(kind: str) -> Iterator[ObjectStoreServer]:
-    """Start a store, one of INPUT_STORES."""
+    """Start a store, one of STORES."""
     with (
         tempfile.TemporaryDirectory(prefix="object-store-") as name,
         _STARTERS[kind](Path(name)) as server,
@@ -201,9 +200,9 @@ def _fake_gcs_server(folder: Path) -> Iterator[ObjectStoreServer]:
 
     # An account as Google writes them, but one that asks for no token: emulators have none to give.
     account = {"client_email": "", "private_key": "", "private_key_id": "", "disable_oauth": True}
-    with _process(command, folder, url):
+    with _process(command, folder, url), gcs_xml.serve(f"127.0.0.1:{port}") as endpoint:
         secret = _write_secret(folder, {"GOOGLE_SERVICE_ACCOUNT": json.dumps(account)})
-        options = {"endpoint": url, "credentials": {"secretRef": {"name": SECRET}}}
+        options = {"endpoint": endpoint, "credentials": {"secretRef": {"name": SECRET}}}
         yield ObjectStoreServer("gs", options, secret, create)
 
 
@@ -312,13 +311,7 @@ def upload(server: ObjectStoreServer, bucket: str, objects: Mapping[str, bytes])
     store = open_bucket(spec.uri, spec.storage, server.mounts, field="input")
 
     def put(key: str, data: bytes) -> None:
-        if server.scheme == "gs":
-            query = urllib.parse.urlencode({"uploadType": "media", "name": key})
-            name = bucket.removeprefix("gs://")
-            target = f"{server.options['endpoint']}/upload/storage/v1/b/{name}/o?{query}"
-            _request("POST", target, {"Content-Type": "application/octet-stream"}, data)
-        else:
-            obstore.put(store, key, data, use_multipart=False)
+        obstore.put(store, key, data, use_multipart=False)
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda item: put(*item), objects.items()))

@@ -17,7 +17,6 @@ PENDING: list[tuple[dict[str, Any], str]] = [
     ({"spec.target": {"acceptedRecords": 1}}, "spec.target"),
     ({"spec.budget": {"tokens": 1}}, "spec.budget"),
     ({"spec.execution": "Batch"}, "spec.execution"),
-    ({"spec.output.uri": "gs://bucket/a"}, "spec.output.uri"),
 ]
 
 
