@@ -28,7 +28,10 @@ __all__ = ["BadRecord", "GoodRecord", "column_types", "read", "scan"]
 
 # Every so many records a JSONL file gets an entry point; a shard reads at most that many in vain.
 ENTRY_EVERY_RECORDS = 4096
+# What memory is kept for; a file without line ends is one bad record, not the death of the pod.
+MAX_LINE_BYTES = 64 << 20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_CUT_OFF = b"... "  # not even the beginning of a number
 _NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -126,7 +129,7 @@ def _scan_jsonl(
     entries = [Entry(0, 0, 0)]
     records = offset = 0
     with _open(file, content) as lines:
-        for number, line in enumerate(lines):
+        for number, (line, length) in enumerate(_lines(lines)):
             if data := _content(line, number):
                 if can_seek and records and records % ENTRY_EVERY_RECORDS == 0:
                     entries.append(Entry(records, offset, number))
@@ -137,9 +140,9 @@ def _scan_jsonl(
                         with contextlib.suppress(*_NOT_JSON):
                             row = decode(data)
                     if not visit(number + 1, row):
-                        offset += len(line)
+                        offset += length
                         break
-            offset += len(line)
+            offset += length
     counted = msgspec.structs.replace(file, records=records)
     return ScannedFile(counted, tuple(entries), content_bytes=offset)
 
@@ -148,7 +151,7 @@ def _read_jsonl(piece: Slice, content: Content) -> Iterator[GoodRecord | BadReco
     decode = msgspec.json.Decoder(type=dict[str, Any]).decode
     index, end = piece.entry_record, piece.first_record + piece.records
     with _open(piece.file, content, piece.offset) as lines:
-        for number, line in enumerate(lines, start=piece.line + 1):
+        for number, (line, length) in enumerate(_lines(lines), start=piece.line + 1):
             data = _content(line, number - 1)
             if not data:
                 continue
@@ -157,12 +160,29 @@ def _read_jsonl(piece: Slice, content: Content) -> Iterator[GoodRecord | BadReco
                 try:
                     row: GoodRecord | BadRecord = GoodRecord(number, decode(data))
                 except _NOT_JSON as exc:
-                    row = BadRecord(number, f"not a JSON object: {exc}", _excerpt(line))
+                    problem = f"not a JSON object: {exc}"
+                    if length > MAX_LINE_BYTES:
+                        problem = f"longer than {MAX_LINE_BYTES} bytes: {length}"
+                    row = BadRecord(number, problem, _excerpt(line))
                 yield row
             if index >= end:
                 return
     if index < end:
         raise OSError(f"it ends after {index} records, {end} were planned")
+
+
+def _lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Yield each line and its length; of one that is too long, only a beginning that is no JSON."""
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        length = len(line)
+        if length <= MAX_LINE_BYTES:
+            yield line, length
+            continue
+        end = line[-1:]
+        while end != b"\n" and (more := file.readline(MAX_LINE_BYTES)):
+            length += len(more)
+            end = more[-1:]
+        yield _CUT_OFF + line[:2000], length
 
 
 def _content(line: bytes, index: int) -> bytes:
@@ -172,7 +192,9 @@ def _content(line: bytes, index: int) -> bytes:
 
 def _read_text(content: Content) -> GoodRecord | BadRecord:
     with content.open() as file:
-        data = file.read()
+        data = file.read(MAX_LINE_BYTES + 1)
+    if len(data) > MAX_LINE_BYTES:
+        return BadRecord(1, f"longer than {MAX_LINE_BYTES} bytes", _excerpt(data))
     try:
         return GoodRecord(1, {"text": data.decode("utf-8-sig")})
     except UnicodeDecodeError as exc:

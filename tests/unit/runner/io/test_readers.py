@@ -85,6 +85,43 @@ def test_huge_line_is_one_record(tmp_path: Path) -> None:
     assert [len(row["t"]) for row in columns(whole(path))] == [10_000_000, 1]
 
 
+@pytest.mark.parametrize("ending", [b"\n", b""])
+def test_a_line_that_is_too_long_for_memory_is_one_bad_record(
+    ending: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(readers, "ENTRY_EVERY_RECORDS", 2)
+    path = tmp_path / "a.jsonl"
+    fits = b'{"t": "' + b"x" * 990 + b'"}\n'
+    assert len(fits) == 1000
+    long = b'{"t": "' + b"y" * 5000 + b'"}'
+    path.write_bytes(fits + long + b"\n" + b" " * 3000 + b"\n" + fits + long + ending)
+    rows = whole(path)
+    kinds = [type(row).__name__ for row in rows]
+    assert kinds == ["GoodRecord", "BadRecord", "BadRecord", "GoodRecord", "BadRecord"]
+    assert [row.position for row in rows] == [1, 2, 3, 4, 5]
+    bad = rows[1]
+    assert isinstance(bad, readers.BadRecord)
+    assert bad.message.startswith("longer than 1000 bytes: 50")
+    scanned = readers.scan(InputFile(path.as_uri(), "JSONL", 0, "v"), LocalContent(path))
+    assert scanned.content_bytes == path.stat().st_size
+    entry = scanned.entries[-1]
+    piece = Slice(scanned.file, 4, 1, entry.record, entry.offset, entry.line)
+    assert [row.position for row in readers.read(piece, LocalContent(path))] == [5]
+
+
+def test_a_text_that_is_too_long_for_memory_is_quarantined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "MAX_LINE_BYTES", 1000)
+    (tmp_path / "a.txt").write_text("x" * 1000)
+    assert len(columns(whole(tmp_path / "a.txt", "Text"))) == 1
+    (tmp_path / "a.txt").write_text("x" * 1001)
+    (bad,) = whole(tmp_path / "a.txt", "Text")
+    assert isinstance(bad, readers.BadRecord)
+    assert bad.message == "longer than 1000 bytes"
+
+
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "A.JSONL.GZ"])
 def test_gzip_is_read_by_its_name_in_any_case(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
