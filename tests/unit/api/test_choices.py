@@ -21,7 +21,7 @@ _ANSWER = "spec.pipeline[1].answer"
         pytest.param(
             {f"{_QA}.sampling": {"n": 2}},
             f"{_QA}.sampling.n",
-            "must be 1 here (it is 2): only answer",
+            "must be 1 here (it is 2): only stages",
             id="list",
         ),
         pytest.param(

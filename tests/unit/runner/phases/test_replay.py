@@ -11,7 +11,7 @@ import pytest
 from kubesynth_api.conditions import Reason
 from kubesynth_api.run_spec import RunSpec
 from kubesynth_api.runner_contract import RunnerPhase, TerminationMessage
-from kubesynth_runner import errors, models, records
+from kubesynth_runner import errors, records
 from kubesynth_runner import run as runner
 from kubesynth_runner.llm.base import CompletionRequest
 from kubesynth_runner.llm.errors import ClientError, ErrorKind
@@ -45,7 +45,7 @@ def model() -> Model:
 @pytest.fixture
 def client(model: Model, monkeypatch: pytest.MonkeyPatch) -> FakeChatClient:
     fake = FakeChatClient(model)
-    monkeypatch.setattr(models, "OpenAIChatClient", lambda _endpoint: fake)
+    monkeypatch.setattr(clients, "OpenAIChatClient", lambda _endpoint: fake)
     return fake
 
 
