@@ -11,7 +11,7 @@ import pytest
 from kubesynth_api.conditions import Reason
 from kubesynth_api.run_spec import RunSpec
 from kubesynth_api.runner_contract import RunnerPhase, TerminationMessage
-from kubesynth_runner import errors, records
+from kubesynth_runner import clients, errors, records
 from kubesynth_runner import run as runner
 from kubesynth_runner.llm.base import CompletionRequest
 from kubesynth_runner.llm.errors import ClientError, ErrorKind
