@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,14 @@ class Model:
 
     def __init__(self) -> None:
         self.bad: tuple[tuple[str, ...], ...] = BAD
+        # Those that are nothing but a question with an odd hash.
+        self.bare_questions_fail = False
 
     def __call__(self, request: CompletionRequest) -> str | ClientError:
         prompt = request.messages[-1].content
-        if any(all(text in prompt for text in texts) for texts in self.bad):
+        is_bad = any(all(text in prompt for text in texts) for texts in self.bad)
+        bare = re.fullmatch(r"(?:What|It) is \w+?([0-9a-f])(?: number \d\?|\.)", prompt.strip())
+        if is_bad or (self.bare_questions_fail and bare and int(bare[1], 16) % 2):
             return ClientError(ErrorKind.BAD_REQUEST, "not this one", status_code=400, body="raw")
         return runs.reply(request)
 
@@ -260,3 +265,25 @@ async def test_error_rows_hold_what_a_replay_needs(tmp_path: Path, client: FakeC
             assert (row["root_id"], row["parent_id"], row["path"]) == (root, root, [1])
             assert row["id"] == records.child_id(root, 0, 1)
             assert [call["stage"] for call in row["provenance"]] == ["closedQA-0"]
+
+
+async def test_generated_records_that_failed_are_replayed_and_none_is_generated_again(
+    tmp_path: Path, client: FakeChatClient, model: Model
+) -> None:
+    tree = {"macroTopics": 2, "subtopics": 2, "questions": 2, "revisions": 1}
+    pipeline = [{"openQA": tree}, {"answer": {}}]
+    model.bad, model.bare_questions_fail = (), True
+    await finish(first_run(tmp_path, input=None, pipeline=pipeline))
+    failed = runs.read_errors(tmp_path / "first/out")
+    assert failed
+    assert {row["stage"] for row in failed} == {"answer-1"}
+    model.bare_questions_fail = False
+    client.requests.clear()
+    await finish(replay_of(tmp_path, pipeline=pipeline))
+    assert len(client.requests) == len(failed)
+    whole = first_run(
+        tmp_path, input=None, pipeline=pipeline, output={"uri": f"file://{tmp_path}/whole/out"}
+    )
+    await finish(whole)
+    rows = rows_of(tmp_path, "first", "again")
+    assert runs.digest(rows) == runs.digest(rows_of(tmp_path, "whole"))
