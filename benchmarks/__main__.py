@@ -37,6 +37,9 @@ SCENARIOS: dict[str, tuple[Callable[[Bench], Any], Callable[[Any], list[table.Ro
     "triton": (triton.measure, table.of_triton),
 }
 SELF_TEST_SECONDS = 2.0
+# What is between them in the README is the table.
+BEGIN_MARK = "<!-- make bench -->"
+END_MARK = "<!-- end of make bench -->"
 
 
 def _parse() -> argparse.Namespace:
@@ -48,6 +51,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="rounds of each; results are their medians")
     parser.add_argument("--check", action="store_true", help="fail if a target is missed")
     parser.add_argument("--json", type=Path, default=Path("build/benchmarks.json"))
+    parser.add_argument("--readme", type=Path, help="put the table between the marks of this file")
     parser.add_argument("--folder", type=Path, help="scratch folder; the disk matters")
     return parser.parse_args()
 
@@ -75,8 +79,10 @@ def main() -> int:
                 rows += to_rows(results[name])
                 print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     sys.stderr.flush()
-    print(table.render(rows))
-    print(_footnotes(where, cores, limits, results))
+    text = table.render(rows) + "\n" + _footnotes(where, cores, limits, results)
+    print(text)
+    if arguments.readme is not None:
+        _quote(arguments.readme, text)
     _write(arguments.json, {"machine": where, "endpoint": limits, **results})
     return int(arguments.check and any(row.is_met is False for row in rows))
 
@@ -104,6 +110,15 @@ def _footnotes(
             "during the throughput rounds."
         )
     return "\n".join(lines)
+
+
+def _quote(readme: Path, text: str) -> None:
+    """Replace what is between the marks of a file."""
+    before, begin, rest = readme.read_text().partition(BEGIN_MARK)
+    _, end, after = rest.partition(END_MARK)
+    if not end:
+        raise ValueError(f"{readme} has no {BEGIN_MARK} ... {END_MARK}")
+    readme.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 def _write(path: Path, results: dict[str, Any]) -> None:
