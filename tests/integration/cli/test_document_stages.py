@@ -1,4 +1,4 @@
-"""The stages for documents as a user runs them: the example, and the real small model."""
+"""The stages for documents and a plugin, as a user runs them."""
 
 from __future__ import annotations
 
@@ -9,28 +9,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from kubesynth_runner.embedded import weights
 from kubesynth_testing.fake_llm import MODEL, FakeLlm
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
-REAL = """\
-apiVersion: kubesynth.io/v1alpha1
-kind: SyntheticDataJob
-metadata: {{name: documents}}
-spec:
-  models:
-    - name: generator
-      embedded: {{slots: 2, contextTokens: 1024}}
-      sampling: {{maxTokens: 100, temperature: 0}}
-  input: {{uri: "file://{pages}", idColumn: id, limit: 2}}
-  pipeline:
-    - segment: {{maxTokens: 120}}
-    - distill: {{output: Text, minOutputTokens: 5, onNothing: Keep}}
-    - knowledgeList: {{output: Text, column: facts, minOutputTokens: 0, onNothing: Keep}}
-  output: {{uri: "file://out"}}
-  failurePolicy: {{maxFailedRecordsPercent: 100}}
-  seed: 7
-"""
 
 
 async def _run(*arguments: str | Path) -> tuple[int | None, str, str]:
@@ -71,18 +52,6 @@ async def test_pages_are_routed_by_quality(
         is_poor = int(str(row["quality"])) <= 11
         assert (row["rewritten"] is not None) <= is_poor
         assert all(row[name] is None for name in ("distilled", "knowledge", "facts")) >= is_poor
-
-
-async def test_real_model_makes_text_of_segments(
-    pulled_weights: weights.Weights, write_manifest: Callable[[str], Path], tmp_path: Path
-) -> None:
-    assert pulled_weights.path.exists()
-    pages = EXAMPLES / "data" / "documents.jsonl"
-    code, _, err = await _run(write_manifest(REAL.format(pages=pages)))
-    assert code == 0, err
-    rows = _rows(tmp_path / "out")
-    assert {row["segment_id"] for row in rows} >= {0}
-    assert any(row["distilled"] or row["facts"] for row in rows)
 
 
 async def test_plugin_out_of_a_file_runs_like_any_stage(
