@@ -18,6 +18,7 @@ from benchmarks.scenarios import (
     QUICK,
     Bench,
     Sizes,
+    calls,
     kill,
     memory,
     rate_limit,
@@ -35,6 +36,7 @@ SCENARIOS: dict[str, tuple[Callable[[Bench], Any], Callable[[Any], list[table.Ro
     "memory": (memory.measure, table.of_memory),
     "startup": (startup.measure, table.of_startup),
     "triton": (triton.measure, table.of_triton),
+    "calls": (calls.measure, table.of_calls),
 }
 SELF_TEST_SECONDS = 2.0
 # What is between them in the README is the table.

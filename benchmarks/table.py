@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks import clients
 from benchmarks.scenarios import memory, rate_limit, slots, throughput, triton
+from benchmarks.scenarios.calls import Calls
 from benchmarks.scenarios.kill import Kill
 from benchmarks.scenarios.memory import Memory
 from benchmarks.scenarios.slots import Slots
@@ -252,6 +253,22 @@ def of_startup(result: Startup) -> list[Row]:
             "≤ 50",
             grown <= 50 * MEGABYTE,
         ),
+    ]
+
+
+def of_calls(runs: list[Calls]) -> list[Row]:
+    """Return calls per accepted row, relative to Curator's formulas."""
+    return [
+        Row(
+            f"calls per row, {run.pipeline} (Curator's formula: {run.curators_per_row:.2f})",
+            {
+                ENGINE: f"{run.per_row:.2f}: {run.per_row / run.curators_per_row:.2f}x"
+                f" ({run.requests:,} for {run.rows:,})"
+            },
+            "≤ 0.55x",
+            run.per_row <= 0.55 * run.curators_per_row,
+        )
+        for run in runs
     ]
 
 

@@ -10,9 +10,11 @@ from typing import Any
 
 from benchmarks.endpoint_process import MODEL
 from kubesynth_api.run_spec import RunSpec
+from kubesynth_api.v1alpha1 import pipeline as stages
 
 PROMPT = "Rewrite the following document in clear and simple English.\n\n"
 MAX_TOKENS = 400
+SOURCE_KINDS = frozenset(stages.SOURCE_KINDS)
 DOCUMENT_WORDS = 150
 # Of the test harness: NeMo Deploy's tensors, an answer that is a pure function of the prompt.
 TRITON_MODEL = "pure"
@@ -66,6 +68,7 @@ def run_spec(api_url: str, documents: Path, output: Path, options: RunOptions) -
         wire_output = {"uri": options.bucket, "storage": storage}
     if options.rows_per_part is not None:
         wire_output["rowsPerPart"] = options.rows_per_part
+    starts_from_nothing = not SOURCE_KINDS.isdisjoint(options.pipeline[0])
     return RunSpec.model_validate(
         {
             "name": "benchmark",
@@ -79,7 +82,7 @@ def run_spec(api_url: str, documents: Path, output: Path, options: RunOptions) -
                         "sampling": {"maxTokens": MAX_TOKENS},
                     }
                 ],
-                "input": {"uri": f"file://{documents}"},
+                **({} if starts_from_nothing else {"input": {"uri": f"file://{documents}"}}),
                 "pipeline": [dict(stage) for stage in options.pipeline],
                 "output": wire_output,
             },

@@ -11,13 +11,18 @@ from aiohttp import web
 
 from benchmarks import workload
 from benchmarks.clients import protocol
+from benchmarks.scenarios import calls
 from kubesynth_api.runner_contract import METRICS_PATH, RunnerPhase
 from kubesynth_runner import errors, progress, run, telemetry
 from kubesynth_runner.environment import RunEnvironment
 from kubesynth_runner.io import locations
 from kubesynth_runner.phases.context import RunContext
 
-PIPELINES = {"rewrite": workload.REWRITE, "questions": workload.QUESTIONS_AND_ANSWERS}
+PIPELINES = {
+    "rewrite": workload.REWRITE,
+    "questions": workload.QUESTIONS_AND_ANSWERS,
+    **calls.PIPELINES,
+}
 
 
 async def _main(arguments: argparse.Namespace) -> int:
