@@ -17,7 +17,7 @@ class KeySelector(ApiModel):
 
     model_config = _ATOMIC
 
-    name: ObjectName = Field(description="Name of the object, in the job's own namespace.")
+    name: ObjectName = Field(description="Name, in the job's own namespace.")
     key: DataKey = Field(description="Key in the object's data.")
 
 
@@ -26,7 +26,7 @@ class NameReference(ApiModel):
 
     model_config = _ATOMIC
 
-    name: ObjectName = Field(description="Name of the object, in the job's own namespace.")
+    name: ObjectName = Field(description="Name, in the job's own namespace.")
 
 
 class SecretValue(ApiModel):
@@ -55,10 +55,10 @@ class PromptText(ApiModel):
 
     inline: Annotated[str, Field(min_length=1, max_length=16384)] | None = Field(
         default=None,
-        description="The template itself (Jinja2). Columns of the record are its variables.",
+        description="The template itself (Jinja2).",
     )
     config_map_key_ref: KeySelector | None = Field(
-        default=None, description="ConfigMap and key that hold the template."
+        default=None, description="Its ConfigMap and key."
     )
 
 

@@ -24,13 +24,13 @@ class SamplingParameters(ApiModel):
         default=None,
         ge=-1,
         le=1000000,
-        description="Candidates kept; -1 or 0 keeps all. Not part of OpenAI's own service.",
+        description="Candidates kept; -1 or 0 keeps all. Not for OpenAI itself.",
     )
     min_p: float | None = Field(
         default=None,
         ge=0,
         le=1,
-        description="Least probability relative to the best token. Not part of OpenAI's service.",
+        description="Least probability relative to the best token. Not for OpenAI itself.",
     )
     max_tokens: int | None = Field(
         default=None, ge=1, le=1000000, description="Longest completion, in tokens."
@@ -39,15 +39,15 @@ class SamplingParameters(ApiModel):
         default=None,
         ge=1,
         le=1000000,
-        description="Longest completion with its reasoning; newer OpenAI models want this name.",
+        description="Longest completion with its reasoning; for newer OpenAI models.",
     )
     seed: int | None = Field(
         default=None,
         ge=0,
         le=2147483647,
         description=(
-            "Base of the seeds sent to the server. Every request gets a seed of its own, derived "
-            "from this one and the record's id. Without it and without spec.seed none is sent."
+            "Each request gets a seed derived from this one and the record's id; without it and "
+            "spec.seed none."
         ),
     )
     stop: Annotated[tuple[StopSequence, ...], Field(max_length=16)] | None = Field(
@@ -63,7 +63,7 @@ class SamplingParameters(ApiModel):
         default=None,
         gt=0,
         le=10,
-        description="Multiplicative penalty; 1 is none. Not part of OpenAI's own service.",
+        description="Multiplicative penalty; 1 is none. Not for OpenAI itself.",
     )
     logit_bias: (
         Annotated[
@@ -83,19 +83,18 @@ class SamplingParameters(ApiModel):
         ge=1,
         le=128,
         description=(
-            "Completions of each prompt; each makes a record of its own. For answer, and prompt "
-            "with output Text or JSON."
+            "Completions of each prompt, each a record of its own, where one is a single value."
         ),
     )
     logprobs: bool | None = Field(
         default=None,
-        description="Ask for the log probability of each token; it goes into provenance.logprobs.",
+        description="Log probabilities of tokens, into provenance.logprobs.",
     )
     top_logprobs: int | None = Field(
         default=None,
         ge=0,
         le=20,
-        description="With logprobs: the most probable tokens at each place, so many of them.",
+        description="With logprobs: so many of the likeliest tokens at each place.",
     )
 
     def over(self, base: SamplingParameters | None) -> SamplingParameters:
