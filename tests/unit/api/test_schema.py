@@ -71,7 +71,7 @@ def test_nothing_is_referenced_or_nullable() -> None:
 def test_few_fields_take_anything() -> None:
     anything = {path.rpartition(".")[2] for path, node in NODES if PRESERVE_UNKNOWN in node}
     security = {"podSecurityContext{}", "securityContext{}"}
-    assert anything == {"extraBody{}", "jsonSchema{}", "affinity{}"} | security
+    assert anything == {"extraBody{}", "jsonSchema{}", "parameters{}", "affinity{}"} | security
 
 
 def test_numbers_have_the_format_that_kubernetes_reads() -> None:
