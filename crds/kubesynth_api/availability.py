@@ -29,8 +29,6 @@ class _Pending:
 _PENDING = (
     _Pending("spec.output.split"),
     _Pending("spec.output.exports", harmless=((),)),
-    _Pending("spec.target"),
-    _Pending("spec.budget"),
     _Pending("spec.execution", harmless=("Online",)),
 )
 PENDING_FIELDS = tuple(pending.field for pending in _PENDING)

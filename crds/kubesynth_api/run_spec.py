@@ -18,7 +18,16 @@ RUN_SPEC_MAX_BYTES = 512 * 1024
 
 # Fields that may change while a job runs, or that say nothing about the rows: not part of what
 # makes two runs the same run.
-_MUTABLE = ("shards", "budget", "deadlines", "cleanup", "suspend", "runner", "failurePolicy")
+_MUTABLE = (
+    "shards",
+    "target",
+    "budget",
+    "deadlines",
+    "cleanup",
+    "suspend",
+    "runner",
+    "failurePolicy",
+)
 _MUTABLE_OUTPUT = ("uri", "ifExists", "storage")
 
 

@@ -38,6 +38,13 @@ ENV_PHASE = "KUBESYNTH_PHASE"
 ENV_RUN_SPEC = "KUBESYNTH_RUN_SPEC"  # path of the run specification (JSON, RunSpec)
 # "true" on finalize when shards are missing: report what there is, and write no _SUCCESS.
 ENV_PARTIAL = "KUBESYNTH_PARTIAL"
+# With it on finalize: the reason that the job ends early with (BudgetSpent, TargetReached).
+ENV_OUTCOME = "KUBESYNTH_OUTCOME"
+# The share of the job's limits that a pod uses before its first lease (JSON, InitialShare).
+ENV_SHARE = "KUBESYNTH_SHARE"
+# Bearer token of `POST /lease`; from a Secret of the job's own.
+ENV_LEASE_TOKEN = "KUBESYNTH_LEASE_TOKEN"
+LEASE_TOKEN_KEY = "token"
 ENV_SHARD_INDEX = "JOB_COMPLETION_INDEX"  # set by the Job controller on Indexed Jobs
 ENV_POD_NAME = "POD_NAME"
 ENV_POD_UID = "POD_UID"
@@ -58,6 +65,7 @@ TERMINATION_MESSAGE_PATH = "/dev/termination-log"
 HTTP_PORT = 8080
 HTTP_PORT_NAME = "http"
 PROGRESS_PATH = "/progress"
+LEASE_PATH = "/lease"
 METRICS_PATH = "/metrics"
 HEALTH_PATH = "/healthz"
 
@@ -107,6 +115,8 @@ class Totals(ApiModel):
     records: RecordCounts = RecordCounts()
     tokens: TokenCounts = TokenCounts()
     requests: RequestCounts = RequestCounts()
+    # None where no prices are known.
+    cost_usd: float | None = Field(default=None, alias="costUSD", ge=0)
 
     def plus(self, other: Totals) -> Totals:
         """Return the field-by-field sum."""
@@ -114,12 +124,72 @@ class Totals(ApiModel):
             records=_sum(RecordCounts, self.records, other.records),
             tokens=_sum(TokenCounts, self.tokens, other.tokens),
             requests=_sum(RequestCounts, self.requests, other.requests),
+            cost_usd=None
+            if self.cost_usd is None and other.cost_usd is None
+            else (self.cost_usd or 0.0) + (other.cost_usd or 0.0),
         )
 
 
 def _sum(kind: type[CountsT], left: CountsT, right: CountsT) -> CountsT:
     fields = kind.model_fields
     return kind(**{name: getattr(left, name) + getattr(right, name) for name in fields})
+
+
+class ModelShare(ApiModel):
+    """What one pod may use of a model's limits. None: not limited."""
+
+    concurrency: int = Field(ge=1)
+    requests_per_minute: float | None = Field(default=None, gt=0)
+    tokens_per_minute: float | None = Field(default=None, gt=0)
+
+
+class CapShare(ApiModel):
+    """What may be, or has been, spent and made. As a cap, None: not limited.
+
+    Cumulative: over all attempts at a shard. `records` are accepted output records.
+    """
+
+    tokens: int | None = Field(default=None, ge=0)
+    usd: float | None = Field(default=None, ge=0)
+    records: int | None = Field(default=None, ge=0)
+
+
+class InitialShare(ApiModel):
+    """What pods use before they are leased anything: `models` each, `caps` all together.
+
+    `parallelism` is the number of shards, from the first on, that divide `caps`.
+    """
+
+    parallelism: int = Field(ge=1)
+    models: dict[str, ModelShare]
+    caps: CapShare = CapShare()
+
+
+class Lease(ApiModel):
+    """Body of `POST /lease` on a runner: what it may use from now on, of everything.
+
+    A pod takes it only if `generation` follows the one that it has, and has stored it before it
+    answers 200 with a `LeaseReport`. 409 comes with a report too: ask again on its ground. A lease
+    belongs to its shard and survives the pod.
+    """
+
+    generation: int = Field(ge=0)
+    models: dict[str, ModelShare]
+    caps: CapShare = CapShare()
+
+
+class LeaseReport(ApiModel):
+    """What a pod holds, exactly.
+
+    `spent` includes what requests under way have reserved; `outside` is what was spent before the
+    first shard (by plan), which is part of the whole. `waits_for` is BudgetSpent or TargetReached
+    while the pod waits at a cap with nothing under way.
+    """
+
+    lease: Lease
+    spent: CapShare = CapShare()
+    outside: CapShare = CapShare()
+    waits_for: str = ""
 
 
 class ProgressReport(ApiModel):
@@ -135,6 +205,8 @@ class ProgressReport(ApiModel):
     # Input records per second over the last minute or so.
     records_per_second: float = 0.0
     message: str = ""
+    # From the moment at which the pod has opened its shard.
+    lease: LeaseReport | None = None
 
 
 class Estimate(ApiModel):
@@ -159,8 +231,9 @@ class TerminationMessage(ApiModel):
     """What a runner leaves in its container's termination message: JSON, 2 KiB at most.
 
     plan writes `estimate` and the number of input records; every generate pod writes its shard's
-    `totals` (a hint); finalize, report and all write the run's `totals` (the truth); a runner that
-    fails writes `error`.
+    `totals` (a hint) and the `lease` that it ended with; finalize, report and all write the run's
+    `totals` (the truth), and `ended` with a reason if there was a target or the budget was spent;
+    a runner that fails writes `error`.
     """
 
     phase: RunnerPhase
@@ -170,3 +243,5 @@ class TerminationMessage(ApiModel):
     manifest_uri: str | None = None
     report_uri: str | None = None
     error: RunnerError | None = None
+    lease: LeaseReport | None = None
+    ended: str | None = None

@@ -65,6 +65,7 @@ def check(
             *(_storage("spec.input", given.uri, given.storage) if given is not None else ()),
             *_storage("spec.output", spec.output.uri, spec.output.storage),
             *(_earlier(retry, spec) if (retry := spec.retry_failed) is not None else ()),
+            *_prices(spec),
             *stages.check(spec, config_maps or {}),
             *choices.check(spec),
             *_size(spec, name),
@@ -180,6 +181,23 @@ def _storage(path: str, uri: str, storage: StorageOptions | None) -> Iterator[Fi
             yield invalid(
                 f"{path}.storage.{field}", f"{scheme} takes nothing but caBundle; leave it out"
             )
+
+
+def _prices(spec: SyntheticDataJobSpec) -> Iterator[Finding]:
+    """Refuse money that cannot be counted, and prices of nobody."""
+    if spec.budget is None:
+        return
+    roles = {model.name for model in spec.models}
+    for role in spec.budget.prices:
+        if role not in roles:
+            yield invalid(f"spec.budget.prices.{role}", f"there is no model named {role!r}")
+    if spec.budget.usd is None:
+        return
+    for role in sorted(roles - set(spec.budget.prices)):
+        yield invalid(
+            "spec.budget.usd",
+            f"needs a price of every model, which may be 0; budget.prices.{role} is missing",
+        )
 
 
 def _is_within(path: str, folder: str) -> bool:

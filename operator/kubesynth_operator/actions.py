@@ -24,6 +24,13 @@ class CreateConfigMap:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class CreateTokenSecret:
+    """POST once, with a random token to lease with; an existing one of ours is as good."""
+
+    manifest: Manifest
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class CreateJob:
     """POST once; an existing one of ours is as good, and is left as it is."""
 
@@ -79,6 +86,7 @@ class DeleteModelServer:
 
 Action = (
     CreateConfigMap
+    | CreateTokenSecret
     | CreateJob
     | ApplyNetworkPolicy
     | PatchJob

@@ -28,6 +28,7 @@ from kubesynth_operator.kube.resources import (
     Resource,
 )
 from kubesynth_operator.kube.watch import Scope, Sink, Watch
+from kubesynth_operator.lease_keeper import LeaseKeeper
 from kubesynth_operator.metrics import Metrics
 from kubesynth_operator.observation import ChildJob, JobKey, Pod
 from kubesynth_operator.observe import Observer, Snapshots
@@ -57,6 +58,7 @@ class Application:
         self._jobs: ChildCache[ChildJob] = ChildCache(wire.parse_child_job, self.queue.add)
         self._pods: ChildCache[Pod] = ChildCache(wire.parse_pod, self.queue.add, self._pod_seen)
         self._servers = ServerControl(client, settings, metrics, self.queue.add)
+        self._leases = LeaseKeeper(client, self._pods, settings, look_at=self.queue.add)
         self._watches = [
             self._watch(resource, namespace, sink)
             for namespace in settings.watched_namespaces
@@ -75,6 +77,7 @@ class Application:
         parts: list[Coroutine[Any, Any, None]] = [watch.run() for watch in self._watches]
         parts += [self._work(), self._resync(), self._servers.run(self._list_jobs)]
         parts.append(self._poller().run())
+        parts.append(self._leases.run())
         if with_kopf:
             parts.append(handlers.serve(self._settings, self, asyncio.Event()))
         await first_end(parts)
@@ -104,7 +107,9 @@ class Application:
         self.ready.set()
         # Half of the time after which a missing reference is looked for again.
         referent_age = timedelta(seconds=self._settings.limits.reference_recheck_seconds / 2)
-        snapshots = Snapshots(self._jobs, self._pods, self._book, self._servers.catalog)
+        snapshots = Snapshots(
+            self._jobs, self._pods, self._book, self._servers.catalog, self._leases.view
+        )
         observer = Observer(self._client, snapshots, _now, referent_age=referent_age)
         cluster = LiveCluster(
             self._client,
@@ -112,7 +117,7 @@ class Application:
             EventRecorder(self._client, self._settings.identity),
             RateLimiter(self._settings.limits.status_writes_per_second, time.monotonic),
         )
-        hooks = Hooks(forget=self.health.gone, written=self.health.expect)
+        hooks = Hooks(self._gone, self.health.expect, self._leases.observed)
         reconciler = Reconciler(cluster, self._settings, self._metrics, hooks)
         await Workers(self.queue, reconciler.reconcile, self._metrics).run(self._settings.workers)
 
@@ -191,10 +196,15 @@ class Application:
             self._pods, self._book, self._settings, clock=_now, look_at=self.queue.add
         )
 
+    def _gone(self, key: JobKey) -> None:
+        self.health.gone(key)
+        self._leases.forget(key)
+
     def _pod_seen(self, pod: Pod) -> None:
         """Take a shard's last words as soon as they are known."""
         if not pod.ended or pod.phase is not RunnerPhase.GENERATE:
             return
+        self._leases.pod_ended(pod)
         if pod.message is None or pod.message.totals is None:
             return
         succeeded = pod.status == "Succeeded"

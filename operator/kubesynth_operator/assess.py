@@ -12,8 +12,16 @@ from datetime import datetime, timedelta
 
 from kubesynth_api.conditions import ConditionType, Reason
 from kubesynth_api.runner_contract import RunnerPhase, TerminationMessage
+from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
 from kubesynth_operator import status, wire
-from kubesynth_operator.observation import ChildJob, Observation, Outcome, Pod, Problem
+from kubesynth_operator.observation import (
+    ChildJob,
+    Observation,
+    Outcome,
+    Pod,
+    Problem,
+    Progress,
+)
 from kubesynth_operator.policies import deadlines, disruptions, model_servers, outcome, progress
 from kubesynth_operator.policies.sequence import Situation, State
 from kubesynth_operator.settings import OperatorSettings
@@ -54,7 +62,8 @@ def assess(observation: Observation, settings: OperatorSettings) -> Assessment:
         report=_state(observation, children.get(RunnerPhase.REPORT)),
         verdict=finalize.outcome if finalize else None,
         totals_known=totals is not None,
-        interruption=deadline.exceeded
+        interruption=_early_end(observation)
+        or deadline.exceeded
         or disruptions.exceeded(disrupted, settings.limits, spec.shards.count)
         or model_servers.failed(spec, observation.servers),
         finalize_overdue=deadline.out_of_patience or _report_overdue(observation, settings),
@@ -66,6 +75,39 @@ def assess(observation: Observation, settings: OperatorSettings) -> Assessment:
         plan_message=_message_of(observation.pods_of(RunnerPhase.PLAN)),
         degraded=_degraded(observation, settings, disrupted),
     )
+
+
+def _early_end(observation: Observation) -> Outcome | None:
+    """Return how the job ends because its budget is spent or its target reached.
+
+    Once that was decided it stays so, whoever has forgotten why: shards have been stopped for it.
+    """
+    running = status.find(observation.job.status, ConditionType.RUNNING)
+    if running is not None and running.reason in (Reason.BUDGET_SPENT, Reason.TARGET_REACHED):
+        return outcome.early(Reason(running.reason), observation.spec)
+    leases = observation.leases
+    if leases is None or leases.ended is None:
+        return None
+    return outcome.early(leases.ended, observation.spec)
+
+
+def with_target(end: Outcome, assessment: Assessment, spec: SyntheticDataJobSpec) -> Outcome:
+    """Return how a job ends that has used up its input: with its target reached or missed."""
+    ended = ended_by(assessment.totals)
+    if ended is None or end.reason is not Reason.ALL_SHARDS_SUCCEEDED:
+        return end
+    return outcome.early(ended, spec)
+
+
+def slots(observation: Observation) -> int:
+    """Return how many shards may be at work at once: no more than there are shares for."""
+    wanted = observation.spec.parallelism
+    generate = observation.children.get(RunnerPhase.GENERATE)
+    if generate is None or wanted <= generate.parallelism or generate.first_share is None:
+        return wanted
+    # Until the shares are known nothing may start beyond what has been reckoned with.
+    known = observation.leases
+    return generate.parallelism if known is None else min(wanted, known.slots)
 
 
 def _clock_started_at(observation: Observation) -> datetime | None:
@@ -89,6 +131,14 @@ def run_totals(observation: Observation) -> TerminationMessage | None:
     return _message_of(speaking)
 
 
+def ended_by(message: TerminationMessage | None) -> Reason | None:
+    """Return what the run says of its budget and target, if there is anything to say."""
+    known = {Reason.BUDGET_SPENT, Reason.TARGET_REACHED, Reason.TARGET_MISSED}
+    if message is None or message.ended not in known:
+        return None
+    return Reason(message.ended)
+
+
 def _message_of(pods: list[Pod] | tuple[Pod, ...]) -> TerminationMessage | None:
     """Return the newest message of pods that succeeded."""
     spoke = [pod for pod in pods if pod.status == "Succeeded" and pod.message is not None]
@@ -101,6 +151,10 @@ def _state(observation: Observation, child: ChildJob | None) -> State | Outcome:
     if child.deleting:
         return State.RUNNING
     spec = observation.spec
+    if spec.shards.count == 1 and child.progress is Progress.COMPLETE:
+        why = ended_by(run_totals(observation))
+        if why is not None:
+            return outcome.early(why, spec)
     ended = outcome.of_job(
         child,
         observation.pods_of(child.phase),

@@ -14,7 +14,12 @@ from typing import Literal, NamedTuple
 
 from kubesynth_api.conditions import ConditionType, Reason
 from kubesynth_api.run_spec import RunSpec
-from kubesynth_api.runner_contract import RunnerPhase, TerminationMessage, Totals
+from kubesynth_api.runner_contract import (
+    InitialShare,
+    RunnerPhase,
+    TerminationMessage,
+    Totals,
+)
 from kubesynth_api.v1alpha1.protocols import TritonOptions
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec, SyntheticDataJobStatus
 
@@ -48,8 +53,13 @@ class Outcome:
         return self.condition is ConditionType.FAILED
 
     @property
+    def early(self) -> bool:
+        """Whether the job ends on purpose before its input is used up."""
+        return self.reason in (Reason.BUDGET_SPENT, Reason.TARGET_REACHED)
+
+    @property
     def partial(self) -> bool:
-        """Whether finalize must expect shards to be missing, and so write no `_SUCCESS`."""
+        """Whether finalize must expect shards to be missing."""
         return self.reason is not Reason.ALL_SHARDS_SUCCEEDED
 
 
@@ -130,6 +140,8 @@ class ChildJob:
     created_at: datetime
     run_config_name: str
     outcome: Outcome | None
+    # What its pods begin with; None for a Job of an older operator.
+    first_share: InitialShare | None = None
 
     @property
     def finished(self) -> bool:
@@ -252,6 +264,17 @@ class ServerView:
         return bool(self.uid) and self.problem is None
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class LeaseView:
+    """What dividing the job's limits has shown.
+
+    `slots` is how many pods may run at once now, `ended` why the job has come to its end early.
+    """
+
+    slots: int
+    ended: Reason | None = None
+
+
 class ObstacleKind(StrEnum):
     """Why the API server would not create a child."""
 
@@ -284,6 +307,7 @@ class Observation:
     pods: tuple[Pod, ...] = ()
     referents: Referents | None = None
     live: LiveProgress | None = None
+    leases: LeaseView | None = None
     obstacles: tuple[Obstacle, ...] = ()
     servers: Mapping[str, ServerView] = dataclasses.field(default_factory=dict)
     progress_written_at: datetime | None = None
@@ -302,6 +326,15 @@ class Observation:
     def pods_of(self, phase: RunnerPhase) -> tuple[Pod, ...]:
         """Return the pods of one phase's Job."""
         return tuple(pod for pod in self.pods if pod.phase is phase)
+
+
+def indexes(ranges: str) -> frozenset[int]:
+    """Return the indexes in the compressed form of Job status, such as `1,3-5,7`."""
+    found: set[int] = set()
+    for part in filter(None, ranges.split(",")):
+        first, _, last = part.partition("-")
+        found.update(range(int(first), int(last or first) + 1))
+    return frozenset(found)
 
 
 def count_indexes(ranges: str) -> int:

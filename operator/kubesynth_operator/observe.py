@@ -30,6 +30,7 @@ from kubesynth_operator.observation import (
     ChildJob,
     Job,
     JobKey,
+    LeaseView,
     Observation,
     Obstacle,
     ObstacleKind,
@@ -58,6 +59,7 @@ class Snapshots:
     pods: ChildCache[Pod]
     book: ProgressBook
     catalog: Catalog
+    leases: Callable[[str], LeaseView | None] = lambda job_uid: None
 
 
 class Observer:
@@ -97,6 +99,7 @@ class Observer:
             pods=tuple(pod for pod in self._snapshots.pods.of_job(key) if pod.job_uid == job.uid),
             live=self._snapshots.book.live(job.uid),
             servers=views.of_job(self._snapshots.catalog, job),
+            leases=self._snapshots.leases(job.uid),
             obstacles=tuple(_leftover(child) for child in found if child.owner_uid != job.uid),
         )
         if job.spec is None or job.deleting or status.has_ended(job.status):

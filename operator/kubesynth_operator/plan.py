@@ -21,6 +21,7 @@ from kubesynth_operator.actions import (
     ApplyNetworkPolicy,
     CreateConfigMap,
     CreateJob,
+    CreateTokenSecret,
     DeleteCustomResource,
     Plan,
 )
@@ -39,6 +40,7 @@ from kubesynth_operator.policies import (
     waiting,
 )
 from kubesynth_operator.resources import (
+    lease_secret,
     naming,
     network_policy,
     run_config_map,
@@ -206,12 +208,14 @@ def _move_on(
             # No other Job: shards that a deadline has stopped stay so while finalize runs.
             current = observation.children.get(step.phase)
             actions = job_servers.bring_back(observation, step.phase)
-            actions += suspend.let_run(current, observation.spec.parallelism)
+            actions += suspend.let_run(current, assess.slots(observation))
             running = _running(observation, step.phase)
         case sequence.Stop():
             child = observation.children[step.phase]
             actions = suspend.stop([child])
-            reason = draft.running_reason(step.phase)
+            # An early end is remembered by this reason: what led to it may be forgotten.
+            early = step.because.reason if step.because.early else None
+            reason = early or draft.running_reason(step.phase)
             running = Verdict(True, reason, f"Stopping: {step.because.message}")
         case _ as never:
             assert_never(never)
@@ -250,6 +254,8 @@ def _create(
         actions.append(ApplyNetworkPolicy(network_policy.build(job, settings)))
     if run_config_name == own_name and resolved is not None:
         actions.append(CreateConfigMap(run_config_map.build(job, resolved)))
+    if step.phase is RunnerPhase.GENERATE:
+        actions.append(CreateTokenSecret(lease_secret.build(job)))
     manifest = runner_job.build(
         job, step.phase, settings, run_config_name=run_config_name, verdict=step.verdict
     )
@@ -329,6 +335,7 @@ def _start_time(observation: Observation) -> str | None:
 
 def _finish(observation: Observation, assessment: Assessment, outcome: Outcome) -> Plan:
     """Write down how the job ended, and stop what is left of it."""
+    outcome = assess.with_target(outcome, assessment, observation.spec)
     final: dict[ConditionType, Verdict] = _accepted(observation, assessment)
     final.pop(ConditionType.DEGRADED, None)
     verdict = Verdict(True, outcome.reason, outcome.message)

@@ -14,7 +14,8 @@ from datetime import datetime
 from kubesynth_api.runner_contract import RecordCounts, RequestCounts, TokenCounts, Totals
 from kubesynth_operator.observation import LiveProgress
 
-_FIELDS = 10
+_FIELDS = 12
+_MICROS_PER_USD = 1_000_000
 Numbers = tuple[int, ...]
 _ZERO: Numbers = (0,) * _FIELDS
 
@@ -32,17 +33,21 @@ def _numbers(totals: Totals) -> Numbers:
         requests.ok,
         requests.retried,
         requests.rate_limited,
+        totals.cost_usd is not None,
+        round((totals.cost_usd or 0.0) * _MICROS_PER_USD),
     )
 
 
 def _totals(numbers: Numbers) -> Totals:
-    in_, done, accepted, filtered, failed, prompt, completion, ok, retried, limited = numbers
+    in_, done, accepted, filtered, failed, *others = numbers
+    prompt, completion, ok, retried, limited, has_cost, micros = others
     return Totals(
         records=RecordCounts(
             in_=in_, done=done, accepted=accepted, filtered=filtered, failed=failed
         ),
         tokens=TokenCounts(prompt=prompt, completion=completion),
         requests=RequestCounts(ok=ok, retried=retried, rate_limited=limited),
+        cost_usd=micros / _MICROS_PER_USD if has_cost else None,
     )
 
 

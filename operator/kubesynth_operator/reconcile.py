@@ -56,6 +56,7 @@ class Hooks:
 
     forget: Callable[[JobKey], None] = lambda key: None
     written: Callable[[JobKey, str], None] = lambda key, version: None
+    observed: Callable[[Observation], None] = lambda observation: None
 
 
 class Reconciler:
@@ -83,6 +84,7 @@ class Reconciler:
         if observation is None:
             self._forget(key)
             return None
+        self._hooks.observed(observation)
         plan = plans.reconcile(observation, self._settings)
         obstacles = await self._act(key, plan.actions)
         if obstacles:

@@ -27,6 +27,8 @@ class Limits:
     # How long one pod may take to answer, and how many are asked at once.
     poll_timeout_seconds: float = 2
     poll_concurrency: int = 64
+    # Between two rounds of dividing a job's limits over its pods, as long as anything changes.
+    lease_seconds: float = 2
     # No counter moved for so long although pods run: Degraded/ProgressStalled.
     stall_seconds: float = 900
     # Pods run for so long and not one of them could be asked: Degraded/ProgressUnknown.

@@ -15,7 +15,12 @@ from pydantic import ValidationError
 
 from kubesynth_api import labels
 from kubesynth_api.conditions import ConditionType, Reason
-from kubesynth_api.runner_contract import RunnerPhase, TerminationMessage
+from kubesynth_api.runner_contract import (
+    ENV_SHARE,
+    InitialShare,
+    RunnerPhase,
+    TerminationMessage,
+)
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec, SyntheticDataJobStatus
 from kubesynth_operator.observation import ChildJob, Job, JobKey, Outcome, Pod, Problem, Progress
 
@@ -102,6 +107,7 @@ def parse_child_job(raw: Object) -> ChildJob | None:
         created_at=parse_time(metadata.get("creationTimestamp")) or _EPOCH,
         run_config_name=_run_config_name(spec),
         outcome=_parse_outcome(metadata.get("annotations") or {}),
+        first_share=_parse_share(spec),
     )
 
 
@@ -114,6 +120,17 @@ def _verdict(conditions: list[Object] | tuple[()]) -> tuple[Progress, str, str]:
                 str(condition.get("message", "")),
             )
     return Progress.ACTIVE, "", ""
+
+
+def _parse_share(spec: Object) -> InitialShare | None:
+    containers = ((spec.get("template") or {}).get("spec") or {}).get("containers") or ()
+    for variable in (each for item in containers for each in item.get("env") or ()):
+        if variable.get("name") == ENV_SHARE:
+            try:
+                return InitialShare.model_validate_json(str(variable.get("value", "")))
+            except ValidationError:
+                return None
+    return None
 
 
 def _run_config_name(spec: Object) -> str:

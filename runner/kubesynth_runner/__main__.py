@@ -24,7 +24,14 @@ import uvloop
 from kubesynth_api import runner_contract
 from kubesynth_api.conditions import Reason
 from kubesynth_api.run_spec import RunSpec
-from kubesynth_api.runner_contract import ExitCode, RunnerError, RunnerPhase, TerminationMessage
+from kubesynth_api.runner_contract import (
+    ExitCode,
+    InitialShare,
+    LeaseReport,
+    RunnerError,
+    RunnerPhase,
+    TerminationMessage,
+)
 from kubesynth_api.version import VERSION
 from kubesynth_runner import errors, progress, telemetry
 from kubesynth_runner import run as runs
@@ -48,6 +55,7 @@ def main() -> None:
         RunnerPhase(os.environ.get(runner_contract.ENV_PHASE, RunnerPhase.ALL)),
         int(os.environ.get(runner_contract.ENV_SHARD_INDEX, "0")),
         os.environ.get(runner_contract.ENV_PARTIAL) == "true",
+        _outcome(),
     )
     try:
         spec = _load_spec()
@@ -62,7 +70,7 @@ def main() -> None:
         )
         text = str(exc)[:ERROR_MESSAGE_CHARACTERS]
         error = RunnerError(reason=exc.reason, message=text)
-        message = TerminationMessage(phase=request.phase, error=error)
+        message = TerminationMessage(phase=request.phase, error=error, lease=exc.lease)
         code = exc.exit_code
     _end(message, code)
 
@@ -87,6 +95,16 @@ def _on_crash(
     _end(TerminationMessage(phase=known, error=error), ExitCode.RETRY)
 
 
+def _outcome() -> Reason | None:
+    text = os.environ.get(runner_contract.ENV_OUTCOME, "")
+    return Reason(text) if text in set(Reason) else None
+
+
+def _share() -> InitialShare | None:
+    text = os.environ.get(runner_contract.ENV_SHARE)
+    return InitialShare.model_validate_json(text) if text else None
+
+
 def _exit_before_start(*_: object) -> None:
     os._exit(int(ExitCode.CHECKPOINTED))
 
@@ -108,13 +126,15 @@ async def _run(spec: RunSpec, request: runs.PhaseRequest) -> TerminationMessage:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, stop)
-    state = progress.Progress(request.phase, request.shard)
+    budget = spec.spec.budget
+    state = progress.Progress(request.phase, request.shard, prices=budget.prices if budget else {})
     port = int(os.environ.get(runner_contract.ENV_HTTP_PORT, runner_contract.HTTP_PORT))
-    server = await progress.serve(state, port)
+    token = os.environ.get(runner_contract.ENV_LEASE_TOKEN, "")
+    server = await progress.serve(state, port, token)
     try:
         environment = pod_environment([model.name for model in spec.spec.models])
         storage = locations.open_storage(spec.spec.output, environment.mounts)
-        context = RunContext(spec, environment, storage, state, stop)
+        context = RunContext(spec, environment, storage, state, stop, _share())
         LOG.info(
             "started",
             extra={
@@ -125,10 +145,22 @@ async def _run(spec: RunSpec, request: runs.PhaseRequest) -> TerminationMessage:
                 "version": VERSION,
             },
         )
-        return await runs.run_phase(context, request)
+        message = await runs.run_phase(context, request)
+        return message.model_copy(update={"lease": _last_lease(state)})
+    except errors.RunnerError as exc:
+        exc.lease = _last_lease(state)
+        raise
     finally:
         with contextlib.suppress(OSError):
             await server.cleanup()
+
+
+def _last_lease(state: progress.Progress) -> LeaseReport | None:
+    """Return what the shard held of the caps; rates end with the pod."""
+    if state.lease is None:
+        return None
+    report = state.lease.report()
+    return report.model_copy(update={"lease": report.lease.model_copy(update={"models": {}})})
 
 
 def _on_signal(stop: asyncio.Event) -> None:

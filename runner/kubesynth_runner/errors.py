@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from kubesynth_api.conditions import Reason
-from kubesynth_api.runner_contract import ExitCode
+from kubesynth_api.runner_contract import ExitCode, LeaseReport
 
 
 class RunnerError(Exception):
@@ -24,6 +24,8 @@ class RunnerError(Exception):
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+        # What the shard held of its job's caps, for whoever leases them.
+        self.lease: LeaseReport | None = None
 
 
 class ConfigurationError(RunnerError):

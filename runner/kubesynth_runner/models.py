@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator, Mapping
 import msgspec
 
 from kubesynth_api.conditions import Reason
-from kubesynth_api.v1alpha1.models import EmbeddedModel, ModelLimits
+from kubesynth_api.runner_contract import ModelShare
+from kubesynth_api.shares import whole_share
+from kubesynth_api.v1alpha1.models import EmbeddedModel
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
 from kubesynth_runner import clients, errors
 from kubesynth_runner.embedded import weights
@@ -27,6 +29,8 @@ FIRST_POLL_SECONDS = 0.2
 LAST_POLL_SECONDS = 5.0
 # A gateway answers 404 for a model that it is only about to serve; later the name is wrong.
 MODEL_MISSING_SECONDS = 10.0
+# Of connections: the gate limits requests, and by more or less while the run goes on.
+ANY_NUMBER = 0
 
 
 class _StoredCapabilities(msgspec.Struct, frozen=True, rename="camel"):
@@ -86,10 +90,11 @@ async def connect(
     environment: RunEnvironment,
     store: CapabilityStore,
     stop: asyncio.Event,
+    shares: Mapping[str, ModelShare] | None = None,
 ) -> AsyncIterator[ModelPool]:
     """Connect to the models in `roles`, waiting for each to answer; close all at the end.
 
-    A pod's share of a model's limits is limit / parallelism.
+    `shares` is what this process may use of the models' limits; without it, all of them.
 
     Raises:
         ConfigurationError: a key is wrong, a model is not served, the extra is not installed.
@@ -98,15 +103,15 @@ async def connect(
     """
     async with contextlib.AsyncExitStack() as stack:
         connections, servers = {}, []
-        for model in spec.models:
+        given = shares or whole_share(spec).models
+        for place, model in enumerate(spec.models):
             if model.name not in roles:
                 continue
-            share = max(1, model.limits.concurrency // spec.parallelism)
-            buckets = _buckets(model.limits, spec.parallelism)
+            share = given[model.name].concurrency
             client: ChatClient
             if model.external is not None:
                 name = model.external.model
-                client = clients.connect(spec, model, model.external, environment, share)
+                client = clients.connect(spec, model, model.external, environment, ANY_NUMBER)
             elif model.embedded is not None:
                 # More would only queue in the server, on the time of their own timeouts.
                 share = min(share, model.embedded.slots)
@@ -114,7 +119,7 @@ async def connect(
                 servers.append(server)
                 name = server.model
                 client = clients.connect_embedded(
-                    server.url, name, model.request_timeout_seconds, share
+                    server.url, name, model.request_timeout_seconds, ANY_NUMBER
                 )
             else:
                 raise errors.ConfigurationError(
@@ -132,11 +137,14 @@ async def connect(
                 model.name,
                 name,
                 client,
-                Gate(share, buckets),
+                Gate(share, _buckets(given[model.name])),
                 json_schema,
                 model.max_attempts,
                 deadline_seconds,
                 (external.extra_body if external else None) or {},
+                place,
+                bool(spec.budget and spec.budget.prices),
+                model.embedded.slots if model.embedded else None,
             )
         yield ModelPool(connections, servers)
 
@@ -148,12 +156,10 @@ def _embedded_server(embedded: EmbeddedModel) -> EmbeddedServer:
     )
 
 
-def _buckets(limits: ModelLimits, pods: int) -> Buckets | None:
-    """Return this pod's share of the limits per minute; None if there are none."""
-    requests, tokens = limits.requests_per_minute, limits.tokens_per_minute
-    if requests is None and tokens is None:
-        return None
-    return Buckets(requests / pods if requests else None, tokens / pods if tokens else None)
+def _buckets(share: ModelShare) -> Buckets | None:
+    """Return the limits per minute of this process; None if there are none."""
+    requests, tokens = share.requests_per_minute, share.tokens_per_minute
+    return Buckets(requests, tokens) if requests or tokens else None
 
 
 class _Wait:

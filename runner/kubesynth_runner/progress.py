@@ -13,10 +13,14 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
+from pydantic import ValidationError
 
 from kubesynth_api import runner_contract
-from kubesynth_api.runner_contract import ProgressReport, RunnerPhase
+from kubesynth_api.runner_contract import Lease, LeaseReport, ProgressReport, RunnerPhase
+from kubesynth_api.v1alpha1.spending import Price
+from kubesynth_runner import errors
 from kubesynth_runner.engine.calls import ModelConnection
+from kubesynth_runner.shard_lease import ShardLease, StaleLeaseError, is_token
 from kubesynth_runner.tally import Tally
 
 # Time constant of the moving average of the rate.
@@ -33,6 +37,8 @@ class Progress:
     tally: Tally = dataclasses.field(default_factory=Tally)
     connections: Mapping[str, ModelConnection] = dataclasses.field(default_factory=dict)
     message: str = ""
+    lease: ShardLease | None = None
+    prices: Mapping[str, Price] = dataclasses.field(default_factory=dict)
     _rate: float = 0.0
     _last: tuple[float, int] | None = None
 
@@ -50,9 +56,10 @@ class Progress:
         return ProgressReport(
             phase=self.phase,
             shard_index=self.shard_index,
-            totals=self.tally.to_totals(self.input_records),
+            totals=self.tally.to_totals(self.input_records, self.prices),
             records_per_second=round(max(0.0, self._rate), 3),
             message=self.message,
+            lease=self.lease.report() if self.lease else None,
         )
 
 
@@ -117,8 +124,8 @@ class ProgressCollector(Collector):
         yield outage
 
 
-def application(progress: Progress) -> web.Application:
-    """Return the HTTP application of a runner pod."""
+def application(progress: Progress, lease_token: str = "") -> web.Application:
+    """Return the HTTP application of a runner pod. Without a token it takes no leases."""
     registry = CollectorRegistry()
     registry.register(ProgressCollector(progress))
 
@@ -130,6 +137,23 @@ def application(progress: Progress) -> web.Application:
         headers = {"Content-Type": CONTENT_TYPE_LATEST}
         return web.Response(body=generate_latest(registry), headers=headers)
 
+    async def post_lease(request: web.Request) -> web.Response:
+        if not is_token(lease_token, request.headers.get("Authorization", "")):
+            return web.Response(status=401, text="wrong or missing token\n")
+        held = progress.lease
+        if held is None:
+            return web.Response(status=503, text="no shard is open yet\n")
+        try:
+            lease = Lease.model_validate_json(await request.read())
+        except ValidationError as exc:
+            return web.Response(status=400, text=f"not a lease: {exc}\n")
+        try:
+            return _json(await held.take(lease), 200)
+        except StaleLeaseError:
+            return _json(held.report(), 409)
+        except errors.RunnerError as exc:
+            return web.Response(status=500, text=f"the lease was not stored: {exc}\n")
+
     async def get_health(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
@@ -137,12 +161,18 @@ def application(progress: Progress) -> web.Application:
     app.router.add_get(runner_contract.PROGRESS_PATH, get_progress)
     app.router.add_get(runner_contract.METRICS_PATH, get_metrics)
     app.router.add_get(runner_contract.HEALTH_PATH, get_health)
+    app.router.add_post(runner_contract.LEASE_PATH, post_lease)
     return app
 
 
-async def serve(progress: Progress, port: int) -> web.AppRunner:
+def _json(report: LeaseReport, status: int) -> web.Response:
+    body = msgspec.json.encode(report.to_wire())
+    return web.Response(body=body, status=status, content_type="application/json")
+
+
+async def serve(progress: Progress, port: int, lease_token: str = "") -> web.AppRunner:
     """Start the server on all interfaces; the caller cleans the runner up."""
-    runner = web.AppRunner(application(progress), access_log=None)
+    runner = web.AppRunner(application(progress, lease_token), access_log=None)
     await runner.setup()
     await web.TCPSite(runner, None, port).start()
     return runner

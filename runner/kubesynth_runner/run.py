@@ -7,6 +7,7 @@ import dataclasses
 import gc
 from collections.abc import Callable
 
+from kubesynth_api.conditions import Reason
 from kubesynth_api.run_spec import RunSpec
 from kubesynth_api.runner_contract import (
     ExitCode,
@@ -19,7 +20,7 @@ from kubesynth_api.runner_contract import (
 from kubesynth_runner import errors
 from kubesynth_runner.environment import RunEnvironment
 from kubesynth_runner.io import locations, plan_file
-from kubesynth_runner.phases import finalize, generate, plan
+from kubesynth_runner.phases import finalize, generate, plan, spending
 from kubesynth_runner.phases.context import RunContext
 from kubesynth_runner.progress import Progress
 from kubesynth_runner.tally import Tally
@@ -44,11 +45,15 @@ def collect_rarely() -> None:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PhaseRequest:
-    """Which part of a run to do: `shard` for generate, `partial` for finalize."""
+    """Which part of a run to do: `shard` for generate, `partial` and `outcome` for finalize.
+
+    `outcome` is why the run ends before its input does, if it does so on purpose.
+    """
 
     phase: RunnerPhase
     shard: int = 0
     partial: bool = False
+    outcome: Reason | None = None
 
 
 async def run_phase(context: RunContext, request: PhaseRequest) -> TerminationMessage:
@@ -63,11 +68,12 @@ async def run_phase(context: RunContext, request: PhaseRequest) -> TerminationMe
             return _with_plan(message, await plan.run(context))
         case RunnerPhase.GENERATE:
             planned = await asyncio.to_thread(plan.load, context)
-            tally = await generate.run(context, planned, request.shard)
-            totals = tally.to_totals(context.progress.input_records)
+            end = await generate.run(context, planned, request.shard)
+            totals = end.tally.to_totals(context.progress.input_records, context.prices)
             return message.model_copy(update={"totals": totals})
         case RunnerPhase.FINALIZE:
-            return _with_result(message, await finalize.run(context, partial=request.partial))
+            result = await finalize.run(context, partial=request.partial, ended=request.outcome)
+            return _with_result(message, result)
         case RunnerPhase.REPORT:
             result = await asyncio.to_thread(finalize.load_result, context)
             return _with_result(message, result)
@@ -78,13 +84,15 @@ async def run_phase(context: RunContext, request: PhaseRequest) -> TerminationMe
 async def _run_all(context: RunContext, message: TerminationMessage) -> TerminationMessage:
     planned = await plan.run(context)
     message = _with_plan(message, planned)
+    ended: Reason | None = None
     try:
         for shard in range(planned.shards):
-            await generate.run(context, planned, shard)
+            ended = (await generate.run(context, planned, shard)).ended_early
     except errors.PoisonedShardError:
         await finalize.run(context, partial=True)
         raise
-    return _with_result(message, await finalize.run(context))
+    result = await finalize.run(context, partial=ended is not None, ended=ended)
+    return _with_result(message, result)
 
 
 def _with_plan(message: TerminationMessage, planned: plan_file.PlanFile) -> TerminationMessage:
@@ -99,6 +107,7 @@ def _with_result(message: TerminationMessage, result: finalize.RunResult) -> Ter
             "totals": result.totals,
             "manifest_uri": result.manifest_uri,
             "report_uri": result.report_uri,
+            "ended": result.ended,
         }
     )
 
@@ -112,6 +121,7 @@ class RunOutcome:
     manifest_uri: str | None = None
     report_uri: str | None = None
     error: RunnerError | None = None
+    ended: Reason | None = None
 
 
 async def run_local(
@@ -126,11 +136,10 @@ async def run_local(
     The work is the same as in a cluster, with one pod's parallelism: a model's whole concurrency
     is used by the shard at work. Setting `stop` checkpoints; running again goes on.
     """
-    shards = spec.spec.shards.model_copy(update={"parallelism": 1})
-    alone = spec.model_copy(update={"spec": spec.spec.model_copy(update={"shards": shards})})
     storage = locations.open_storage(spec.spec.output, environment.mounts)
-    progress = Progress(RunnerPhase.PLAN)
-    context = RunContext(alone, environment, storage, progress, stop)
+    budget = spec.spec.budget
+    progress = Progress(RunnerPhase.PLAN, prices=budget.prices if budget else {})
+    context = RunContext(spec, environment, storage, progress, stop, alone=True)
     view = _WholeRun(progress)
     reporter = asyncio.create_task(_report(view, on_progress))
     try:
@@ -142,7 +151,9 @@ async def run_local(
         reporter.cancel()
         await asyncio.gather(reporter, return_exceptions=True)
         on_progress(view.report())
-    return RunOutcome(ExitCode.OK, result.totals, result.manifest_uri, result.report_uri)
+    return RunOutcome(
+        ExitCode.OK, result.totals, result.manifest_uri, result.report_uri, ended=result.ended
+    )
 
 
 class _WholeRun:
@@ -163,7 +174,8 @@ class _WholeRun:
         total = self._finished.copy()
         total.add(self._progress.tally)
         report = self._progress.report()
-        return report.model_copy(update={"totals": total.to_totals(self.input_records)})
+        totals = total.to_totals(self.input_records, self._progress.prices)
+        return report.model_copy(update={"totals": totals})
 
 
 async def _all_shards(context: RunContext, view: _WholeRun) -> finalize.RunResult:
@@ -172,16 +184,22 @@ async def _all_shards(context: RunContext, view: _WholeRun) -> finalize.RunResul
     context.progress.phase = RunnerPhase.GENERATE
     poisoned: errors.PoisonedShardError | None = None
     failures = 0
+    spent, ended = await asyncio.to_thread(spending.of_plan, context, planned), None
     for shard in range(planned.shards):
         context.progress.shard_index = shard
         try:
-            view.finish_shard(await generate.run(context, planned, shard))
+            end = await generate.run(context, planned, shard, spent)
+            view.finish_shard(end.tally)
+            spent, ended = spending.plus(spent, end.spent), end.ended_early
+            if ended is not None:
+                break
         except errors.PoisonedShardError as exc:
             poisoned, failures = exc, failures + 1
             if failures > context.spec.spec.failure_policy.max_failed_shards:
                 break
     context.progress.phase = RunnerPhase.FINALIZE
-    result = await finalize.run(context, partial=poisoned is not None)
+    partial = poisoned is not None or ended is not None
+    result = await finalize.run(context, partial=partial, ended=ended)
     if poisoned is not None:
         raise poisoned
     return result

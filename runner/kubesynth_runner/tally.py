@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from kubesynth_api.runner_contract import RecordCounts, RequestCounts, TokenCounts, Totals
+from kubesynth_api.v1alpha1.spending import Price
+
+TOKENS_PER_PRICE = 1_000_000.0
+
+
+def cost_usd(price: Price | None, prompt_tokens: float, completion_tokens: float) -> float:
+    """Return what tokens cost in US dollars; without a price, nothing."""
+    if price is None:
+        return 0.0
+    total = (
+        prompt_tokens * price.prompt_per_million + completion_tokens * price.completion_per_million
+    )
+    return total / TOKENS_PER_PRICE
 
 
 class Tally(msgspec.Struct, rename="camel"):
     """Counters that add up field by field.
 
     `done` and `failed_roots` count input records; `accepted`, `filtered` and `failed` count what
-    became of the records that the pipeline made of them.
+    became of the records that the pipeline made of them. `by_model` has prompt and completion
+    tokens by the model's role, where models have prices.
     """
 
     done: int = 0
@@ -24,6 +40,7 @@ class Tally(msgspec.Struct, rename="camel"):
     requests_ok: int = 0
     requests_retried: int = 0
     requests_rate_limited: int = 0
+    by_model: dict[str, tuple[int, int]] | msgspec.UnsetType = msgspec.UNSET
 
     def add(self, other: Tally) -> None:
         """Add the counters of `other` to these."""
@@ -38,6 +55,24 @@ class Tally(msgspec.Struct, rename="camel"):
         self.requests_ok += other.requests_ok
         self.requests_retried += other.requests_retried
         self.requests_rate_limited += other.requests_rate_limited
+        if other.by_model is not msgspec.UNSET:
+            for role, (prompt, completion) in other.by_model.items():
+                self.charge(role, prompt, completion)
+
+    def charge(self, role: str, prompt_tokens: int, completion_tokens: int) -> None:
+        """Count tokens as those of a model, besides the sums over all of them."""
+        if self.by_model is msgspec.UNSET:
+            self.by_model = {}
+        prompt, completion = self.by_model.get(role, (0, 0))
+        self.by_model[role] = (prompt + prompt_tokens, completion + completion_tokens)
+
+    def cost_usd(self, prices: Mapping[str, Price]) -> float | None:
+        """Return what the counted tokens cost; None without prices."""
+        if not prices:
+            return None
+        if self.by_model is msgspec.UNSET:
+            return 0.0
+        return sum(cost_usd(prices.get(role), *used) for role, used in self.by_model.items())
 
     def copy(self) -> Tally:
         """Return an equal tally of its own."""
@@ -47,15 +82,22 @@ class Tally(msgspec.Struct, rename="camel"):
 
     def minus(self, other: Tally) -> Tally:
         """Return the difference."""
-        return Tally(
+        rest = Tally(
             **{
                 field: getattr(self, field) - getattr(other, field)
                 for field in self.__struct_fields__
+                if field != "by_model"
             }
         )
+        for tally, sign in ((self, 1), (other, -1)):
+            if tally.by_model is not msgspec.UNSET:
+                for role, (prompt, completion) in tally.by_model.items():
+                    rest.charge(role, sign * prompt, sign * completion)
+        return rest
 
-    def to_totals(self, input_records: int) -> Totals:
+    def to_totals(self, input_records: int, prices: Mapping[str, Price] | None = None) -> Totals:
         """Return the counters as the operator reads them."""
+        cost = self.cost_usd(prices or {})
         return Totals(
             records=RecordCounts(
                 in_=input_records,
@@ -70,4 +112,5 @@ class Tally(msgspec.Struct, rename="camel"):
                 retried=self.requests_retried,
                 rate_limited=self.requests_rate_limited,
             ),
+            cost_usd=None if cost is None else round(cost, 6),
         )

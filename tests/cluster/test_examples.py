@@ -18,7 +18,7 @@ MODEL = "smollm2-135m-instruct"
 # What stands for the user's own server, and its model.
 HOSTED = ("https://inference.example.com/v1", "llama-3.1-8b-instruct")
 
-RUN_HERE = ("answer", "custom-prompt")
+RUN_HERE = ("answer", "budgeted", "custom-prompt")
 RUN_ELSEWHERE = {
     "retry-failed": "tests/integration/cli/test_retry_failed.py runs it over what failed before",
     "closed-qa": "test_closed_qa.py runs it with the real model",

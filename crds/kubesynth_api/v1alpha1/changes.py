@@ -37,6 +37,8 @@ MODEL_RULES: tuple[CelRule, ...] = tuple(
     )
 )
 
+_PRICES = "(has({0}.budget) && has({0}.budget.prices) && {0}.budget.prices.size() > 0)"
+
 SPEC_RULES: tuple[CelRule, ...] = (
     *(
         immutable(field)
@@ -70,6 +72,14 @@ SPEC_RULES: tuple[CelRule, ...] = (
         " && (!has(oldSelf.budget.usd) || (has(self.budget.usd)"
         " && self.budget.usd >= oldSelf.budget.usd)))",
         "a budget may only be raised",
+        ".budget",
+    ),
+    # Runners count with the prices that they were started with.
+    CelRule(
+        f"({_PRICES.format('self')} && {_PRICES.format('oldSelf')})"
+        " ? self.budget.prices == oldSelf.budget.prices"
+        f" : {_PRICES.format('self')} == {_PRICES.format('oldSelf')}",
+        "prices are immutable, and cannot be added later",
         ".budget",
     ),
 )

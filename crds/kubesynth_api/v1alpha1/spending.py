@@ -10,10 +10,15 @@ from kubesynth_api._base import ApiModel, CelRule
 
 
 class Target(ApiModel):
-    """When to stop early. Not available yet."""
+    """When to stop early."""
 
     accepted_records: int = Field(
-        ge=1, le=10**12, description="Stop when so many records are accepted."
+        ge=1,
+        le=10**12,
+        description=(
+            "Stop when so many output records are accepted, over all shards. Input records under "
+            "way are finished, so there may be a few more."
+        ),
     )
 
 
@@ -27,7 +32,7 @@ class Price(ApiModel):
 
 
 class Budget(ApiModel):
-    """What the job may spend; it stops cleanly when it is spent. Not available yet."""
+    """What the job may spend, over all its pods; it stops cleanly when it is spent."""
 
     cel: ClassVar[tuple[CelRule, ...]] = (
         CelRule(
@@ -37,8 +42,21 @@ class Budget(ApiModel):
         ),
     )
 
-    tokens: int | None = Field(default=None, ge=1, le=10**15, description="Tokens in all.")
-    usd: float | None = Field(default=None, gt=0, le=10**9, description="US dollars in all.")
+    tokens: int | None = Field(
+        default=None, ge=1, le=10**15, description="Tokens in all, prompts and completions."
+    )
+    usd: float | None = Field(
+        default=None,
+        gt=0,
+        le=10**9,
+        description="US dollars in all. Every model needs a price, which may be 0.",
+    )
     prices: Annotated[dict[Annotated[str, Field(max_length=15)], Price], Field(max_length=16)] = (
-        Field(default_factory=dict, description="Prices by the model's role.")
+        Field(
+            default_factory=dict,
+            description=(
+                "Prices by the model's role, for usd and for the costs that are reported. They "
+                "cannot change later, nor come later."
+            ),
+        )
     )

@@ -161,14 +161,12 @@ class SyntheticDataJobSpec(ApiModel):
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
     output: OutputSpec = Field(description="Where the dataset goes, and in what form.")
-    target: Target | None = Field(
-        default=None, description="When there are enough rows. Not available yet."
-    )
+    target: Target | None = Field(default=None, description="When there are enough rows.")
     budget: Budget | None = Field(
         default=None,
         description=(
             "What the job may spend; when it is spent the job stops cleanly, with what is done. It "
-            "can be raised while the job runs. Not available yet."
+            "can be raised while the job runs."
         ),
     )
     shards: Shards = Field(

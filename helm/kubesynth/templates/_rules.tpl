@@ -49,7 +49,8 @@ ClusterRole. Secrets, ConfigMaps and claims are read by name only: no list, no w
   verbs: [get, create]
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [get]
+  # create: the token that a job's pods are leased their shares with, made once and owned by the job
+  verbs: [get, create]
 - apiGroups: [""]
   # create: caches of model servers
   resources: [persistentvolumeclaims]

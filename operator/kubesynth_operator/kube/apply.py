@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import assert_never
 
 from kubesynth_api.labels import CACHE_LABEL
@@ -15,6 +16,7 @@ from kubesynth_operator.actions import (
     CreateConfigMap,
     CreateJob,
     CreateModelServer,
+    CreateTokenSecret,
     DeleteCustomResource,
     DeleteJob,
     DeleteModelServer,
@@ -32,11 +34,14 @@ from kubesynth_operator.kube.resources import (
     JOBS,
     MODEL_SERVERS,
     NETWORK_POLICIES,
+    SECRETS,
     SERVICES,
     SYNTHETIC_DATA_JOBS,
     Resource,
 )
 from kubesynth_operator.observation import JobKey, Obstacle, ObstacleKind
+
+_TOKEN_BYTES = 32
 
 
 async def carry_out(client: KubeClient, key: JobKey, action: Action) -> Obstacle | None:
@@ -52,6 +57,12 @@ async def carry_out(client: KubeClient, key: JobKey, action: Action) -> Obstacle
     match action:
         case CreateConfigMap(manifest):
             return await _create_once(client, CONFIG_MAPS, key, manifest)
+        case CreateTokenSecret(manifest, token_key):
+            with_token = {
+                **manifest,
+                "stringData": {token_key: secrets.token_urlsafe(_TOKEN_BYTES)},
+            }
+            return await _create_once(client, SECRETS, key, with_token)
         case CreateJob(manifest):
             return await _create_once(client, JOBS, key, manifest)
         case ApplyNetworkPolicy(manifest):

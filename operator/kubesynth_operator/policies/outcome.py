@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from kubesynth_api.conditions import ConditionType, Reason
 from kubesynth_api.runner_contract import ExitCode, RunnerError, RunnerPhase
+from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
 from kubesynth_operator.observation import ChildJob, Outcome, Pod, Progress, count_indexes, failure
 
 _MESSAGE_CHARACTERS = 1500
@@ -52,6 +53,21 @@ def all_succeeded(shard_count: int) -> Outcome:
     """Return the outcome that everybody hopes for."""
     what = "The one shard" if shard_count == 1 else f"All {shard_count} shards"
     return Outcome(ConditionType.COMPLETE, Reason.ALL_SHARDS_SUCCEEDED, f"{what} succeeded.")
+
+
+def early(reason: Reason, spec: SyntheticDataJobSpec) -> Outcome:
+    """Return the outcome of a job that was stopped by its budget or its target, or missed it."""
+    budget, target = spec.budget, spec.target
+    records = f"target.acceptedRecords ({target.accepted_records:,})" if target else "the target"
+    if reason is Reason.TARGET_REACHED:
+        text = f"{records} is reached."
+    elif reason is Reason.TARGET_MISSED:
+        text = f"The input was used up before {records} was reached."
+    else:
+        limits = [f"tokens ({budget.tokens:,})"] if budget and budget.tokens else []
+        limits += [f"usd ({budget.usd:,g})"] if budget and budget.usd else []
+        text = f"The budget is spent: {' or '.join(limits)}. What is done is kept."
+    return Outcome(ConditionType.COMPLETE, reason, text)
 
 
 def _configuration(child: ChildJob, pods: Sequence[Pod]) -> Outcome:

@@ -59,7 +59,7 @@ def live(
         eta_seconds=round(left / rate) if rate > 0 and total else None,
         tokens=now.tokens,
         requests=now.requests,
-        cost_usd=before.cost_usd,
+        cost_usd=now.cost_usd if now.cost_usd is not None else before.cost_usd,
     )
 
 
@@ -70,7 +70,7 @@ def final(totals: Totals, before: ProgressStatus) -> ProgressStatus:
         percent=_percent(totals.records.done, totals.records.in_),
         tokens=totals.tokens,
         requests=totals.requests,
-        cost_usd=before.cost_usd,
+        cost_usd=totals.cost_usd if totals.cost_usd is not None else before.cost_usd,
     )
 
 

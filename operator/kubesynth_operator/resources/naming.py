@@ -37,6 +37,11 @@ def server_name(name: str, role: str) -> str:
     return f"{name}-{role}"
 
 
+def lease_secret_name(name: str) -> str:
+    """Return the name of the Secret with the token that leases are sent with."""
+    return f"{name}-lease"
+
+
 def child_labels(job: Job) -> dict[str, str]:
     """Return the labels of every child; the operator's watches select on the first."""
     return {

@@ -6,13 +6,15 @@ kubesynth's own labels and variables cannot be replaced.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from kubesynth_api import labels, runner_contract
 from kubesynth_api.runner_contract import RunnerPhase
+from kubesynth_api.shares import initial_share
 from kubesynth_api.v1alpha1.runner_pods import EnvVar, RunnerPods
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
-from kubesynth_operator.observation import Job
+from kubesynth_operator.observation import Job, Outcome
 from kubesynth_operator.resources import naming, volumes
 from kubesynth_operator.settings import OperatorSettings
 
@@ -30,9 +32,9 @@ def build(
     settings: OperatorSettings,
     *,
     run_config_name: str,
-    partial: bool = False,
+    verdict: Outcome | None = None,
 ) -> dict[str, Any]:
-    """Return the pod template of one phase's Job.
+    """Return the pod template of one phase's Job. `verdict` is how the job will end after it.
 
     Raises:
         ValueError: the spec was not understood.
@@ -40,7 +42,10 @@ def build(
     spec = job.run_spec().spec
     pods = spec.runner
     mounted = volumes.of_job(spec, run_config_name)
-    env = [*_own_env(phase, settings, partial=partial), *_key_env(spec), *_user_env(pods)]
+    env = [*_own_env(phase, settings), *_verdict_env(verdict)]
+    if phase in (RunnerPhase.GENERATE, RunnerPhase.ALL):
+        env += _lease_env(job, spec)
+    env += [*_key_env(spec), *_user_env(pods)]
     return {
         "metadata": {
             "labels": {**pods.labels, **naming.phase_labels(job, phase)},
@@ -98,13 +103,11 @@ def _container(pods: RunnerPods, settings: OperatorSettings) -> dict[str, Any]:
     }
 
 
-def _own_env(
-    phase: RunnerPhase, settings: OperatorSettings, *, partial: bool
-) -> list[dict[str, Any]]:
+def _own_env(phase: RunnerPhase, settings: OperatorSettings) -> list[dict[str, Any]]:
     def field(name: str, path: str) -> dict[str, Any]:
         return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
 
-    env: list[dict[str, Any]] = [
+    return [
         {"name": runner_contract.ENV_PHASE, "value": phase.value},
         {"name": runner_contract.ENV_RUN_SPEC, "value": runner_contract.RUN_SPEC_PATH},
         field(runner_contract.ENV_POD_NAME, "metadata.name"),
@@ -117,9 +120,32 @@ def _own_env(
         # Libraries that look for a home find one that can be written.
         {"name": "HOME", "value": "/tmp"},
     ]
-    if partial:
+
+
+def _verdict_env(verdict: Outcome | None) -> list[dict[str, Any]]:
+    env: list[dict[str, Any]] = []
+    if verdict is not None and verdict.partial:
         env.append({"name": runner_contract.ENV_PARTIAL, "value": "true"})
+    if verdict is not None and verdict.early:
+        env.append({"name": runner_contract.ENV_OUTCOME, "value": verdict.reason.value})
     return env
+
+
+def _lease_env(job: Job, spec: SyntheticDataJobSpec) -> list[dict[str, Any]]:
+    """Return the share that pods begin with, and the token with which they are given others.
+
+    A pod whose Secret is gone runs all the same: it keeps what it begins with.
+    """
+    secret = {
+        "name": naming.lease_secret_name(job.key.name),
+        "key": runner_contract.LEASE_TOKEN_KEY,
+        "optional": True,
+    }
+    share = json.dumps(initial_share(spec).to_wire(), sort_keys=True)
+    return [
+        {"name": runner_contract.ENV_SHARE, "value": share},
+        {"name": runner_contract.ENV_LEASE_TOKEN, "valueFrom": {"secretKeyRef": secret}},
+    ]
 
 
 def _key_env(spec: SyntheticDataJobSpec) -> list[dict[str, Any]]:

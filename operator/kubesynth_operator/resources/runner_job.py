@@ -65,7 +65,7 @@ def build(
                 phase,
                 settings,
                 run_config_name=run_config_name,
-                partial=verdict is not None and verdict.partial,
+                verdict=verdict,
             ),
         },
     }

@@ -16,6 +16,7 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
+from kubesynth_api.conditions import Reason
 from kubesynth_api.run_spec import RunSpec
 from kubesynth_api.runner_contract import ExitCode
 from kubesynth_api.v1alpha1.storage import OutputSpec
@@ -30,6 +31,12 @@ from kubesynth_runner.io import locations, object_stores
 
 # A second Ctrl-C does not wait for anything.
 INTERRUPTED_EXIT_CODE = 130
+
+_ENDS = {
+    Reason.BUDGET_SPENT: "budget spent; raise spec.budget and run again to go on",
+    Reason.TARGET_REACHED: "target reached",
+    Reason.TARGET_MISSED: "complete, but short of spec.target: the input is used up",
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -148,8 +155,10 @@ def _tell(prepared: LocalRun, outcome: runs.RunOutcome) -> int:
         f" ({records.filtered:,} filtered, {records.failed:,} failed), {totals.requests.ok:,}"
         f" answers, {tokens.prompt:,} prompt and {tokens.completion:,} completion tokens"
     )
+    if totals.cost_usd is not None:
+        counts += f", ${totals.cost_usd:,.4f}"
     if outcome.exit_code is ExitCode.OK:
-        print(f"complete: {counts}")
+        print(f"{_ENDS.get(outcome.ended or Reason.NOT_COMPLETE, 'complete')}: {counts}")
         print(f"dataset: {_shown(prepared.output)}")
         if isinstance(prepared.output, Path):
             print(f"look at it: kubesynth show {_shown(prepared.output)}")

@@ -47,6 +47,11 @@ class ModelConnection:
     # An outage longer than this ends the process; its work is taken up again later.
     outage_limit_seconds: float
     extra_body: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    # Place of the model in the spec, and whether tokens are counted by model.
+    place: int = 0
+    has_price: bool = False
+    # Requests that the server takes at once, whatever is leased; None for any number.
+    most_slots: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -127,7 +132,9 @@ class Caller:
         frame = self._journal.find(key, request_hash)
         if frame is None:
             outcome = await self._send(binding.connection, request)
-            frame = frames.from_outcome(outcome, key, request_hash, job.ordinal)
+            frame = frames.from_outcome(
+                outcome, key, request_hash, job.ordinal, binding.connection.place
+            )
             self._journal.append(frame)
         if frame.failure is not None:
             raise CallFailed(frame)
@@ -167,16 +174,22 @@ class Caller:
         self, connection: ModelConnection, request: CompletionRequest
     ) -> Completion | ClientError:
         """Send once, when it is this request's turn."""
-        gate, metered = connection.gate, None
-        if self._purse is None and not gate.counts_tokens:
-            await gate.enter()
+        gate, purse, metered = connection.gate, self._purse, None
+        if gate.counts_tokens or (purse is not None and purse.limits_money):
+            metered = await metering.enter(gate, connection.role, purse, request)
         else:
-            metered = await metering.enter(gate, connection.role, self._purse, request)
+            await gate.enter()
         try:
             completion = await connection.client.complete(request)
-            return completion if metered is None else metered.pay(completion)
         except ClientError as failure:
             return failure
+        else:
+            if metered is not None:
+                return metered.pay(completion)
+            if purse is not None:
+                usage = completion.usage
+                purse.charge(connection.role, usage.prompt_tokens, usage.completion_tokens)
+            return completion
         finally:
             gate.leave()
             if metered is not None:

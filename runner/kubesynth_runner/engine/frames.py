@@ -12,7 +12,11 @@ from kubesynth_runner.llm.errors import ClientError
 
 
 def from_outcome(
-    outcome: tuple[Completion | ClientError, int], key: bytes, request_hash: bytes, ordinal: int
+    outcome: tuple[Completion | ClientError, int],
+    key: bytes,
+    request_hash: bytes,
+    ordinal: int,
+    model_place: int,
 ) -> CallFrame:
     """Return the frame of a call that has ended, with the number of its attempts."""
     result, attempts = outcome
@@ -30,6 +34,7 @@ def from_outcome(
             failure=result.kind.value,
             status_code=result.status_code,
             body=result.body,
+            model_place=model_place,
         )
     return CallFrame(
         key,
@@ -55,6 +60,7 @@ def from_outcome(
             for choice in result.others
         ],
         tokens_estimated=result.usage.estimated,
+        model_place=model_place,
     )
 
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 from collections import deque
 from collections.abc import Callable, Mapping
 
 from kubesynth_api.conditions import Reason
 from kubesynth_api.v1alpha1.spending import Price
 from kubesynth_runner import errors
-
-TOKENS_PER_PRICE = 1_000_000.0
+from kubesynth_runner.tally import Tally, cost_usd
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,14 +30,6 @@ class Caps:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Spending:
-    """What has been spent, unfinished records included."""
-
-    tokens: int = 0
-    usd: float = 0.0
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class Reservation:
     """What a request that is about to be sent may cost."""
 
@@ -46,23 +38,18 @@ class Reservation:
     usd: float
 
 
-def cost_usd(price: Price | None, prompt_tokens: float, completion_tokens: float) -> float:
-    """Return what tokens cost; a model without a price costs nothing."""
-    if price is None:
-        return 0.0
-    total = (
-        prompt_tokens * price.prompt_per_million + completion_tokens * price.completion_per_million
-    )
-    return total / TOKENS_PER_PRICE
-
-
 class Purse:
     """The purse of one shard. One instance per event loop; all models draw on it."""
 
-    def __init__(self, caps: Caps, prices: Mapping[str, Price]) -> None:
+    def __init__(self, caps: Caps, prices: Mapping[str, Price], paid: Tally | None = None) -> None:
+        """`paid` has the tokens and answers of earlier attempts; it belongs to the purse."""
         self.caps = caps
-        self.spent = Spending()
+        self.paid = paid or Tally()
+        # Output records accepted, and input records done, that became these.
         self.accepted = 0
+        self.done = 0
+        self.tokens = self.paid.prompt_tokens + self.paid.completion_tokens
+        self.usd = self.paid.cost_usd(prices) or 0.0
         # Called whenever there may be room again.
         self.on_room: Callable[[], None] = lambda: None
         self._prices = prices
@@ -72,21 +59,30 @@ class Purse:
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._stopped = False
 
-    def charge(self, role: str, prompt_tokens: int, completion_tokens: int) -> None:
-        """Count tokens of an answer."""
-        price = self._prices.get(role)
-        self.spent = Spending(
-            self.spent.tokens + prompt_tokens + completion_tokens,
-            self.spent.usd + cost_usd(price, prompt_tokens, completion_tokens),
-        )
+    def charge(
+        self, role: str, prompt_tokens: int, completion_tokens: int, answers: int = 1
+    ) -> None:
+        """Count tokens of an answer, or of several."""
+        self.tokens += prompt_tokens + completion_tokens
+        self.paid.prompt_tokens += prompt_tokens
+        self.paid.completion_tokens += completion_tokens
+        self.paid.requests_ok += answers
+        if self._prices:
+            self.paid.charge(role, prompt_tokens, completion_tokens)
+            self.usd += cost_usd(self._prices.get(role), prompt_tokens, completion_tokens)
+
+    @property
+    def limits_money(self) -> bool:
+        """Whether tokens or dollars are limited, so that every request has to be measured."""
+        return self.caps.tokens is not None or self.caps.usd is not None
 
     @property
     def spent_up(self) -> Reason | None:
         """The cap that has been reached, as the reason that a job would end with."""
         tokens, usd, records = self.caps.tokens, self.caps.usd, self.caps.records
-        if tokens is not None and self.spent.tokens + self._reserved_tokens >= tokens:
+        if tokens is not None and self.tokens + self._reserved_tokens >= tokens:
             return Reason.BUDGET_SPENT
-        if usd is not None and self.spent.usd + self._reserved_usd >= usd:
+        if usd is not None and self.usd + self._reserved_usd >= usd:
             return Reason.BUDGET_SPENT
         if records is not None and self.accepted >= records:
             return Reason.TARGET_REACHED
@@ -101,12 +97,12 @@ class Purse:
     def committed(self) -> Caps:
         """The least caps that can still be kept: what is spent, and reserved for what goes on."""
         return Caps(
-            self.spent.tokens + -(-int(self._reserved_tokens * 1000) // 1000),
-            self.spent.usd + self._reserved_usd,
+            self.tokens + math.ceil(self._reserved_tokens),
+            self.usd + self._reserved_usd,
             self.accepted,
         )
 
-    def may_begin(self, live_roots: int, done_roots: int) -> bool:
+    def may_begin(self, live_roots: int) -> bool:
         """Tell whether another input record may be begun beside those under way.
 
         These are expected to become as many rows each as the ones before them.
@@ -116,7 +112,7 @@ class Purse:
         records = self.caps.records
         if records is None:
             return True
-        rows_per_root = self.accepted / done_roots if done_roots else 1.0
+        rows_per_root = self.accepted / self.done if self.done else 1.0
         return self.accepted + live_roots * rows_per_root < records
 
     async def reserve(
@@ -151,7 +147,8 @@ class Purse:
         self._reserved_usd -= taken.usd
         if not self._under_way:
             self._reserved_tokens = self._reserved_usd = 0.0  # nor what rounding has left
-        self.charge(taken.role, prompt_tokens, completion_tokens)
+        if prompt_tokens or completion_tokens:
+            self.charge(taken.role, prompt_tokens, completion_tokens)
         self._wake(1)
 
     def change(self, caps: Caps) -> None:
@@ -167,8 +164,8 @@ class Purse:
 
     def _lacks_money(self) -> bool:
         tokens, usd = self.caps.tokens, self.caps.usd
-        return (tokens is not None and self.spent.tokens + self._reserved_tokens >= tokens) or (
-            usd is not None and self.spent.usd + self._reserved_usd >= usd
+        return (tokens is not None and self.tokens + self._reserved_tokens >= tokens) or (
+            usd is not None and self.usd + self._reserved_usd >= usd
         )
 
     def _wake(self, count: int, *, always: bool = False) -> None:

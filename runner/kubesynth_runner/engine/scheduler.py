@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 from kubesynth_runner import errors, records
 from kubesynth_runner.engine.calls import Caller, CallFailed, StageBinding, StagePlace
+from kubesynth_runner.engine.purse import Purse
 from kubesynth_runner.engine.stage_calls import NO_CALLS, NoCalls, StageCalls, children
 from kubesynth_runner.io.shard_output import RootOutcome
 from kubesynth_runner.io.source import RootInput
@@ -127,8 +128,10 @@ class Scheduler:
         caller: Caller,
         source: Iterator[RootInput],
         deliver: Callable[[RootOutcome], Awaitable[None]],
+        purse: Purse | None = None,
     ) -> None:
         """`source` is read in a thread; `deliver` takes each finished input record."""
+        self._purse = purse
         self._stages = stages
         self._caller = caller
         self._source = source
@@ -136,14 +139,14 @@ class Scheduler:
         self._lanes = self._make_lanes()
         # Input records are begun where the first slot is needed.
         self._first = next(iter(self._lanes.values()))
-        # Enough input records to keep every slot of every model busy, and then some.
-        self._max_roots = 2 * sum(lane.workers for lane in self._lanes.values()) + 2
+        self._max_roots = self._count_roots()
         self._live_roots = 0
         self._buffer: deque[RootInput] = deque()
         self._exhausted = False
         self._fetching = False
         self._group = asyncio.TaskGroup()
         self._stopping = False
+        self.ended_early = False
         self._tasks: list[asyncio.Task[None]] = []
 
     def _make_lanes(self) -> Mapping[str, _Lane]:
@@ -165,32 +168,75 @@ class Scheduler:
         try:
             async with self._group as group:
                 for lane in self._lanes.values():
-                    self._tasks += [
-                        group.create_task(self._work(lane)) for _ in range(lane.workers)
-                    ]
+                    self._add_workers(group, lane, lane.workers)
         except BaseExceptionGroup as group:
             # Whatever else went wrong on the way down, this is why.
             why = group.subgroup(errors.RunnerError)
             if why is None:
                 raise
             raise _first(why) from group
-        if self._stopping:
+        if self._stopping and not self.ended_early:
             raise errors.StoppedError
+
+    def _add_workers(self, group: asyncio.TaskGroup, lane: _Lane, count: int) -> None:
+        self._tasks += [group.create_task(self._work(lane)) for _ in range(count)]
+
+    def on_limits(self) -> None:
+        """Look again after limits or caps have changed: there may be slots for more workers."""
+        if self._stopping or not self._tasks:
+            return
+        for stage in self._stages:
+            if not isinstance(stage.binding, StageBinding):
+                continue
+            connection = stage.binding.connection
+            lane = self._lanes[connection.role]
+            more = connection.gate.admission.concurrency - lane.workers
+            if more > 0 and not self._is_over:
+                lane.workers += more
+                self._add_workers(self._group, lane, more)
+        self._max_roots = self._count_roots()
+        self._first.wake(self._first.workers)
+
+    def _count_roots(self) -> int:
+        """Return enough input records to keep every slot of every model busy, and then some."""
+        return 2 * sum(lane.workers for lane in self._lanes.values()) + 2
+
+    @property
+    def _is_over(self) -> bool:
+        return self._exhausted and not self._live_roots and not self._buffer
+
+    @property
+    def is_held_back(self) -> bool:
+        """Whether nothing is under way, though there is input, because of a cap."""
+        held = self._purse is not None and not self._purse.may_begin(0)
+        return held and not self._live_roots and not self._is_over and not self._fetching
+
+    def end_early(self) -> None:
+        """Begin nothing more, let calls under way end in their own time, and return from `run`."""
+        if not self._stopping:
+            self.ended_early = True
+            self._refuse()
 
     def stop(self) -> None:
         """Begin nothing more; give calls under way a few seconds to be journalled."""
-        if self._stopping:
+        if self._stopping and not self.ended_early:
             return
+        self.ended_early = False
+        self._refuse()
+        loop = asyncio.get_running_loop()
+        loop.call_later(STOP_GRACE_SECONDS, self._cancel)
+
+    def _refuse(self) -> None:
         self._stopping = True
         self._caller.stopped.set()
         for stage in self._stages:
             for binding in (stage.binding, *stage.others.values()):
                 if isinstance(binding, StageBinding):
                     binding.connection.gate.stop()
+        if self._purse is not None:
+            self._purse.stop()
         for lane in self._lanes.values():
             lane.wake_all()
-        loop = asyncio.get_running_loop()
-        loop.call_later(STOP_GRACE_SECONDS, self._cancel)
 
     def _cancel(self) -> None:
         for task in self._tasks:
@@ -200,7 +246,7 @@ class Scheduler:
         while not self._stopping:
             work = lane.pop() or self._begin(lane)
             if work is None:
-                if self._exhausted and not self._live_roots and not self._buffer:
+                if self._is_over:
                     return
                 await lane.sleep()
                 continue
@@ -216,6 +262,8 @@ class Scheduler:
         if len(self._buffer) < READ_BATCH_RECORDS // 2:
             self._fetch()
         if not self._buffer:
+            return None
+        if self._purse is not None and not self._purse.may_begin(self._live_roots):
             return None
         item = self._buffer.popleft()
         self._live_roots += 1
@@ -240,7 +288,7 @@ class Scheduler:
         self._wake_for_input()
 
     def _wake_for_input(self) -> None:
-        if self._exhausted and not self._live_roots and not self._buffer:
+        if self._is_over:
             for lane in self._lanes.values():
                 lane.wake_all()
         else:

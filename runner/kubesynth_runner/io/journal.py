@@ -40,7 +40,7 @@ class CallFrame(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A finished call: what came back, or why nothing will.
 
     `ordinal` is the root record's place in the shard. `failure` is an ErrorKind when the call
-    failed for good; `text` is then the message.
+    failed for good; `text` is then the message. `model_place` is the model's place in the spec.
     """
 
     key: bytes
@@ -60,6 +60,7 @@ class CallFrame(msgspec.Struct, frozen=True, array_like=True, gc=False):
     logprobs: TokenLogprobs | None = None
     others: list[ChoiceFrame] = []
     tokens_estimated: bool = False
+    model_place: int = 0
 
 
 def call_key(record_id: str, stage_index: int, call: int) -> bytes:
@@ -118,6 +119,9 @@ class Journal:
         self._current: _Segment | None = None
         self._sequence = 0
         self.dirty = False
+        # Prompt tokens, completion tokens and calls that earlier attempts have paid for records
+        # that are not committed, by the model's place in the spec.
+        self.unfinished: dict[int, tuple[int, int, int]] = {}
 
     def load(self, is_done: bytearray) -> None:
         """Index the calls of earlier attempts, except for records that are committed."""
@@ -132,6 +136,7 @@ class Journal:
                 if is_done[frame.ordinal >> 3] & (1 << (frame.ordinal & 7)):
                     continue
                 self._index(frame, segment, _Place(file.path, offset, len(payload)))
+                self._count(frame)
             if segment.live_roots:
                 self._segments[file.path] = segment
             elif not file.path.startswith(self._own_prefix()):
@@ -145,6 +150,16 @@ class Journal:
             self._keys_of_root.setdefault(frame.ordinal, []).append(frame.key)
         self._places[frame.key] = place
         segment.live_roots.add(frame.ordinal)
+
+    def _count(self, frame: CallFrame) -> None:
+        if frame.failure is not None:
+            return
+        prompt, completion, calls = self.unfinished.get(frame.model_place, (0, 0, 0))
+        self.unfinished[frame.model_place] = (
+            prompt + frame.prompt_tokens,
+            completion + frame.completion_tokens,
+            calls + 1,
+        )
 
     def find(self, key: bytes, request_hash: bytes) -> CallFrame | None:
         """Return the call that an earlier attempt has finished, if it was exactly this request."""

@@ -13,6 +13,9 @@
                                /commits/00000.json           the commit record of a part
                                /staging/...                  files on their way to data/ and errors/
                                /manifest.json                the shard is finished
+                               /lease.json                   what it may use of the job's limits
+                               /unfinished.json              what it has spent on records that it
+                                                             has not finished, when it stopped
                        /99999/                               the same for what plan generates
 
 RUN is a hash of the run's id. It keeps apart what must never mix: a pod that still writes for a run
@@ -114,3 +117,11 @@ class RunLayout:
     def part_name(self, index: int, part: int, extension: str) -> str:
         """Return a part file's name, unique in the output."""
         return f"part-{index:05d}-{part:05d}-{token(self.run_id)}.{extension}"
+
+    def lease(self, index: int) -> str:
+        """Return the path of what a shard was last leased."""
+        return f"{self.shard(index)}/lease.json"
+
+    def unfinished(self, index: int) -> str:
+        """Return the path of what a stopped shard has spent on records that it has not finished."""
+        return f"{self.shard(index)}/unfinished.json"

@@ -159,6 +159,20 @@ class Ledger:
         return manifest
 
 
+def save_unfinished(storage: Storage, run_id: str, shard: int, spent: Tally) -> None:
+    """Store what a shard that stops has spent on records that it has not finished."""
+    storage.put(layout.RunLayout(run_id).unfinished(shard), msgspec.json.encode(spent))
+
+
+def read_unfinished(storage: Storage, run_id: str, shard: int) -> Tally:
+    """Return what a stopped shard has spent on records that it has not finished."""
+    try:
+        data = storage.read(layout.RunLayout(run_id).unfinished(shard))
+    except FileNotFoundError:
+        return Tally()
+    return msgspec.json.decode(data, type=Tally)
+
+
 def tidy(storage: Storage, run_id: str, shard: int) -> None:
     """Delete what a finished shard does not need any more. Safe to repeat."""
     names = layout.RunLayout(run_id)

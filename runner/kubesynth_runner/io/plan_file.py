@@ -122,6 +122,7 @@ class PlanFile(msgspec.Struct, frozen=True, rename="camel"):
     # True where plan has generated the input.
     generated: bool = False
     replays: EarlierRun | None = None
+    estimated_cost_usd: float | None = None
 
 
 _PLAN_DECODER = msgspec.json.Decoder(PlanFile)

@@ -40,8 +40,9 @@ class OpenAIEndpoint:
 
     `url` is the base with its `/v1`. `ca_bundle_path` is a PEM file that replaces the system's
     certificate authorities. `request_timeout_seconds` is for a whole request, its wait for a
-    connection included. With `azure_api_version` the endpoint is Azure OpenAI's: `url` is that of
-    the resource, and `model` the deployment, unless `url` names one itself.
+    connection included. `max_connections` 0 is any number. With `azure_api_version` the endpoint
+    is Azure OpenAI's: `url` is that of the resource, and `model` the deployment, unless `url` names
+    one itself.
     """
 
     url: str

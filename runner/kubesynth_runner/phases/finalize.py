@@ -27,7 +27,9 @@ PARALLEL_READS = 32
 class RunManifest(msgspec.Struct, frozen=True, rename="camel"):
     """Content of manifest.json: every file of the dataset, with its SHA-256, and the exact counts.
 
-    `complete` is False when shards are missing; then there is no _SUCCESS.
+    `complete` is False when something is missing of what was asked for; then there is no _SUCCESS.
+    `ended` says why the run has not used up its input, or has used it up too soon: BudgetSpent,
+    TargetReached, TargetMissed. `tally` includes what was paid for records that were not finished.
     """
 
     run_id: str
@@ -49,6 +51,8 @@ class RunManifest(msgspec.Struct, frozen=True, rename="camel"):
     whole: str = ""
     input: dict[str, Any] | None = None
     replays: plan_file.EarlierRun | None = None
+    ended: str = ""
+    cost_usd: float | None = msgspec.field(default=None, name="costUSD")
 
 
 _DECODER = msgspec.json.Decoder(RunManifest)
@@ -62,17 +66,21 @@ class RunResult:
     manifest_uri: str
     report_uri: str
     complete: bool
+    ended: Reason | None = None
 
 
-async def run(context: RunContext, *, partial: bool = False) -> RunResult:
+async def run(
+    context: RunContext, *, partial: bool = False, ended: Reason | None = None
+) -> RunResult:
     """Write what a finished run has to show. Safe to repeat: equal input gives equal files.
 
-    With `partial`, unfinished shards are counted as far as they got.
+    With `partial`, unfinished shards are counted as far as they got. `ended` says why the run
+    leaves input over. With TargetReached the dataset is complete: it is all that was asked for.
 
     Raises:
         RetryLaterError: a shard is not finished, and `partial` is not set.
     """
-    return await asyncio.to_thread(_run, context, partial)
+    return await asyncio.to_thread(_run, context, partial, ended)
 
 
 def load_result(context: RunContext) -> RunResult:
@@ -92,20 +100,25 @@ def load_result(context: RunContext) -> RunResult:
     return _to_result(storage, _DECODER.decode(data))
 
 
-def _run(context: RunContext, partial: bool) -> RunResult:
+def _run(context: RunContext, partial: bool, ended: Reason | None) -> RunResult:
     storage = context.storage
     planned = plan.load(context)
     context = replay.with_input(context, planned)
-    manifest = _collect(context, planned, partial)
+    manifest = _collect(context, planned, partial, ended)
     storage.put(layout.MANIFEST, msgspec.json.encode(manifest))
     storage.put(layout.REPORT, report.render(manifest, context.spec).encode())
     if manifest.complete:
         _delete_strays(storage, manifest)
         storage.create(layout.SUCCESS, b"")
+    else:
+        # Of a run that had reached a lower target and was resumed.
+        storage.delete(layout.SUCCESS)
     return _to_result(storage, manifest)
 
 
-def _collect(context: RunContext, planned: plan_file.PlanFile, partial: bool) -> RunManifest:
+def _collect(
+    context: RunContext, planned: plan_file.PlanFile, partial: bool, ended: Reason | None
+) -> RunManifest:
     compiled = pipelines.compile_pipeline(
         context.spec.spec, context.environment.read_prompt, planned.column_types
     )
@@ -129,6 +142,7 @@ def _collect(context: RunContext, planned: plan_file.PlanFile, partial: bool) ->
             tally.add(record.tally)
             data += [record.data] if record.data else []
             failed += [record.errors] if record.errors else []
+        tally.add(ledger.read_unfinished(context.storage, planned.run_id, shard))
     if planned.generated:
         own = ledger.read_shard_manifest(context.storage, planned.run_id, layout.PLAN_SHARD)
         if own is not None:
@@ -137,13 +151,18 @@ def _collect(context: RunContext, planned: plan_file.PlanFile, partial: bool) ->
             spent.done = spent.failed_roots = 0
             tally.add(spent)
             failed += own.errors
+    everything = finished == planned.shards
+    target = context.spec.spec.target
+    if ended is None and everything and target is not None:
+        enough = tally.accepted >= target.accepted_records
+        ended = Reason.TARGET_REACHED if enough else Reason.TARGET_MISSED
     return RunManifest(
         planned.run_id,
         context.spec.name,
         VERSION,
         planned.pipeline_hash,
         schema.SCHEMA_VERSION,
-        finished == planned.shards,
+        everything or ended is Reason.TARGET_REACHED,
         planned.shards,
         finished,
         planned.records,
@@ -156,6 +175,8 @@ def _collect(context: RunContext, planned: plan_file.PlanFile, partial: bool) ->
         whole,
         spec.input.to_wire() if spec.input is not None else None,
         planned.replays,
+        ended or "",
+        tally.cost_usd(context.prices),
     )
 
 
@@ -179,9 +200,11 @@ def _delete_strays(storage: Storage, manifest: RunManifest) -> None:
 
 
 def _to_result(storage: Storage, manifest: RunManifest) -> RunResult:
+    totals = manifest.tally.to_totals(manifest.records)
     return RunResult(
-        manifest.tally.to_totals(manifest.records),
+        totals.model_copy(update={"cost_usd": manifest.cost_usd}),
         f"{storage.uri}/{layout.MANIFEST}",
         f"{storage.uri}/{layout.REPORT}",
         manifest.complete,
+        Reason(manifest.ended) if manifest.ended else None,
     )

@@ -7,23 +7,31 @@ import logging
 from collections.abc import Iterator
 
 from kubesynth_api.conditions import Reason
+from kubesynth_api.runner_contract import CapShare
 from kubesynth_runner import errors, models
 from kubesynth_runner.engine.calls import Caller
+from kubesynth_runner.engine.purse import Caps
 from kubesynth_runner.engine.scheduler import Scheduler
 from kubesynth_runner.io import inputs, ledger, plan_file, run_identity, sampling, source
 from kubesynth_runner.io.journal import Journal
 from kubesynth_runner.io.shard_output import OutputOptions, RootOutcome, ShardOutput
-from kubesynth_runner.phases import replay
+from kubesynth_runner.phases import replay, spending
 from kubesynth_runner.phases.context import RunContext
 from kubesynth_runner.phases.supervision import bind, supervise
 from kubesynth_runner.pipelines import compile as pipelines
+from kubesynth_runner.shard_lease import LeaseStore, ShardLease, to_caps
 from kubesynth_runner.tally import Tally
 
 LOG = logging.getLogger(__name__)
 
 
-async def run(context: RunContext, plan: plan_file.PlanFile, shard: int) -> Tally:
+async def run(
+    context: RunContext, plan: plan_file.PlanFile, shard: int, outside: CapShare | None = None
+) -> spending.ShardEnd:
     """Finish a shard and return its exact counts; at once if it is finished. Safe to repeat.
+
+    `outside` is what has been spent of the job's caps before: by plan, and, in a process that runs
+    the whole job, by other shards.
 
     Raises:
         PoisonedShardError: more input records failed than failurePolicy allows.
@@ -36,9 +44,11 @@ async def run(context: RunContext, plan: plan_file.PlanFile, shard: int) -> Tall
         await asyncio.to_thread(ledger.tidy, storage, plan.run_id, shard)
         context.progress.tally = finished.tally
         context.progress.input_records = finished.records
-        return finished.tally
+        return spending.ShardEnd(finished.tally, spending.spent_by(finished.tally, context.prices))
     context = replay.with_input(context, plan)
-    attempt = await _Attempt.open(context, plan, shard)
+    if outside is None:
+        outside = await asyncio.to_thread(spending.of_plan, context, plan)
+    attempt = await _Attempt.open(context, plan, shard, outside)
     attempt.check_failures()
     async with models.connect(
         context.spec.spec,
@@ -46,6 +56,7 @@ async def run(context: RunContext, plan: plan_file.PlanFile, shard: int) -> Tall
         context.environment,
         models.CapabilityStore(context.storage, plan.run_id),
         context.stop,
+        attempt.lease.lease.models,
     ) as pool:
         context.progress.connections = pool.connections
         return await attempt.work(pool)
@@ -58,17 +69,21 @@ class _Attempt:
         self,
         context: RunContext,
         plan: plan_file.PlanFile,
-        part: plan_file.Partition,
-        book: ledger.Ledger,
-        journal: Journal,
+        state: spending.ShardState,
+        outside: CapShare,
     ) -> None:
-        spec = context.spec.spec
+        spec, book, journal = context.spec.spec, state.book, state.journal
         self._context = context
         self._plan = plan
-        self._partition = part
+        self._partition = part = state.partition
         self._book = book
         self._journal = journal
-        self._caller = Caller(journal)
+        self._purse = spending.purse(context, state)
+        self.lease = ShardLease(
+            state.store, spending.lease(context, state, outside), self._purse, outside
+        )
+        self._purse.change(to_caps(self.lease.lease.caps))
+        self._caller = Caller(journal, self._purse)
         self._counted = Tally()
         self.pipeline = pipelines.compile_pipeline(
             spec, context.environment.read_prompt, plan.column_types
@@ -87,12 +102,15 @@ class _Attempt:
         self._allowed_failures = carried - (-(part.records - carried) * percent // 100)
         context.progress.input_records = part.records
         context.progress.tally = self._output.tally
+        context.progress.lease = self.lease
 
     @staticmethod
-    async def open(context: RunContext, plan: plan_file.PlanFile, shard: int) -> _Attempt:
+    async def open(
+        context: RunContext, plan: plan_file.PlanFile, shard: int, outside: CapShare
+    ) -> _Attempt:
         """Claim the shard and read what earlier attempts have left."""
 
-        def load() -> tuple[plan_file.Partition, ledger.Ledger, Journal]:
+        def load() -> spending.ShardState:
             identity = run_identity.require(context.storage, context.spec.uid)
             if identity.run_id != plan.run_id:
                 raise errors.FencedError(f"{context.storage.uri} belongs to another run now")
@@ -101,35 +119,51 @@ class _Attempt:
             book.open(context.environment.writer)
             journal = Journal(context.storage, plan.run_id, shard, book.epoch)
             journal.load(book.done)
-            return part, book, journal
+            store = LeaseStore(context.storage, plan.run_id, shard)
+            return spending.ShardState(part, book, journal, store, store.load())
 
-        part, book, journal = await asyncio.to_thread(load)
+        state = await asyncio.to_thread(load)
         LOG.info(
             "claimed shard",
-            extra={"shard": shard, "epoch": book.epoch, "done": book.tally.done},
+            extra={"shard": shard, "epoch": state.book.epoch, "done": state.book.tally.done},
         )
-        return _Attempt(context, plan, part, book, journal)
+        return _Attempt(context, plan, state, outside)
 
-    async def work(self, pool: models.ModelPool) -> Tally:
+    async def work(self, pool: models.ModelPool) -> spending.ShardEnd:
         """Process what is not done, commit it and finish the shard."""
         scheduler = Scheduler(
             bind(self.pipeline.steps, pool.connections, self._context.spec.spec.seed),
             self._caller,
             self._read(bytes(self._book.done)),
             self._deliver,
+            self._purse,
         )
+        self.lease.attach(pool.connections, scheduler.on_limits, lambda: self._waits_for(scheduler))
+        why: Reason | None = None
         try:
-            await supervise(self._context, scheduler, pool, self._book, self._journal)
+            why = await supervise(
+                self._context, scheduler, pool, self._book, self._journal, self._waits_for
+            )
             await self._output.flush()
-        except errors.PoisonedShardError:
-            # What has been found out is worth keeping: errors/ tells why.
-            await self._output.flush()
+        except (errors.PoisonedShardError, errors.StoppedError) as exc:
+            # What has been found out is worth keeping: errors/ tells why. And when the budget is
+            # spent or the target reached, the operator stops the shards: there is no later attempt.
+            if isinstance(exc, errors.PoisonedShardError) or self._purse.caps != Caps():
+                await self._output.flush()
             raise
         finally:
             await self._close()
+        if why is not None:
+            LOG.info("ended early", extra={"shard": self._book.shard, "reason": why})
+            return spending.ShardEnd(self._output.tally, self.lease.report().spent, why)
         manifest = await asyncio.to_thread(self._book.finish)
         LOG.info("finished shard", extra={"shard": manifest.shard, "rows": manifest.tally.accepted})
-        return manifest.tally
+        return spending.ShardEnd(manifest.tally, self.lease.report().spent)
+
+    def _waits_for(self, scheduler: Scheduler) -> str:
+        if self._purse.is_waiting or scheduler.is_held_back:
+            return self._purse.spent_up or ""
+        return ""
 
     def _read(self, done: bytes) -> Iterator[source.RootInput]:
         spec = self._context.spec.spec
@@ -144,6 +178,10 @@ class _Attempt:
 
     async def _deliver(self, outcome: RootOutcome) -> None:
         await self._output.add(outcome)
+        self._purse.accepted, self._purse.done = (
+            self._output.tally.accepted,
+            self._output.tally.done,
+        )
         self.check_failures()
 
     def check_failures(self) -> None:
@@ -175,3 +213,10 @@ class _Attempt:
             LOG.warning("a part was not committed", extra={"reason": str(exc)})
         finally:
             await asyncio.to_thread(self._journal.close)
+        if self._purse.caps != Caps():
+            await asyncio.to_thread(self._save_unfinished)
+
+    def _save_unfinished(self) -> None:
+        """Tell finalize what was spent on records that nobody may finish any more."""
+        spent = self._purse.paid.minus(spending.paid_by(self._output.tally))
+        ledger.save_unfinished(self._context.storage, self._book.run_id, self._book.shard, spent)

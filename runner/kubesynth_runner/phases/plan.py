@@ -99,6 +99,7 @@ def _save_generated(
         spent.prompt_tokens + spent.completion_tokens + estimate.tokens,
         estimate.rows,
         generated=True,
+        estimated_cost_usd=estimate.cost_usd(context.prices),
     )
     LOG.info("planned", extra={"records": plan.records, "generated": True})
     return plan_file.save(context.storage, plan, partitions)
@@ -124,7 +125,10 @@ def load(context: RunContext) -> plan_file.PlanFile:
 def to_estimate(plan: plan_file.PlanFile) -> Estimate:
     """Return the estimate as the job's status shows it."""
     return Estimate(
-        calls=plan.estimated_calls, tokens=plan.estimated_tokens, rows=plan.estimated_rows
+        calls=plan.estimated_calls,
+        tokens=plan.estimated_tokens,
+        rows=plan.estimated_rows,
+        cost_usd=plan.estimated_cost_usd,
     )
 
 
@@ -174,6 +178,7 @@ def _make(context: RunContext, given: InputSpec, identity: RunIdentity) -> plan_
         estimate.calls,
         estimate.tokens,
         estimate.rows,
+        estimated_cost_usd=estimate.cost_usd(context.prices),
     )
     return plan_file.save(context.storage, plan, partitions)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
+from kubesynth_api.conditions import Reason
 from kubesynth_runner import models
 from kubesynth_runner.engine.calls import ModelConnection, StageBinding, StagePlace
 from kubesynth_runner.engine.scheduler import BoundStage, Scheduler
@@ -15,6 +16,8 @@ from kubesynth_runner.pipelines.compile import CompiledStep
 
 # How often the journal is made durable and the claim looked at: what a dead machine may cost.
 HEARTBEAT_SECONDS = 1.0
+# How often a shard that may end by itself looks whether it waits at a cap.
+CAP_SECONDS = 0.1
 
 
 def bind(
@@ -49,13 +52,22 @@ async def supervise(
     pool: models.ModelPool,
     book: Ledger,
     journal: Journal,
-) -> None:
+    waits_for: Callable[[Scheduler], str] | None = None,
+) -> Reason | None:
     """Run the scheduler beside the heartbeat, the stop signal and our own servers.
+
+    `waits_for` returns the reason that the scheduler waits at a cap, or nothing. Where nobody can
+    raise the cap the scheduler ends then.
+
+    Returns:
+        Why it ended before its input did, if it did.
 
     Raises:
         RunnerError: whatever ended one of them first.
     """
     work = asyncio.create_task(scheduler.run())
+    may_end = waits_for is not None and context.ends_itself
+    why: Reason | None = None
     watchers = [
         asyncio.create_task(_heartbeat(context, book, journal)),
         asyncio.create_task(_stop_on(context.stop, scheduler)),
@@ -64,9 +76,18 @@ async def supervise(
     try:
         pending = {work, *watchers}
         while not work.done():
-            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            done, pending = await asyncio.wait(
+                pending,
+                timeout=CAP_SECONDS if may_end else None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
             for task in done:
                 task.result()
+            reason = waits_for(scheduler) if may_end and waits_for is not None else ""
+            if reason and not context.stop.is_set():
+                why = Reason(reason)
+                scheduler.end_early()
+        return why if scheduler.ended_early else None
     finally:
         for task in (work, *watchers):
             task.cancel()

@@ -10,6 +10,7 @@ import jinja2
 from kubesynth_api.conditions import Reason
 from kubesynth_api.v1alpha1.pipeline import Stage
 from kubesynth_api.v1alpha1.sampling import SamplingParameters
+from kubesynth_api.v1alpha1.spending import Price
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
 from kubesynth_runner import errors
 from kubesynth_runner.io.plan_file import ColumnType
@@ -17,6 +18,7 @@ from kubesynth_runner.io.schema import RESERVED_COLUMNS
 from kubesynth_runner.pipelines import base, registry
 from kubesynth_runner.pipelines.compiling import CompileContext, ReadPrompt
 from kubesynth_runner.pipelines.templates import Condition
+from kubesynth_runner.tally import cost_usd
 
 # Where nothing else is known: a prompt around the document, and a completion.
 PROMPT_OVERHEAD_TOKENS = 120
@@ -181,6 +183,17 @@ class PipelineEstimate:
     def tokens(self) -> int:
         """Tokens, prompts and completions."""
         return round(sum(step.prompt_tokens + step.completion_tokens for step in self.steps))
+
+    def cost_usd(self, prices: Mapping[str, Price]) -> float | None:
+        """Return what the tokens should cost; None without prices."""
+        if not prices:
+            return None
+        costs = [
+            cost_usd(prices.get(role), step.prompt_tokens, step.completion_tokens) / len(step.roles)
+            for step in self.steps
+            for role in step.roles
+        ]
+        return round(sum(costs), 6)
 
 
 def estimate(

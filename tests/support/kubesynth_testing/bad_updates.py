@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from kubesynth_testing.manifests import FULL, REMOVE, SMALL, Manifest, edited
 
@@ -40,6 +41,11 @@ def _fixed(name: str, base: Manifest, field: str, edits: Mapping[str, object]) -
 
 def _models(name: str, base: Manifest, edits: Mapping[str, object]) -> Update:
     return Update(name, base, edits, "spec.models", _MODELS_FIXED)
+
+
+def _prices(name: str, manifest: dict[str, Any], edits: Mapping[str, object]) -> Update:
+    message = "prices are immutable, and cannot be added later"
+    return Update(name, manifest, edits, "spec.budget", message)
 
 
 def _budget(name: str, edits: Mapping[str, object]) -> Update:
@@ -177,6 +183,18 @@ THE_REST = (
     _budget("money-budget-lowered", {"spec.budget.usd": 4.99}),
     _budget("money-budget-removed", {"spec.budget.usd": REMOVE}),
     _budget("budget-removed", {"spec.budget": REMOVE}),
+    _prices("prices-changed", FULL, {"spec.budget.prices.generator.promptPerMillion": 2}),
+    _prices("prices-removed", FULL, {"spec.budget.prices": REMOVE}),
+    _prices(
+        "prices-added",
+        SMALL,
+        {
+            "spec.budget": {
+                "tokens": 1,
+                "prices": {"generator": {"promptPerMillion": 1, "completionPerMillion": 1}},
+            }
+        },
+    ),
 )
 
 BAD_UPDATES: tuple[Update, ...] = (*INPUT_AND_OUTPUT, *PIPELINE, *MODELS, *THE_REST)
@@ -192,7 +210,6 @@ GOOD_UPDATES: tuple[Update, ...] = (
     Update("limits-removed", FULL, {f"{_MODEL}.limits": REMOVE}),
     Update("budget-raised", FULL, {"spec.budget.tokens": 1001, "spec.budget.usd": 5.01}),
     Update("budget-added", SMALL, {"spec.budget": {"tokens": 1}}),
-    Update("prices-changed", FULL, {"spec.budget.prices.generator.promptPerMillion": 2}),
     Update("deadlines-changed", FULL, {"spec.deadlines.activeSeconds": REMOVE}),
     Update("deadlines-added", SMALL, {"spec.deadlines": {"pendingSeconds": 5}}),
     Update("cleanup-added", SMALL, {"spec.cleanup": {"ttlSecondsAfterFinished": 0}}),

@@ -23,13 +23,10 @@ CLAIMS = {
 
 # Reasons that only a ModelServer has.
 OF_SERVERS = frozenset({Reason.IDLE, Reason.NO_ROOM_FOR_SURGE, Reason.MODEL_UNHEALTHY})
-# Reasons of what is not there yet: early ends, Kueue's unlabelled jobs.
+# Reasons of what is not there yet: Kueue's unlabelled jobs.
 NOT_YET = frozenset(
     {
         Reason.QUEUE_NAME_MISSING,
-        Reason.TARGET_REACHED,
-        Reason.TARGET_MISSED,
-        Reason.BUDGET_SPENT,
     }
 )
 

@@ -14,8 +14,6 @@ from kubesynth_testing.manifests import SMALL, edited
 PENDING: list[tuple[dict[str, Any], str]] = [
     ({"spec.output.split": {"train": 1}}, "spec.output.split"),
     ({"spec.output.exports": ["alpaca"]}, "spec.output.exports"),
-    ({"spec.target": {"acceptedRecords": 1}}, "spec.target"),
-    ({"spec.budget": {"tokens": 1}}, "spec.budget"),
     ({"spec.execution": "Batch"}, "spec.execution"),
 ]
 

@@ -54,6 +54,7 @@ def test_defaults_may_be_written_out() -> None:
         {"spec.models[0].maxAttempts": 9},
         {"spec.models[0].requestTimeoutSeconds": 9},
         {"spec.budget.tokens": 9999},
+        {"spec.target.acceptedRecords": 9999},
         {"spec.deadlines": REMOVE},
         {"spec.cleanup": REMOVE},
         {"spec.failurePolicy": REMOVE},

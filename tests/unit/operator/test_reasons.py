@@ -12,6 +12,7 @@ from kubesynth_api.conditions import ConditionType, Reason
 from kubesynth_api.runner_contract import ExitCode, RunnerPhase, TerminationMessage, Totals
 from kubesynth_operator import plan, wire
 from kubesynth_operator.observation import (
+    LeaseView,
     LiveProgress,
     Observation,
     Obstacle,
@@ -111,6 +112,20 @@ def ended(condition: ConditionType, reason: Reason) -> Callable[[], Observation]
     if condition is ConditionType.COMPLETE:
         return lambda: finalized(Outcome(ConditionType.COMPLETE, reason, "so"))
     return lambda: finalized(Outcome(ConditionType.FAILED, reason, "so"))
+
+
+def budget_spent() -> Observation:
+    job = a_job(shards=3, budget={"tokens": 1000})
+    children = [a_child(job, PLAN, done=True), a_child(job, GENERATE)]
+    seen = observation(job, children)
+    return dataclasses.replace(seen, leases=LeaseView(3, Reason.BUDGET_SPENT))
+
+
+def target_missed() -> Observation:
+    job = a_job(shards=1, target={"acceptedRecords": 1000})
+    message = run_message(RunnerPhase.ALL).model_copy(update={"ended": "TargetMissed"})
+    pod = a_pod(job, GENERATE, status="Succeeded", exit_code=0, message=message)
+    return observation(job, [a_child(job, GENERATE, done=True)], [pod])
 
 
 def suspended() -> Observation:
@@ -214,6 +229,9 @@ EMITTED: dict[Reason, Emitted] = (
             ended(_COMPLETE, Reason.ALL_SHARDS_SUCCEEDED),
         ),
         Reason.SOME_SHARDS_FAILED: (_COMPLETE, True, ended(_COMPLETE, Reason.SOME_SHARDS_FAILED)),
+        Reason.BUDGET_SPENT: (_RUNNING, True, budget_spent),
+        Reason.TARGET_REACHED: (_COMPLETE, True, ended(_COMPLETE, Reason.TARGET_REACHED)),
+        Reason.TARGET_MISSED: (_COMPLETE, True, target_missed),
         Reason.NOT_COMPLETE: (_COMPLETE, False, new_job),
         Reason.SHARD_BACKOFF_EXCEEDED: (
             _FAILED,

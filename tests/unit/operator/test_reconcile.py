@@ -62,13 +62,14 @@ def a_reconciler(cluster: Ledger, hooks: Hooks | None = None) -> Reconciler:
 async def test_children_then_status_then_events() -> None:
     cluster = Ledger(observation(a_job(), referents=CLAIMS))
     await a_reconciler(cluster).reconcile(KEY)
-    assert cluster.written[:4] == [
+    assert cluster.written[:5] == [
         "ApplyNetworkPolicy",
         "CreateConfigMap",
+        "CreateTokenSecret",
         "CreateJob",
         "status",
     ]
-    assert {line.split()[0] for line in cluster.written[4:]} == {"tell"}
+    assert {line.split()[0] for line in cluster.written[5:]} == {"tell"}
 
 
 async def test_the_status_is_written_only_when_it_changes() -> None:

@@ -13,7 +13,8 @@ from kubesynth_api.runner_contract import (
 from kubesynth_runner.__main__ import encode_termination_message
 from kubesynth_runner.tally import Tally
 
-TOTALS = Tally(*[10**15] * 10).to_totals(10**15)
+MANY = 10**15
+TOTALS = Tally(MANY, MANY, MANY, MANY, MANY, MANY, MANY, MANY, MANY, MANY).to_totals(MANY)
 
 
 @pytest.mark.parametrize(

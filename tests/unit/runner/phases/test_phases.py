@@ -95,7 +95,7 @@ async def test_plan_is_made_once(tmp_path: Path) -> None:
             id="reserved-column",
         ),
         pytest.param(
-            {"budget": {"tokens": 5}}, Reason.NOT_IMPLEMENTED, "budget", id="not-available"
+            {"execution": "Batch"}, Reason.NOT_IMPLEMENTED, "execution", id="not-available"
         ),
     ],
 )
