@@ -15,7 +15,6 @@ from kubesynth_operator.actions import (
     ApplyNetworkPolicy,
     CreateConfigMap,
     CreateJob,
-    PatchJob,
 )
 from kubesynth_operator.observation import LiveProgress, Obstacle, ObstacleKind
 from kubesynth_testing.builders import NOW, OTHER_UID, a_child, a_job, a_pod, a_status, observation
@@ -144,13 +143,6 @@ def test_a_finished_job_that_was_deleted_is_not_run_again(
 ) -> None:
     result = decide(observation(a_job(shards=3, status=before), referents=CLAIMS))
     assert created(result.actions) == [next_job]
-
-
-def test_parallelism_is_patched_and_nothing_else() -> None:
-    job = a_job(shards=4)
-    child = a_child(job, GENERATE, active=2, parallelism=2)
-    result = decide(observation(job, [child]))
-    assert result.actions == (PatchJob("qa-generate", child.uid, "parallelism", 4),)
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def ended(condition: ConditionType, reason: Reason) -> Callable[[], Observation]
 
 def budget_spent() -> Observation:
     job = a_job(shards=3, budget={"tokens": 1000})
-    children = [a_child(job, PLAN, done=True), a_child(job, GENERATE)]
+    children = [a_child(job, PLAN, complete=True), a_child(job, GENERATE)]
     seen = observation(job, children)
     return dataclasses.replace(seen, leases=LeaseView(3, Reason.BUDGET_SPENT))
 
@@ -125,7 +125,7 @@ def target_missed() -> Observation:
     job = a_job(shards=1, target={"acceptedRecords": 1000})
     message = run_message(RunnerPhase.ALL).model_copy(update={"ended": "TargetMissed"})
     pod = a_pod(job, GENERATE, status="Succeeded", exit_code=0, message=message)
-    return observation(job, [a_child(job, GENERATE, done=True)], [pod])
+    return observation(job, [a_child(job, GENERATE, complete=True)], [pod])
 
 
 def suspended() -> Observation:

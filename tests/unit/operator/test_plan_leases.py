@@ -1,0 +1,56 @@
+"""What follows from dividing limits over pods: how many may run, and when the job has enough."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from kubesynth_api.conditions import Reason
+from kubesynth_api.runner_contract import RunnerPhase
+from kubesynth_operator.actions import CreateJob, PatchJob
+from kubesynth_operator.observation import LeaseView
+from kubesynth_testing.builders import a_child, a_job, observation
+from kubesynth_testing.decisions import after, conditions, created, decide, outcome_of
+
+PLAN, GENERATE = RunnerPhase.PLAN, RunnerPhase.GENERATE
+
+
+def test_parallelism_is_patched_and_nothing_else() -> None:
+    job = a_job(shards=4)
+    child = a_child(job, GENERATE, active=2, parallelism=2)
+    seen = observation(job, [child])
+    raised = PatchJob("qa-generate", child.uid, "parallelism", 4)
+    assert decide(dataclasses.replace(seen, leases=LeaseView(4))).actions == (raised,)
+
+
+def test_parallelism_is_raised_no_further_than_there_are_shares_for() -> None:
+    job = a_job(shards=4)
+    seen = observation(job, [a_child(job, GENERATE, active=2, parallelism=2)])
+    assert decide(seen).actions == ()  # nothing is known yet
+    assert decide(dataclasses.replace(seen, leases=LeaseView(2))).actions == ()
+    (patch,) = decide(dataclasses.replace(seen, leases=LeaseView(3))).actions
+    assert isinstance(patch, PatchJob)
+    assert patch.value == 3
+
+
+def test_spent_budget_stops_the_shards_and_finalizes_what_there_is() -> None:
+    job = a_job(shards=2, budget={"tokens": 1000})
+    child = a_child(job, GENERATE, active=2)
+    seen = dataclasses.replace(
+        observation(job, [a_child(job, PLAN, complete=True), child]),
+        leases=LeaseView(2, Reason.BUDGET_SPENT),
+    )
+    result = decide(seen)
+    assert result.actions == (PatchJob("qa-generate", child.uid, "suspend", True),)
+    assert conditions(result)["Running"] == ("True", "BudgetSpent")
+    # A new operator, which knows nothing of the leases, goes on from the status.
+    stopped = a_child(job, GENERATE, suspended=True, suspension_seen=True)
+    later = after(
+        seen, result, leases=None, children={PLAN: seen.children[PLAN], GENERATE: stopped}
+    )
+    result = decide(later)
+    assert created(result.actions) == ["qa-finalize"]
+    finalize = next(action for action in result.actions if isinstance(action, CreateJob))
+    assert outcome_of(finalize).reason is Reason.BUDGET_SPENT
+    env = finalize.manifest["spec"]["template"]["spec"]["containers"][0]["env"]
+    found = {item["name"]: item.get("value") for item in env}
+    assert (found["KUBESYNTH_PARTIAL"], found["KUBESYNTH_OUTCOME"]) == ("true", "BudgetSpent")
