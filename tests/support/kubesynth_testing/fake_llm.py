@@ -97,6 +97,7 @@ class _Statistics:
         self.in_flight_peak = 0
         self.prompt_tokens = 0
         self.completion_tokens = 0
+        self.seconds: Counter[int] = Counter()  # requests by the second in which they came
 
     def to_json(self, *, hashes: bool) -> dict[str, Any]:
         view: dict[str, Any] = {
@@ -111,6 +112,7 @@ class _Statistics:
             "in_flight_peak": self.in_flight_peak,
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
+            "seconds": {str(second): count for second, count in self.seconds.items()},
         }
         return view | ({"received": dict(self.received)} if hashes else {})
 
@@ -227,6 +229,7 @@ class FakeLlm:
         statistics = self.statistics
         statistics.in_flight += 1
         statistics.in_flight_peak = max(statistics.in_flight_peak, statistics.in_flight)
+        statistics.seconds[int(time.monotonic())] += 1
         try:
             response = await self._answer(request, await request.read())
         finally:

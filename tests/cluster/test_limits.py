@@ -1,0 +1,85 @@
+"""Limits and a budget over eight shards, also while there is no operator."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from typing import Any
+
+from kubesynth_testing.scenarios import job_manifests, model_pods
+from kubesynth_testing.scenarios.dataset import Dataset
+from kubesynth_testing.scenarios.job_manifests import JobShape
+from kubesynth_testing.scenarios.patience import eventually
+from kubesynth_testing.scenarios.stage import seen_in
+from kubesynth_testing.scenarios.world import Manifest, World, config_map, json_lines
+
+JOB = "limited"
+SHARDS = 8
+DOCUMENTS = 80
+CONCURRENCY = 16
+PER_SECOND = 5
+# The long documents' shards take about 14,000 tokens each, the others about 4,000.
+TOKENS = 80_000
+WITHOUT_OPERATOR_SECONDS = 20
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limited:
+    status: Manifest
+    dataset: Dataset
+    statistics: dict[str, Any]
+    answered_without_operator: int
+
+
+def documents() -> Manifest:
+    """Return documents of which the second half takes many more tokens than the first."""
+    rows = []
+    for number in range(DOCUMENTS):
+        grinding = " Mills grind." * (100 if number >= DOCUMENTS // 2 else 1)
+        rows.append({"text": f"Document {number} is about mills.{grinding}"})
+    return config_map(job_manifests.DOCUMENTS, {job_manifests.DOCUMENTS_KEY: json_lines(rows)})
+
+
+def the_operator_is_away_in_the_middle(world: World) -> Limited:
+    with world.workspace("limits") as space:
+        model = model_pods.start_fake(space, latency_seconds=0.5)
+        shape = JobShape(shards=SHARDS, concurrency=CONCURRENCY)
+        job = job_manifests.closed_qa(JOB, model.url, shape, model=model.model)
+        job["spec"]["models"][0]["limits"]["requestsPerMinute"] = 60 * PER_SECOND
+        job["spec"]["budget"] = {"tokens": TOKENS}
+        with world.operator.lock:
+            space.kubectl.apply(documents(), job)
+            eventually(lambda: model.statistics()["answered"] >= 40, what="40 answers", seconds=400)
+            world.operator.stop()
+            before = model.statistics()["answered"]
+            time.sleep(WITHOUT_OPERATOR_SECONDS)
+            after = model.statistics()["answered"]
+            world.operator.start()
+        status = space.wait_for_end(JOB)
+        return Limited(status, space.read_output(JOB), model.statistics(), after - before)
+
+
+@seen_in(the_operator_is_away_in_the_middle)
+def test_budget_that_is_enough_is_moved_to_the_shards_that_need_it(evidence: Limited) -> None:
+    complete = [item for item in evidence.status["conditions"] if item["type"] == "Complete"]
+    assert (complete[0]["status"], complete[0]["reason"]) == ("True", "AllShardsSucceeded")
+    # An even part would not have been enough for the long documents.
+    assert len(evidence.dataset.rows) == 2 * DOCUMENTS
+    assert evidence.dataset.faults() == []
+    used = evidence.status["progress"]["tokens"]
+    assert TOKENS / 2 < used["prompt"] + used["completion"] <= TOKENS
+
+
+@seen_in(the_operator_is_away_in_the_middle)
+def test_limits_hold_over_all_pods_together(evidence: Limited) -> None:
+    assert evidence.statistics["in_flight_peak"] <= CONCURRENCY
+    seconds = {int(second): n for second, n in evidence.statistics["seconds"].items()}
+    busiest = max(sum(seconds.get(second + more, 0) for more in range(10)) for second in seconds)
+    # Each pod may begin with one request at once, after one to see what the server can do.
+    assert busiest <= 10 * PER_SECOND + 2 * SHARDS, json.dumps(seconds)
+
+
+@seen_in(the_operator_is_away_in_the_middle)
+def test_pods_go_on_without_an_operator(evidence: Limited) -> None:
+    assert evidence.answered_without_operator > 0
