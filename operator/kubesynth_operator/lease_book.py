@@ -112,10 +112,9 @@ class JobLeases:
         caps = self.terms.caps
         return any(each is not None for each in (caps.tokens, caps.usd, caps.records))
 
-    @property
-    def all_answered(self) -> bool:
-        """Whether every pod that runs or is about to has answered in this round."""
-        return all(pod.answered for pod in self._pods.values())
+    def have_answered(self, uids: Iterable[str]) -> bool:
+        """Tell whether these pods have answered in this round."""
+        return all(uid in self._pods and self._pods[uid].answered for uid in uids)
 
     def forget_answers(self) -> None:
         """Begin a round: nobody has answered yet."""

@@ -156,7 +156,7 @@ class LeaseKeeper:
         await self._offer(session, desk, back, targets)
         given = book.grants()
         await self._offer(session, desk, given, targets)
-        settled = not book.reductions() and not book.grants() and book.all_answered
+        settled = not book.reductions() and not book.grants() and book.have_answered(targets)
         desk.seen = seen if settled else None
         view = LeaseView(book.slots_allowed(), book.end())
         if view != desk.view:

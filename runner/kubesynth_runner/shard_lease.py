@@ -36,10 +36,12 @@ class LeaseStore:
     storage: Storage
     run_id: str
     shard: int
+    # Of the job: another one that goes on with the run has limits of its own.
+    uid: str
 
     @property
     def _path(self) -> str:
-        return layout.RunLayout(self.run_id).lease(self.shard)
+        return layout.RunLayout(self.run_id).lease(self.shard, self.uid)
 
     def load(self) -> Lease | None:
         """Return the lease that an earlier attempt was given last."""

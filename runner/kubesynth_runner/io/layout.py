@@ -13,7 +13,7 @@
                                /commits/00000.json           the commit record of a part
                                /staging/...                  files on their way to data/ and errors/
                                /manifest.json                the shard is finished
-                               /lease.json                   what it may use of the job's limits
+                               /leases/JOB.json              what it may use of a job's limits
                                /unfinished.json              what it has spent on records that it
                                                              has not finished, when it stopped
                        /99999/                               the same for what plan generates
@@ -118,9 +118,9 @@ class RunLayout:
         """Return a part file's name, unique in the output."""
         return f"part-{index:05d}-{part:05d}-{token(self.run_id)}.{extension}"
 
-    def lease(self, index: int) -> str:
-        """Return the path of what a shard was last leased."""
-        return f"{self.shard(index)}/lease.json"
+    def lease(self, index: int, uid: str) -> str:
+        """Return the path of what a shard was last leased by a job."""
+        return f"{self.shard(index)}/leases/{token(uid)}.json"
 
     def unfinished(self, index: int) -> str:
         """Return the path of what a stopped shard has spent on records that it has not finished."""

@@ -119,7 +119,7 @@ class _Attempt:
             book.open(context.environment.writer)
             journal = Journal(context.storage, plan.run_id, shard, book.epoch)
             journal.load(book.done)
-            store = LeaseStore(context.storage, plan.run_id, shard)
+            store = LeaseStore(context.storage, plan.run_id, shard, context.spec.uid)
             return spending.ShardState(part, book, journal, store, store.load())
 
         state = await asyncio.to_thread(load)

@@ -120,7 +120,10 @@ class World:
         pod = self.pods[uid]
         spent = self.shards[pod.index].spent
         caps = pod.lease.caps
-        waits = "BudgetSpent" if spent["tokens"] >= (caps.tokens or 0) else ""
+        amounts = leases.caps_of(caps)
+        waits = "TargetReached" if spent["records"] >= amounts["records"] else ""
+        if spent["tokens"] >= amounts["tokens"] or spent["usd"] >= amounts["usd"]:
+            waits = "BudgetSpent"
         used = CapShare(tokens=spent["tokens"], usd=spent["usd"] / 1e6, records=spent["records"])
         return LeaseReport(lease=pod.lease, spent=used, waits_for=waits)
 
@@ -287,3 +290,38 @@ def test_a_new_operator_moves_shares_without_knowing_them_all() -> None:
     settle(world)
     assert (poor.lease.caps.tokens or 0) > before
     world.check()
+
+
+@pytest.mark.parametrize(
+    ("made", "reason", "spent"),
+    [
+        ({"tokens": 40, "usd": 1, "records": 1}, "BudgetSpent", {"tokens": 100_000}),
+        ({"tokens": 1, "usd": 9_000, "records": 1}, "BudgetSpent", {"usd": 10_000_000}),
+        ({"tokens": 1, "usd": 1, "records": 2}, "TargetReached", {"records": 5_000}),
+    ],
+)
+@pytest.mark.parametrize("parallelism", [1, 3, 8])
+def test_everything_is_used_up_before_a_job_ends_early(
+    made: dict[str, int], reason: str, spent: dict[str, int], parallelism: int
+) -> None:
+    world = World(1, count=8, parallelism=parallelism)
+    world.start_pods()
+    settle(world)
+    for step in range(20_000):
+        for number, pod in enumerate(world.pods.values()):
+            used, caps = world.shards[pod.index].spent, leases.caps_of(pod.lease.caps)
+            if all(used[name] < caps[name] for name in used):
+                # Some shards are quick, some hardly move.
+                for name, amount in made.items():
+                    used[name] = min(caps[name], used[name] + amount * (1 + 3 * (number % 2)))
+        if step % 10 == 0:
+            world.round()
+            world.start_pods()
+            if step == 500:
+                world.end_one(finished=True, heard=True)
+            ended = world.book.end()
+            if ended is not None:
+                break
+    assert ended == reason
+    for name, amount in spent.items():
+        assert sum(shard.spent[name] for shard in world.shards) == amount
