@@ -99,7 +99,10 @@ def text_files() -> Iterator[Path]:
     for folder, subfolders, names in os.walk(REPOSITORY):
         subfolders[:] = sorted(name for name in subfolders if not is_not_ours(name))
         yield from (
-            Path(folder, name) for name in sorted(names) if Path(name).suffix in TEXT_SUFFIXES
+            Path(folder, name)
+            for name in sorted(names)
+            # In a linked work tree .git is a file, and names the place of the repository.
+            if Path(name).suffix in TEXT_SUFFIXES and name != ".git"
         )
 
 

@@ -30,8 +30,6 @@ from kubesynth_runner.tally import Tally
 READ_BATCH_RECORDS = 128
 # Calls under way when the process is asked to stop get this long to end.
 STOP_GRACE_SECONDS = 5.0
-
-
 # Workers of a pipeline that asks no model at all.
 WORKERS_WITHOUT_MODEL = 4
 _NO_MODEL_LANE = ""
@@ -145,8 +143,7 @@ class Scheduler:
         self._exhausted = False
         self._fetching = False
         self._group = asyncio.TaskGroup()
-        self._stopping = False
-        self.ended_early = False
+        self._stopping = self.ended_early = False
         self._tasks: list[asyncio.Task[None]] = []
 
     def _make_lanes(self) -> Mapping[str, _Lane]:

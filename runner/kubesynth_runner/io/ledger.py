@@ -61,6 +61,7 @@ class ShardManifest(msgspec.Struct, frozen=True, rename="camel"):
 # once take the process down.
 _COMMIT_DECODER = msgspec.json.Decoder(CommitRecord)
 _MANIFEST_DECODER = msgspec.json.Decoder(ShardManifest)
+_TALLY_DECODER = msgspec.json.Decoder(Tally)
 
 
 class Ledger:
@@ -170,7 +171,7 @@ def read_unfinished(storage: Storage, run_id: str, shard: int) -> Tally:
         data = storage.read(layout.RunLayout(run_id).unfinished(shard))
     except FileNotFoundError:
         return Tally()
-    return msgspec.json.decode(data, type=Tally)
+    return _TALLY_DECODER.decode(data)
 
 
 def tidy(storage: Storage, run_id: str, shard: int) -> None:
