@@ -122,10 +122,7 @@ async def connect(
                     server.url, name, model.request_timeout_seconds, ANY_NUMBER
                 )
             else:
-                raise errors.ConfigurationError(
-                    Reason.NOT_IMPLEMENTED,
-                    f"models[{model.name}]: only external and embedded are available",
-                )
+                raise _not_available(model.name)
             stack.push_async_callback(client.close)
             deadline_seconds = float(spec.deadlines.model_ready_seconds)
             json_schema = await asyncio.to_thread(store.load, model.name)
@@ -147,6 +144,12 @@ async def connect(
                 model.embedded.slots if model.embedded else None,
             )
         yield ModelPool(connections, servers)
+
+
+def _not_available(role: str) -> errors.ConfigurationError:
+    return errors.ConfigurationError(
+        Reason.NOT_IMPLEMENTED, f"models[{role}]: only external and embedded are available"
+    )
 
 
 def _embedded_server(embedded: EmbeddedModel) -> EmbeddedServer:

@@ -6,6 +6,7 @@ import secrets
 from typing import assert_never
 
 from kubesynth_api.labels import CACHE_LABEL
+from kubesynth_api.runner_contract import LEASE_TOKEN_KEY
 from kubesynth_operator import wire
 from kubesynth_operator.actions import (
     Action,
@@ -57,12 +58,9 @@ async def carry_out(client: KubeClient, key: JobKey, action: Action) -> Obstacle
     match action:
         case CreateConfigMap(manifest):
             return await _create_once(client, CONFIG_MAPS, key, manifest)
-        case CreateTokenSecret(manifest, token_key):
-            with_token = {
-                **manifest,
-                "stringData": {token_key: secrets.token_urlsafe(_TOKEN_BYTES)},
-            }
-            return await _create_once(client, SECRETS, key, with_token)
+        case CreateTokenSecret(manifest):
+            token = {LEASE_TOKEN_KEY: secrets.token_urlsafe(_TOKEN_BYTES)}
+            return await _create_once(client, SECRETS, key, {**manifest, "stringData": token})
         case CreateJob(manifest):
             return await _create_once(client, JOBS, key, manifest)
         case ApplyNetworkPolicy(manifest):
