@@ -58,6 +58,11 @@ class Outcome:
         return self.reason in (Reason.BUDGET_SPENT, Reason.TARGET_REACHED)
 
     @property
+    def early_reason(self) -> Reason | None:
+        """The reason of `Running` by which an early end is remembered while shards are stopped."""
+        return self.reason if self.early else None
+
+    @property
     def partial(self) -> bool:
         """Whether finalize must expect shards to be missing."""
         return self.reason is not Reason.ALL_SHARDS_SUCCEEDED

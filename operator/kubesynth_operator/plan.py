@@ -213,9 +213,7 @@ def _move_on(
         case sequence.Stop():
             child = observation.children[step.phase]
             actions = suspend.stop([child])
-            # An early end is remembered by this reason: what led to it may be forgotten.
-            early = step.because.reason if step.because.early else None
-            reason = early or draft.running_reason(step.phase)
+            reason = step.because.early_reason or draft.running_reason(step.phase)
             running = Verdict(True, reason, f"Stopping: {step.because.message}")
         case _ as never:
             assert_never(never)

@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 from kubesynth_runner import errors, records
 from kubesynth_runner.engine.calls import Caller, CallFailed, StageBinding, StagePlace
+from kubesynth_runner.engine.failed_records import failed_call, failed_stage
 from kubesynth_runner.engine.purse import Purse
 from kubesynth_runner.engine.stage_calls import NO_CALLS, NoCalls, StageCalls, children
 from kubesynth_runner.io.shard_output import RootOutcome
@@ -358,53 +359,6 @@ class Scheduler:
             return
         root.pending += 1
         self._lanes[role].push(_Work(root, record, index))
-
-
-def failed_stage(
-    place: StagePlace,
-    record: records.Record,
-    failure: StageFailure,
-    attempts: int = 0,
-    made: int = 0,
-) -> records.FailedRecord:
-    """Return the error of a record that a stage could make nothing, or nothing more, of."""
-    return records.FailedRecord(
-        record.record_id,
-        record.parent_id,
-        record.root_id,
-        record.source,
-        place.stage_id,
-        failure.kind,
-        str(failure),
-        failure.raw,
-        attempts=attempts,
-        columns=record.columns,
-        path=record.path,
-        made=made,
-        provenance=record.provenance,
-    )
-
-
-def failed_call(
-    place: StagePlace, record: records.Record, failure: CallFailed, made: int = 0
-) -> records.FailedRecord:
-    """Return the error of a record whose call failed for good."""
-    return records.FailedRecord(
-        record.record_id,
-        record.parent_id,
-        record.root_id,
-        record.source,
-        place.stage_id,
-        failure.kind,
-        str(failure),
-        failure.body,
-        failure.status_code,
-        failure.attempts,
-        record.columns,
-        record.path,
-        made,
-        record.provenance,
-    )
 
 
 def _first(group: BaseExceptionGroup[errors.RunnerError]) -> errors.RunnerError:

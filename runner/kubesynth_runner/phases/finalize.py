@@ -11,6 +11,7 @@ import msgspec
 
 from kubesynth_api.conditions import Reason
 from kubesynth_api.runner_contract import Totals
+from kubesynth_api.v1alpha1.spending import Target
 from kubesynth_api.version import VERSION
 from kubesynth_runner import errors
 from kubesynth_runner.io import layout, ledger, plan_file, run_identity, schema
@@ -152,10 +153,8 @@ def _collect(
             tally.add(spent)
             failed += own.errors
     everything = finished == planned.shards
-    target = context.spec.spec.target
-    if ended is None and everything and target is not None:
-        enough = tally.accepted >= target.accepted_records
-        ended = Reason.TARGET_REACHED if enough else Reason.TARGET_MISSED
+    if ended is None and everything:
+        ended = _by_target(spec.target, tally)
     return RunManifest(
         planned.run_id,
         context.spec.name,
@@ -178,6 +177,14 @@ def _collect(
         ended or "",
         tally.cost_usd(context.prices),
     )
+
+
+def _by_target(target: Target | None, tally: Tally) -> Reason | None:
+    """Return what became of the target of a run that has used up its input."""
+    if target is None:
+        return None
+    enough = tally.accepted >= target.accepted_records
+    return Reason.TARGET_REACHED if enough else Reason.TARGET_MISSED
 
 
 def _read_shards(
