@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from kubesynth_api.condense import condense
 from kubesynth_api.kinds import KINDS, Kind, PrinterColumn
 from kubesynth_api.labels import GROUP, VERSION
 from kubesynth_api.reference_page import reference_page
@@ -62,7 +63,7 @@ def crd_manifest(kind: Kind) -> dict[str, Any]:
                     "storage": True,
                     "additionalPrinterColumns": [_printer_column(c) for c in kind.columns],
                     **_subresources(kind),
-                    "schema": {"openAPIV3Schema": root_schema(kind)},
+                    "schema": {"openAPIV3Schema": condense(root_schema(kind))},
                 }
             ],
         },
