@@ -19,11 +19,13 @@ from kubesynth_runner.embedded.process import EmbeddedOptions, EmbeddedServer
 from kubesynth_runner.engine.buckets import Buckets
 from kubesynth_runner.engine.calls import ModelConnection
 from kubesynth_runner.engine.gate import Gate
+from kubesynth_runner.engine.gradient import LatencyGradient
 from kubesynth_runner.environment import RunEnvironment
 from kubesynth_runner.io import layout
 from kubesynth_runner.io.storage import Storage
 from kubesynth_runner.llm.base import ChatClient
 from kubesynth_runner.llm.errors import ClientError, ErrorKind
+from kubesynth_runner.llm.openai import OpenAIChatClient
 
 FIRST_POLL_SECONDS = 0.2
 LAST_POLL_SECONDS = 5.0
@@ -123,6 +125,7 @@ async def connect(
                 )
             else:
                 raise _not_available(model.name)
+            gate = _gate(model.limits, given[model.name], share, client)
             stack.push_async_callback(client.close)
             deadline_seconds = float(spec.deadlines.model_ready_seconds)
             json_schema = await asyncio.to_thread(store.load, model.name)
@@ -134,7 +137,7 @@ async def connect(
                 model.name,
                 name,
                 client,
-                Gate(share, _buckets(given[model.name])),
+                gate,
                 json_schema,
                 model.max_attempts,
                 deadline_seconds,
@@ -163,6 +166,16 @@ def _buckets(share: ModelShare) -> Buckets | None:
     """Return the limits per minute of this process; None if there are none."""
     requests, tokens = share.requests_per_minute, share.tokens_per_minute
     return Buckets(requests, tokens) if requests or tokens else None
+
+
+def _gate(limits: ModelLimits, share: ModelShare, concurrency: int, client: ChatClient) -> Gate:
+    """Return the gate of a model, with this process's share of its limits."""
+    gate = Gate(concurrency, _buckets(share))
+    if limits.adaptive == "Latency":
+        gate.admission.gradient = LatencyGradient()
+    if isinstance(client, OpenAIChatClient):
+        client.on_rate_limits = gate.on_rate_limits
+    return gate
 
 
 class _Wait:

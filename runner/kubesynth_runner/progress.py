@@ -116,7 +116,7 @@ class ProgressCollector(Collector):
         for role, connection in self._progress.connections.items():
             outage.add_metric([role], float(connection.gate.admission.outage_since is not None))
             in_flight.add_metric([role], connection.gate.admission.in_flight)
-            limit.add_metric([role], int(connection.gate.admission.limit))
+            limit.add_metric([role], connection.gate.admission.slots)
             waiting.add_metric([role], connection.gate.waiting)
         yield in_flight
         yield limit

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -182,6 +182,14 @@ class ModelLimits(ApiModel):
         description=(
             "Requests under way at once. Pods share it, and each needs one, so it is at least the "
             "number of pods at work (shards.parallelism)."
+        ),
+    )
+    adaptive: Literal["Refusals", "Latency"] = Field(
+        default="Refusals",
+        description=(
+            "How the run finds out what the server takes, below these limits. Refusals: it slows "
+            "down when the server says 429 or 503. Latency: also when more requests under way only "
+            "make answers slower, for servers that queue without limit, such as one's own vLLM."
         ),
     )
     requests_per_minute: int | None = Field(

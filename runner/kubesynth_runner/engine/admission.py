@@ -1,7 +1,8 @@
 """How many requests may be under way to one model on one endpoint. Pure: time is passed in.
 
-Three things hold requests back, and the strictest one counts: the number under way, a pause while
-the server wants none, and a pace once it has refused some (`pacing`).
+These hold requests back, and the strictest one counts: the number under way (with `gradient` also
+that at which the server has no room), a pause while the server wants none, a pace once it has
+refused some (`pacing`), and the pace that its own headers allow (`quota`).
 
 A refusal (429, 503) begins a congestion event: a short pause in which nothing is sent, then the
 pace that the server was seen to take. All refusals within the pause belong to the same event.
@@ -23,7 +24,10 @@ from __future__ import annotations
 import dataclasses
 from collections import deque
 
+from kubesynth_runner.engine.gradient import LatencyGradient
 from kubesynth_runner.engine.pacing import Pacer
+from kubesynth_runner.engine.quota import Quota
+from kubesynth_runner.llm.rate_limits import RateLimits
 
 # Nothing is sent for so long after a refusal; doubled while nothing is let in.
 PAUSE_SECONDS = 0.1
@@ -68,6 +72,9 @@ class Admission:
     in_flight: int = 0
     closed_until: float = 0.0
     outage_since: float | None = None
+    # Where the server is watched for how many requests it takes before they only queue.
+    gradient: LatencyGradient | None = None
+    quota: Quota = dataclasses.field(default_factory=Quota)
     _pacer: Pacer = dataclasses.field(default_factory=Pacer)
     _congestion: _Congestion | None = None
     _fruitless_pauses: int = 0
@@ -86,22 +93,31 @@ class Admission:
         """When the next request may start, given a free slot. It may be in the past."""
         if self._congestion is not None and not self._congestion.pace_is_set:
             return self.closed_until  # then there is a new pace
-        return max(self.closed_until, self._pacer.next_start)
+        return max(self.closed_until, self._pacer.next_start, self.quota.next_start)
 
     def pace(self, now: float) -> float:
         """Return how many requests per second may start, infinite if nothing limits them."""
-        return self._pacer.rate(now)
+        return min(self._pacer.rate(now), self.quota.per_second)
+
+    @property
+    def slots(self) -> int:
+        """How many requests may be under way now."""
+        if self.outage_since is not None:
+            return 1
+        if self.gradient is not None:
+            return int(min(self.limit, self.gradient.limit))
+        return int(self.limit)
 
     def try_enter(self, now: float) -> bool:
         """Take a slot if one is free and the gate is open."""
-        slots = 1 if self.outage_since is not None else int(self.limit)
-        if now < self.closed_until or self.in_flight >= slots:
+        if now < self.closed_until or self.in_flight >= self.slots:
             return False
         if self._congestion is not None and not self._end_pause(self._congestion, now):
             return False
-        if now < self._pacer.next_start:
+        if now < self._pacer.next_start or now < self.quota.next_start:
             return False
         self._pacer.start(now)
+        self.quota.start(now)
         self.in_flight += 1
         return True
 
@@ -146,6 +162,17 @@ class Admission:
             self._answers_until_rise -= 1.0
             if self._answers_until_rise < 0.0:
                 self.limit = min(float(self.concurrency), self.limit + 1.0 / self.limit)
+
+    def on_latency(self, now: float, seconds: float) -> bool:
+        """Note how long an answer took; return whether more or fewer may be under way now."""
+        gradient = self.gradient
+        return gradient is not None and gradient.on_answer(
+            now, seconds, self.in_flight, self.concurrency
+        )
+
+    def on_rate_limits(self, now: float, limits: RateLimits) -> None:
+        """Note what the server says of its limits; the answered request is still under way."""
+        self.quota.update(now, limits, max(0, self.in_flight - 1))
 
     def on_backpressure(self, now: float, retry_after_seconds: float | None) -> None:
         """Note that the server has refused a request (429, 503), after its slot was given back."""

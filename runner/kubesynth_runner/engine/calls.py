@@ -180,7 +180,7 @@ class Caller:
         else:
             await gate.enter()
         try:
-            completion = await connection.client.complete(request)
+            completion = await self._complete(connection, request)
         except ClientError as failure:
             return failure
         else:
@@ -194,6 +194,24 @@ class Caller:
             gate.leave()
             if metered is not None:
                 metered.close()
+
+    async def _complete(
+        self, connection: ModelConnection, request: CompletionRequest
+    ) -> Completion:
+        """Send once, and tell the admission what it wants to know of the answer."""
+        admission = connection.gate.admission
+        if admission.gradient is None:
+            completion = await connection.client.complete(request)
+        else:
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            completion = await connection.client.complete(request)
+            now = loop.time()
+            if admission.on_latency(now, now - began):
+                connection.gate.on_change()
+        if admission.quota.counts_tokens:
+            admission.quota.learn(completion.usage.total_tokens)
+        return completion
 
     async def _costs_an_attempt(self, connection: ModelConnection, failure: ClientError) -> bool:
         """Tell the gate about a failure; return whether it is the record's own affair."""

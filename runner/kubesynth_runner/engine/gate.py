@@ -8,6 +8,7 @@ from collections import deque
 from kubesynth_runner import errors
 from kubesynth_runner.engine.admission import Admission
 from kubesynth_runner.engine.buckets import Buckets, TokenEstimator
+from kubesynth_runner.llm.rate_limits import RateLimits
 
 SHORTEST_WAIT_SECONDS = 0.001
 
@@ -94,6 +95,11 @@ class Gate:
     def leave(self) -> None:
         """Give a slot back."""
         self.admission.leave()
+        self._wake()
+
+    def on_rate_limits(self, limits: RateLimits) -> None:
+        """Take what the server says of its limits."""
+        self.admission.on_rate_limits(asyncio.get_running_loop().time(), limits)
         self._wake()
 
     def on_change(self) -> None:

@@ -19,7 +19,7 @@ import aiohttp
 import yarl
 
 from kubesynth_api.version import VERSION
-from kubesynth_runner.llm import probing, wire
+from kubesynth_runner.llm import probing, rate_limits, wire
 from kubesynth_runner.llm.base import Capabilities, Completion, CompletionRequest
 from kubesynth_runner.llm.classify import classify
 from kubesynth_runner.llm.errors import BACKPRESSURE, ClientError, ErrorKind
@@ -87,6 +87,8 @@ class OpenAIChatClient:
             total=endpoint.request_timeout_seconds, sock_connect=endpoint.connect_timeout_seconds
         )
         self._session: aiohttp.ClientSession | None = None
+        # Called with what an answer says of the server's limits, if it says something.
+        self.on_rate_limits: Callable[[rate_limits.RateLimits], None] = lambda _: None
 
     async def complete(self, request: CompletionRequest) -> Completion:
         """Send one chat completion, once."""
@@ -144,6 +146,8 @@ class OpenAIChatClient:
                 method, url, data=body, allow_redirects=False, proxy=self._proxy
             ) as response:
                 content = await response.read()
+                if rate_limits.is_announced(response.headers):
+                    self.on_rate_limits(rate_limits.read(response.headers, now=self._now()))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as exc:
             raise self._transport_error(exc, url) from exc
         if response.status != 200:

@@ -25,12 +25,12 @@ def retry_after_seconds(status: int, headers: Mapping[str, str], *, now: datetim
     `headers` has lower-case names; `now` is timezone-aware. The rate limit's own headers count only
     with status 429: they come with every answer.
     """
-    milliseconds = _number(headers.get("retry-after-ms"))
+    milliseconds = number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
     retry_after = headers.get("retry-after")
     if retry_after is not None:
-        seconds = _number(retry_after)
+        seconds = number(retry_after)
         return seconds if seconds is not None else _until(retry_after, now)
     return _rate_limit_reset(headers, now) if status == 429 else None
 
@@ -39,20 +39,21 @@ def _rate_limit_reset(headers: Mapping[str, str], now: datetime) -> float | None
     """Return when the exhausted limit is whole again; the shorter one if none says it is."""
     resets: dict[str, float] = {}
     for unit in ("requests", "tokens"):
-        seconds = _duration(headers.get(f"x-ratelimit-reset-{unit}"), now)
+        seconds = duration_seconds(headers.get(f"x-ratelimit-reset-{unit}"), now)
         if seconds is not None:
             resets[unit] = seconds
     exhausted = [
         seconds
         for unit, seconds in resets.items()
-        if _number(headers.get(f"x-ratelimit-remaining-{unit}")) == 0
+        if number(headers.get(f"x-ratelimit-remaining-{unit}")) == 0
     ]
     if exhausted:
         return max(exhausted)
     return min(resets.values(), default=None)
 
 
-def _number(text: str | None) -> float | None:
+def number(text: str | None) -> float | None:
+    """Return a number of at least 0, or None if `text` is none."""
     if text is None:
         return None
     try:
@@ -72,13 +73,16 @@ def _until(text: str, now: datetime) -> float | None:
     return max(0.0, (moment - now).total_seconds())
 
 
-def _duration(text: str | None, now: datetime) -> float | None:
-    """Return the seconds that `text` stands for: `1m2.5s`, a number, or a moment in seconds."""
+def duration_seconds(text: str | None, now: datetime) -> float | None:
+    """Return the seconds that `text` stands for: `1m2.5s`, a number, or a moment in seconds.
+
+    None if it is nothing of these.
+    """
     if text is None:
         return None
-    number = _number(text)
-    if number is not None:
-        return max(0.0, number - now.timestamp()) if number > _EPOCH_SECONDS_FROM else number
+    plain = number(text)
+    if plain is not None:
+        return max(0.0, plain - now.timestamp()) if plain > _EPOCH_SECONDS_FROM else plain
     stripped = text.strip()
     if not stripped or _DURATION.sub("", stripped):
         return None
