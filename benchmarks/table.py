@@ -7,9 +7,10 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks import clients
-from benchmarks.scenarios import memory, rate_limit, slots, throughput, triton
+from benchmarks.scenarios import knee, memory, rate_limit, slots, throughput, triton
 from benchmarks.scenarios.calls import Calls
 from benchmarks.scenarios.kill import Kill
+from benchmarks.scenarios.knee import Knee
 from benchmarks.scenarios.memory import Memory
 from benchmarks.scenarios.slots import Slots
 from benchmarks.scenarios.startup import Startup
@@ -150,6 +151,34 @@ def of_rate_limit(trials: Mapping[str, list[Trial]]) -> list[Row]:
             {title: f"{value:.0f}" for title, value in refused.items()},
             "≤ 40",
             refused[ENGINE] <= 40,
+        ),
+    ]
+
+
+def of_knee(result: Knee) -> list[Row]:
+    """Return how a server that only queues was used."""
+    rates = {
+        name: median(_rates(trials))
+        for name, trials in (("latency", result.latency), ("refusals", result.refusals))
+    }
+    per_slot = {
+        name: median([trial.server.mean_concurrency for trial in trials]) / knee.SLOTS
+        for name, trials in (("latency", result.latency), ("refusals", result.refusals))
+    }
+    shares = {name: rate / knee.CAPACITY_PER_SECOND for name, rate in rates.items()}
+    where = f"queueing server of {knee.SLOTS} slots, C={knee.CONCURRENCY}"
+    return [
+        Row(
+            f"{where}: share of its capacity",
+            {ENGINE: f"{shares['latency']:.0%} ({shares['refusals']:.0%} unadapted)"},
+            "≥ 0.9 of unadapted",
+            shares["latency"] >= 0.9 * shares["refusals"],
+        ),
+        Row(
+            f"{where}: requests under way per slot",
+            {ENGINE: f"{per_slot['latency']:.1f} ({per_slot['refusals']:.1f} unadapted)"},
+            "≤ 2",
+            per_slot["latency"] <= 2.0,
         ),
     ]
 

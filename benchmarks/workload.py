@@ -58,6 +58,7 @@ class RunOptions:
     # Instead of a folder: a URI in an S3 store, and the URL of the store.
     bucket: str | None = None
     endpoint: str | None = None
+    adaptive: str = "Refusals"
 
 
 def run_spec(api_url: str, documents: Path, output: Path, options: RunOptions) -> RunSpec:
@@ -78,7 +79,10 @@ def run_spec(api_url: str, documents: Path, output: Path, options: RunOptions) -
                     {
                         "name": "writer",
                         "external": _external(api_url, options.protocol),
-                        "limits": {"concurrency": options.concurrency},
+                        "limits": {
+                            "concurrency": options.concurrency,
+                            "adaptive": options.adaptive,
+                        },
                         "sampling": {"maxTokens": MAX_TOKENS},
                     }
                 ],

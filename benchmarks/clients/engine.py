@@ -37,6 +37,7 @@ async def _main(arguments: argparse.Namespace) -> int:
             arguments.protocol,
             arguments.bucket,
             arguments.endpoint,
+            arguments.adaptive,
         ),
     )
     state = progress.Progress(RunnerPhase.ALL)
@@ -65,6 +66,7 @@ def main() -> None:
     parser.add_argument("--protocol", choices=("OpenAI", "Triton"), default="OpenAI")
     parser.add_argument("--bucket", help="instead of --output: a URI in an S3 store")
     parser.add_argument("--endpoint", help="URL of that store")
+    parser.add_argument("--adaptive", choices=("Refusals", "Latency"), default="Refusals")
     arguments = protocol.parse(parser)
     telemetry.configure("WARNING")
     run.collect_rarely()

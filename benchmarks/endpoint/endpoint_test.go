@@ -209,3 +209,30 @@ func TestHangingRequestIsAbandonedByItsClient(t *testing.T) {
 		return stats.Abandoned == 1 && stats.InFlight == 0
 	})
 }
+
+func TestRequestsWithoutASlotWait(t *testing.T) {
+	o, err := parseOptions([]string{"-latency", "20ms", "-slots", "2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	web := httptest.NewServer(newServer(o).routes())
+	defer web.Close()
+	began := time.Now()
+	var group sync.WaitGroup
+	for range 8 {
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			response, err := http.Post(web.URL+"/v1/chat/completions", "application/json", strings.NewReader("{}"))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_ = response.Body.Close()
+		}()
+	}
+	group.Wait()
+	if took := time.Since(began); took < 80*time.Millisecond {
+		t.Errorf("8 requests over 2 slots took %v, at least 80ms were expected", took)
+	}
+}

@@ -1,7 +1,7 @@
 // Command endpoint is the server that the benchmarks run against.
 //
 // It speaks the OpenAI chat completions API and answers after a fixed or log-normal latency, as many
-// requests at once as come. It can refuse with 429 like a token bucket, and misbehave in the ways
+// requests at once as come, or as many as it has slots for. It can refuse with 429 like a token bucket, and misbehave in the ways
 // that real servers do. `/stats` says what it saw, so that clients are judged from the far side.
 //
 // It prints one line of JSON with its URL when it listens. Port 0 takes a free one.
@@ -30,6 +30,7 @@ type options struct {
 	sigma        float64
 	seed         uint64
 	answerTokens int
+	slots        int
 	limits       limitOptions
 	faults       faultOptions
 
@@ -48,6 +49,7 @@ func parseOptions(arguments []string) (options, error) {
 	flags.Float64Var(&o.sigma, "sigma", 0, "sigma of a log-normal latency; 0: every answer takes -latency")
 	flags.Uint64Var(&o.seed, "seed", 1, "seed of latencies and faults")
 	flags.IntVar(&o.answerTokens, "answer-tokens", 300, "length of an answer")
+	flags.IntVar(&o.slots, "slots", 0, "requests that are worked on at once, all others wait; 0: no limit")
 
 	flags.Float64Var(&o.limits.requestsPerSecond, "rps", 0, "requests per second; 0: no limit")
 	flags.Float64Var(&o.limits.requestBurst, "burst", 25, "requests that may come at once under -rps")

@@ -25,10 +25,17 @@ type server struct {
 	answers   *answers
 	stats     *statistics
 	buffers   sync.Pool
+	// One entry for each request that is being worked on; nil if all are at once.
+	slots chan struct{}
 }
 
 func newServer(o options) *server {
+	var slots chan struct{}
+	if o.slots > 0 {
+		slots = make(chan struct{}, o.slots)
+	}
 	return &server{
+		slots:     slots,
 		options:   o,
 		latencies: newLatencies(o.latency, o.sigma, o.seed),
 		limiter:   newLimiter(o.limits, time.Now()),
@@ -102,9 +109,17 @@ func (s *server) read(r *http.Request) (hash uint64, size int, err error) {
 	return fnv64(buffer.Bytes()), buffer.Len(), nil
 }
 
-// wait lets the latency pass; it returns false when the client has gone first.
+// wait waits for a slot and lets the latency pass; it returns false when the client has gone first.
 func (s *server) wait(r *http.Request, fault string) bool {
 	latency := s.latencies.next()
+	if s.slots != nil {
+		select {
+		case s.slots <- struct{}{}:
+			defer func() { <-s.slots }()
+		case <-r.Context().Done():
+			return false
+		}
+	}
 	if fault == faultHang {
 		<-r.Context().Done()
 		return false

@@ -20,12 +20,13 @@ class Sizes:
     slots_rows: int = 1_536
     questions_documents: int = 256
     kill_rows: int = 4_000
+    knee_rows: int = 9_600
     memory_rows: tuple[int, ...] = (10_000, 100_000)
     startup_rows: int = 1_000_000
     triton_rows: int = 4_000
 
 
-QUICK = Sizes(1, 2_560, 512, 64, 1_500, (2_000, 8_000), 200_000, 1_200)
+QUICK = Sizes(1, 2_560, 512, 64, 1_500, 4_800, (2_000, 8_000), 200_000, 1_200)
 FULL = Sizes(memory_rows=(10_000, 100_000, 1_000_000))
 
 

@@ -13,7 +13,7 @@ Clients that share a key need not know of each other: each sees what all have le
 
 Requests under way are taken off what is left, for the server's count is from the time at which the
 answered request arrived. Where next to nothing is left, a bucket is trusted to be filled, and is
-used at half of its rate; in a window one request asks at its end.
+used at a tenth of its rate, which soon brings better news; in a window one request asks at its end.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ UNLIMITED_PER_SECOND = 5_000.0
 LONGEST_WAIT_SECONDS = 300.0
 # A bucket that is filled within this share of a minute's limit per minute is one of a minute.
 BUCKET_SHARE = 0.25
+# Of the rate at which a bucket is filled, so much is used however little is left.
+LEAST_SHARE = 0.1
 # Starts that are late by a busy event loop are made up for, up to this much.
 TOLERANCE_SECONDS = 0.02
 # Weight of the newest answer in the mean of tokens per request.
@@ -98,5 +100,5 @@ def _pace(allowance: Allowance, under_way: float, cost: float) -> float:
     if limit is not None and limit > allowance.remaining:
         filled_per_second = (limit - allowance.remaining) / reset_seconds
         if abs(filled_per_second * WINDOW_SECONDS / limit - 1.0) < BUCKET_SHARE:
-            least = max(least, filled_per_second / cost / 2)
+            least = max(least, LEAST_SHARE * filled_per_second / cost)
     return max(even, least)
