@@ -98,8 +98,8 @@ class AnnouncingServer:
             self.tokens is None or self.tokens.take(now, float(self.tokens_per_request))
         )
         limits = RateLimits(
-            self.requests and self.requests.allowance(now),
-            self.tokens and self.tokens.allowance(now),
+            self.requests.allowance(now) if self.requests else None,
+            self.tokens.allowance(now) if self.tokens else None,
         )
         (self.let_in if is_in else self.refused).append(now)
         await asyncio.sleep(self.latency_seconds if is_in else 0.001)
