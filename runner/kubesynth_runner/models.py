@@ -11,7 +11,7 @@ import msgspec
 from kubesynth_api.conditions import Reason
 from kubesynth_api.runner_contract import ModelShare
 from kubesynth_api.shares import whole_share
-from kubesynth_api.v1alpha1.models import EmbeddedModel
+from kubesynth_api.v1alpha1.models import EmbeddedModel, ModelLimits
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
 from kubesynth_runner import clients, errors
 from kubesynth_runner.embedded import weights
