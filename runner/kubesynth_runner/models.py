@@ -132,7 +132,6 @@ async def connect(
             if json_schema is None:
                 wait = _Wait(model.name, client, deadline_seconds, stop)
                 json_schema = await asyncio.to_thread(store.save, model.name, await wait.probe())
-            external = model.external
             connections[model.name] = ModelConnection(
                 model.name,
                 name,
@@ -141,7 +140,7 @@ async def connect(
                 json_schema,
                 model.max_attempts,
                 deadline_seconds,
-                (external.extra_body if external else None) or {},
+                (model.external and model.external.extra_body) or {},
                 place,
                 bool(spec.budget and spec.budget.prices),
                 model.embedded.slots if model.embedded else None,
