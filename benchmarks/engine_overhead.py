@@ -29,7 +29,7 @@ import uvloop
 from kubesynth_api.run_spec import RunSpec
 from kubesynth_api.runner_contract import RunnerPhase
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
-from kubesynth_runner import models
+from kubesynth_runner import clients
 from kubesynth_runner import run as runner
 from kubesynth_runner.environment import RunEnvironment
 from kubesynth_runner.io import locations
@@ -117,7 +117,7 @@ async def _engine(folder: Path, records: int) -> None:
         Progress(RunnerPhase.ALL),
         asyncio.Event(),
     )
-    with mock.patch.object(models, "OpenAIChatClient", InstantModel):
+    with mock.patch.object(clients, "OpenAIChatClient", InstantModel):
         message = await runner.run_phase(context, runner.PhaseRequest(RunnerPhase.ALL))
     assert message.totals is not None
     assert message.totals.records.accepted == records
