@@ -29,7 +29,6 @@ class _Pending:
 _PENDING = (
     _Pending("spec.output.split"),
     _Pending("spec.output.exports", harmless=((),)),
-    _Pending("spec.execution", harmless=("Online",)),
 )
 PENDING_FIELDS = tuple(pending.field for pending in _PENDING)
 

@@ -199,8 +199,8 @@ class SyntheticDataJobSpec(ApiModel):
     execution: Literal["Online", "Batch"] = Field(
         default="Online",
         description=(
-            "Online sends one request per prompt. Batch hands all of them to the endpoint's batch "
-            "API. Batch is not available yet."
+            "Online sends one request per prompt. Batch hands all of them to OpenAI's Batch API, "
+            "level by level: half the price, and up to a day for each level."
         ),
     )
     retry_failed: RetryFailed | None = Field(

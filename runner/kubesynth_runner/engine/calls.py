@@ -21,6 +21,7 @@ from kubesynth_runner.engine.gate import Gate
 from kubesynth_runner.engine.purse import Purse
 from kubesynth_runner.io.journal import CallFrame, Journal, call_key
 from kubesynth_runner.llm.base import ChatClient, Completion, CompletionRequest
+from kubesynth_runner.llm.batches import BatchApi
 from kubesynth_runner.llm.errors import BACKPRESSURE, FATAL, RETRYABLE, ClientError, ErrorKind
 from kubesynth_runner.pipelines.base import ModelFailure
 from kubesynth_runner.tally import Tally
@@ -52,6 +53,8 @@ class ModelConnection:
     has_price: bool = False
     # Requests that the server takes at once, whatever is leased; None for any number.
     most_slots: int | None = None
+    # Where the run's calls are carried out in batches.
+    batches: BatchApi | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,6 +89,19 @@ class RecordCall:
     record_id: str
     ordinal: int
     number: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NewCall:
+    """A call that is not in the journal: what it will be found by, and its record's place."""
+
+    key: bytes
+    request_hash: bytes
+    ordinal: int
+
+
+class Deferred(Exception):
+    """The call will be answered later; then its record is worked on again, from the journal."""
 
 
 class CallFailed(ModelFailure):
@@ -131,13 +147,21 @@ class Caller:
         request_hash = self._request_hash(binding.connection.model, request)
         frame = self._journal.find(key, request_hash)
         if frame is None:
-            outcome = await self._send(binding.connection, request)
-            frame = frames.from_outcome(
-                outcome, key, request_hash, job.ordinal, binding.connection.place
-            )
-            self._journal.append(frame)
+            call = NewCall(key, request_hash, job.ordinal)
+            frame = await self._obtain(binding.connection, call, request)
         if frame.failure is not None:
             raise CallFailed(frame)
+        return frame
+
+    async def _obtain(
+        self, connection: ModelConnection, call: NewCall, request: CompletionRequest
+    ) -> CallFrame:
+        """Return a call that no attempt has finished yet, journalled."""
+        outcome = await self._send(connection, request)
+        frame = frames.from_outcome(
+            outcome, call.key, call.request_hash, call.ordinal, connection.place
+        )
+        self._journal.append(frame)
         return frame
 
     def _request_hash(self, model: str, request: CompletionRequest) -> bytes:

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 from kubesynth_runner import errors, records
-from kubesynth_runner.engine.calls import Caller, CallFailed, StageBinding, StagePlace
+from kubesynth_runner.engine.calls import Caller, CallFailed, Deferred, StageBinding, StagePlace
 from kubesynth_runner.engine.failed_records import failed_call, failed_stage
 from kubesynth_runner.engine.purse import Purse
 from kubesynth_runner.engine.stage_calls import NO_CALLS, NoCalls, StageCalls, children
@@ -73,6 +73,8 @@ class _Root:
     failed: list[records.FailedRecord] = dataclasses.field(default_factory=list)
     filtered: int = 0
     tally: Tally = dataclasses.field(default_factory=Tally)
+    # A call of it is to be answered later, so that it is not done.
+    is_deferred: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -303,9 +305,10 @@ class Scheduler:
                 root.rows.append(work.record)
         root.pending -= 1
         if root.pending == 0:
-            await self._deliver(
-                RootOutcome(root.ordinal, root.rows, root.failed, root.filtered, root.tally)
-            )
+            if not root.is_deferred:
+                await self._deliver(
+                    RootOutcome(root.ordinal, root.rows, root.failed, root.filtered, root.tally)
+                )
             self._live_roots -= 1
             self._wake_for_input()
 
@@ -345,6 +348,8 @@ class Scheduler:
             root.failed.append(failed_stage(place, record, failure, attempts, made))
         except CallFailed as failure:
             root.failed.append(failed_call(place, record, failure, max(ordinal, record.made)))
+        except Deferred:
+            root.is_deferred = True
         finally:
             root.tally.add(calls.tally)
 

@@ -9,7 +9,7 @@ import xxhash
 
 from kubesynth_runner import records
 from kubesynth_runner.engine import frames
-from kubesynth_runner.engine.calls import Caller, CallFailed, RecordCall, StageBinding
+from kubesynth_runner.engine.calls import Caller, CallFailed, Deferred, RecordCall, StageBinding
 from kubesynth_runner.io.journal import CallFrame
 from kubesynth_runner.llm.base import Completion, CompletionRequest, JsonSchemaFormat, Message
 from kubesynth_runner.pipelines.base import Stage, StageFailure, StageLlm
@@ -224,9 +224,11 @@ async def children(
     Raises:
         StageFailure: the record fails, or some of its choices do; what was yielded stays.
         CallFailed: the first call failed for good.
+        Deferred: a call is to be answered later.
     """
     reasoning_column = calls.reasoning_column
     failures: list[StageFailure | CallFailed] = []
+    is_deferred = False
     for number in range(calls.choices):
         calls.choose(number)
         try:
@@ -239,6 +241,12 @@ async def children(
             if calls.choices == 1 or not calls.has_answer:
                 raise
             failures.append(failure)
+        except Deferred:
+            if calls.choices == 1 or not calls.has_answer:
+                raise
+            is_deferred = True
+    if is_deferred:
+        raise Deferred
     if failures:
         raise _summary(failures, calls.choices)
 

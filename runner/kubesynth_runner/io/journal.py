@@ -222,6 +222,13 @@ class Journal:
                 del self._segments[path]
                 self._storage.delete(path)
 
+    def reopen(self, is_done: bytearray) -> None:
+        """Make what this attempt has appended findable, and forget what has been committed."""
+        self.close()
+        for index in (self._places, self._segments, self._keys_of_root):
+            index.clear()
+        self.load(is_done)
+
     def close(self) -> None:
         """Sync and close. Safe to repeat."""
         self.rotate()

@@ -10,6 +10,7 @@
                   /shards/00003/claims/00000001    one empty-handed file per attempt: the fencing
                                                    token
                                /journal/00000001-00000.log   finished calls of that attempt
+                               /batches/00000001-00000.json  a batch that answers are awaited from
                                /commits/00000.json           the commit record of a part
                                /staging/...                  files on their way to data/ and errors/
                                /manifest.json                the shard is finished
@@ -93,6 +94,10 @@ class RunLayout:
     def journal_segment(self, index: int, epoch: int, sequence: int) -> str:
         """Return the path of one journal segment."""
         return f"{self.journal(index)}/{epoch:08d}-{sequence:05d}.log"
+
+    def batches(self, index: int) -> str:
+        """Return the folder of a shard's batches at a batch API."""
+        return f"{self.shard(index)}/batches"
 
     def commit(self, index: int, part: int) -> str:
         """Return the path of a part's commit record."""

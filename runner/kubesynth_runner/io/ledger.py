@@ -179,6 +179,7 @@ def tidy(storage: Storage, run_id: str, shard: int) -> None:
     names = layout.RunLayout(run_id)
     storage.delete(names.staging(shard))
     storage.delete(names.journal(shard))
+    storage.delete(names.batches(shard))
 
 
 def read_shard_manifest(storage: Storage, run_id: str, shard: int) -> ShardManifest | None:

@@ -81,7 +81,7 @@ class OpenAIChatClient:
         query = "" if version is None else f"?api-version={version}"
         self._chat_url = yarl.URL(f"{endpoint.base_url}/chat/completions{query}")
         self._models_url = yarl.URL(f"{endpoint.base_url}/models")
-        self._tls = _tls_context(endpoint)
+        self._tls = tls_context(endpoint)
         self._proxy = _proxy_for(self._chat_url)
         self._timeout = aiohttp.ClientTimeout(
             total=endpoint.request_timeout_seconds, sock_connect=endpoint.connect_timeout_seconds
@@ -249,7 +249,7 @@ def _describe_transport_error(exc: Exception, endpoint: OpenAIEndpoint) -> tuple
             return ErrorKind.CONNECTION, f"the connection failed: {exc or type(exc).__name__}"
 
 
-def _tls_context(endpoint: OpenAIEndpoint) -> ssl.SSLContext | None:
+def tls_context(endpoint: OpenAIEndpoint) -> ssl.SSLContext | None:
     """Return a context that trusts the endpoint's own CA bundle, None for the system's."""
     if endpoint.ca_bundle_path is None:
         return None

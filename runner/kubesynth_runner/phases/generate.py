@@ -9,15 +9,18 @@ from collections.abc import Iterator
 from kubesynth_api.conditions import Reason
 from kubesynth_api.runner_contract import CapShare
 from kubesynth_runner import errors, models
+from kubesynth_runner.engine.batching import BatchCaller, BatchSettings
 from kubesynth_runner.engine.calls import Caller
 from kubesynth_runner.engine.purse import Caps
 from kubesynth_runner.engine.scheduler import Scheduler
 from kubesynth_runner.io import inputs, ledger, plan_file, run_identity, sampling, source
+from kubesynth_runner.io.batch_book import BatchBook
 from kubesynth_runner.io.journal import Journal
 from kubesynth_runner.io.shard_output import OutputOptions, RootOutcome, ShardOutput
 from kubesynth_runner.phases import replay, spending
 from kubesynth_runner.phases.context import RunContext
-from kubesynth_runner.phases.supervision import bind, supervise
+from kubesynth_runner.phases.rounds import BatchRounds
+from kubesynth_runner.phases.supervision import Runnable, bind, supervise
 from kubesynth_runner.pipelines import compile as pipelines
 from kubesynth_runner.shard_lease import LeaseStore, ShardLease, to_caps
 from kubesynth_runner.tally import Tally
@@ -83,7 +86,7 @@ class _Attempt:
             state.store, spending.lease(context, state, outside), self._purse, outside
         )
         self._purse.change(to_caps(self.lease.lease.caps))
-        self._caller = Caller(journal, self._purse)
+        self._caller: Caller = Caller(journal, self._purse)
         self._counted = Tally()
         self.pipeline = pipelines.compile_pipeline(
             spec, context.environment.read_prompt, plan.column_types
@@ -131,18 +134,16 @@ class _Attempt:
 
     async def work(self, pool: models.ModelPool) -> spending.ShardEnd:
         """Process what is not done, commit it and finish the shard."""
-        scheduler = Scheduler(
-            bind(self.pipeline.steps, pool.connections, self._context.spec.spec.seed),
-            self._caller,
-            self._read(bytes(self._book.done)),
-            self._deliver,
-            self._purse,
-        )
-        self.lease.attach(pool.connections, scheduler.on_limits, lambda: self._waits_for(scheduler))
+        work: Runnable
+        if self._context.spec.spec.execution == "Batch":
+            work = self._batch_rounds(pool)
+        else:
+            work = self._scheduler(pool)
+        self.lease.attach(pool.connections, work.on_limits, lambda: self._waits_for(work))
         why: Reason | None = None
         try:
             why = await supervise(
-                self._context, scheduler, pool, self._book, self._journal, self._waits_for
+                self._context, work, pool, self._book, self._journal, self._waits_for
             )
             await self._output.flush()
         except (errors.PoisonedShardError, errors.StoppedError) as exc:
@@ -160,7 +161,7 @@ class _Attempt:
         LOG.info("finished shard", extra={"shard": manifest.shard, "rows": manifest.tally.accepted})
         return spending.ShardEnd(manifest.tally, self.lease.report().spent)
 
-    def _waits_for(self, scheduler: Scheduler) -> str:
+    def _waits_for(self, scheduler: Runnable) -> str:
         if self._purse.is_waiting or scheduler.is_held_back:
             return self._purse.spent_up or ""
         return ""
@@ -175,6 +176,30 @@ class _Attempt:
         files = inputs.open_source(spec.input, self._context.environment.mounts)
         sample = sampling.of(spec.input, spec.seed)
         return source.read_partition(self._partition, spec.input, files, done, sample)
+
+    def _scheduler(self, pool: models.ModelPool) -> Scheduler:
+        """Return what takes all unfinished records through the pipeline."""
+        return Scheduler(
+            bind(self.pipeline.steps, pool.connections, self._context.spec.spec.seed),
+            self._caller,
+            self._read(bytes(self._book.done)),
+            self._deliver,
+            self._purse,
+        )
+
+    def _batch_rounds(self, pool: models.ModelPool) -> BatchRounds:
+        book = self._book
+        batches = BatchBook(self._context.storage, book.run_id, book.shard, book.epoch)
+
+        def report(message: str) -> None:
+            self._context.progress.message = message
+
+        settings = BatchSettings(book.check_fence, report)
+        caller = BatchCaller(self._journal, batches, pool.connections, settings)
+        self._caller = caller
+        return BatchRounds(
+            caller, self._journal, book, lambda: self._scheduler(pool), self._output.flush
+        )
 
     async def _deliver(self, outcome: RootOutcome) -> None:
         await self._output.add(outcome)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
 from kubesynth_api.conditions import Reason
 from kubesynth_runner import models
 from kubesynth_runner.engine.calls import ModelConnection, StageBinding, StagePlace
-from kubesynth_runner.engine.scheduler import BoundStage, Scheduler
+from kubesynth_runner.engine.scheduler import BoundStage
 from kubesynth_runner.io.journal import Journal
 from kubesynth_runner.io.ledger import Ledger
 from kubesynth_runner.phases.context import RunContext
@@ -46,13 +47,41 @@ def bind(
     return bound
 
 
+class Runnable(Protocol):
+    """A scheduler, or what runs several one after the other."""
+
+    # Whether it has returned from `run` because of a cap, with work left.
+    ended_early: bool
+
+    @property
+    def is_held_back(self) -> bool:
+        """Whether a cap holds everything back."""
+        ...
+
+    async def run(self) -> None:
+        """Work until everything is done."""
+        ...
+
+    def on_limits(self) -> None:
+        """Look again after limits or caps have changed."""
+        ...
+
+    def end_early(self) -> None:
+        """Begin nothing more, and return from `run` when what is under way has ended."""
+        ...
+
+    def stop(self) -> None:
+        """Begin nothing more."""
+        ...
+
+
 async def supervise(
     context: RunContext,
-    scheduler: Scheduler,
+    scheduler: Runnable,
     pool: models.ModelPool,
     book: Ledger,
     journal: Journal,
-    waits_for: Callable[[Scheduler], str] | None = None,
+    waits_for: Callable[[Runnable], str] | None = None,
 ) -> Reason | None:
     """Run the scheduler beside the heartbeat, the stop signal and our own servers.
 
@@ -103,7 +132,7 @@ async def _heartbeat(context: RunContext, book: Ledger, journal: Journal) -> Non
         await asyncio.to_thread(book.check_fence)
 
 
-async def _stop_on(stop: asyncio.Event, scheduler: Scheduler) -> None:
+async def _stop_on(stop: asyncio.Event, scheduler: Runnable) -> None:
     await stop.wait()
     scheduler.stop()
 

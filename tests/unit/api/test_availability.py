@@ -14,7 +14,6 @@ from kubesynth_testing.manifests import SMALL, edited
 PENDING: list[tuple[dict[str, Any], str]] = [
     ({"spec.output.split": {"train": 1}}, "spec.output.split"),
     ({"spec.output.exports": ["alpaca"]}, "spec.output.exports"),
-    ({"spec.execution": "Batch"}, "spec.execution"),
 ]
 
 

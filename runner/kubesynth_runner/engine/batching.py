@@ -1,0 +1,351 @@
+"""Calls through a batch API: collected, sent off many at a time, journalled when they come back.
+
+A call that is not in the journal goes into its model's outbox, and its record is put off
+(`Deferred`). Full outboxes, and all at the end of a pass over the records, are sent off as batches.
+Every batch is written down before it is created, so that whoever comes after a death here takes the
+same batch up again. Answers become the same frames in the same journal as those of single requests;
+calls that were not carried out, or may succeed another time, go round again with the next pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import functools
+import logging
+import tempfile
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from kubesynth_api.conditions import Reason
+from kubesynth_runner import errors
+from kubesynth_runner.engine import frames, retry
+from kubesynth_runner.engine.calls import Caller, Deferred, ModelConnection, NewCall
+from kubesynth_runner.io.batch_book import BatchBook, OpenBatch
+from kubesynth_runner.io.journal import CallFrame, Journal
+from kubesynth_runner.llm import batch_wire
+from kubesynth_runner.llm.base import Completion, CompletionRequest
+from kubesynth_runner.llm.batches import BatchApi, BatchState
+from kubesynth_runner.llm.errors import BACKPRESSURE, FATAL, RETRYABLE, ClientError, ErrorKind
+
+LOG = logging.getLogger(__name__)
+T = TypeVar("T")
+
+# OpenAI's limits are 50,000 requests and 200 MB in a file.
+MAX_REQUESTS = 50_000
+MAX_BYTES = 190_000_000
+FIRST_POLL_SECONDS = 0.5
+LAST_POLL_SECONDS = 60.0
+POLL_GROWTH = 1.3
+# So many batches in a row that end without a single answer are an outage.
+FRUITLESS_BATCHES = 3
+# Too many tokens are waiting in the account's other batches.
+_FULL_QUEUE_CODES = frozenset({"token_limit_exceeded", "rate_limit_exceeded"})
+FULL_QUEUE_PAUSE_SECONDS = 60.0
+_HOPELESS = frozenset(
+    {ErrorKind.MODEL_NOT_FOUND, ErrorKind.BAD_REQUEST, ErrorKind.CONTEXT_OVERFLOW}
+)
+
+
+class _Outbox:
+    """Requests of one model on their way into a batch."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.size_bytes = 0
+        self._file = tempfile.NamedTemporaryFile(prefix="kubesynth-batch-", suffix=".jsonl")  # noqa: SIM115
+        self.path = Path(self._file.name)
+
+    def add(self, line: bytes) -> None:
+        self._file.write(line)
+        self.requests += 1
+        self.size_bytes += len(line)
+
+    def finish(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BatchSettings:
+    """How batches are made. `check_fence` raises when somebody else has taken over the shard."""
+
+    check_fence: Callable[[], None]
+    report: Callable[[str], None] = lambda _: None
+    max_requests: int = MAX_REQUESTS
+    max_bytes: int = MAX_BYTES
+
+
+class BatchCaller(Caller):
+    """A `Caller` whose calls are answered by batches. One instance per shard and event loop."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        book: BatchBook,
+        connections: Mapping[str, ModelConnection],
+        settings: BatchSettings,
+    ) -> None:
+        super().__init__(journal)
+        self._book = book
+        self._connections = connections
+        self._settings = settings
+        self._max_requests = settings.max_requests
+        self._outboxes: dict[str, _Outbox] = {}
+        # Tries that calls have behind them, by key, where there was one.
+        self._attempts: dict[bytes, int] = {}
+        self._open: dict[str, OpenBatch] = {}
+        self._fruitless = 0
+
+    @property
+    def has_open(self) -> bool:
+        """Whether answers are awaited."""
+        return bool(self._open)
+
+    async def _obtain(
+        self, connection: ModelConnection, call: NewCall, request: CompletionRequest
+    ) -> CallFrame:
+        attempts = self._attempts.get(call.key, 0)
+        named = batch_wire.BatchCall(call.key, call.request_hash, call.ordinal, attempts)
+        try:
+            line = batch_wire.request_line(named, connection.model, request)
+        except ClientError as error:
+            return self._finish(connection, named, error)
+        outbox = self._outboxes.get(connection.role)
+        if outbox is not None and (
+            outbox.requests >= self._max_requests
+            or outbox.size_bytes + len(line) > self._settings.max_bytes
+        ):
+            await self._send_off(connection.role)
+        if connection.role not in self._outboxes:
+            self._outboxes[connection.role] = _Outbox()
+        self._outboxes[connection.role].add(line)
+        raise Deferred
+
+    def _finish(
+        self,
+        connection: ModelConnection,
+        call: batch_wire.BatchCall,
+        result: Completion | ClientError,
+    ) -> CallFrame:
+        frame = frames.from_outcome(
+            (result, call.attempts + 1),
+            call.key,
+            call.request_hash,
+            call.ordinal,
+            connection.place,
+        )
+        self._journal.append(frame)
+        return frame
+
+    async def send_off(self) -> None:
+        """Send off what has been collected."""
+        for role in list(self._outboxes):
+            await self._send_off(role)
+
+    async def _send_off(self, role: str) -> None:
+        # Others may collect while this is on its way.
+        outbox = self._outboxes.pop(role, None)
+        if outbox is None:
+            return
+        connection = self._connections[role]
+        api = _api(connection)
+        try:
+            outbox.finish()
+            await asyncio.to_thread(self._settings.check_fence)
+            token = uuid.uuid4().hex
+            name = f"kubesynth-{token}.jsonl"
+            file_id = await self._insist(connection, lambda: api.upload(outbox.path, name))
+        finally:
+            outbox.close()
+        batch = OpenBatch(role, token, outbox.requests, file_id)
+        path = await asyncio.to_thread(self._book.add, batch)
+        self._open[path] = batch
+        state = await self._create(connection, batch)
+        await self._note_id(path, batch, state)
+        LOG.info("batch created", extra={"batch": state.batch_id, "requests": batch.requests})
+
+    async def _note_id(self, path: str, batch: OpenBatch, state: BatchState) -> OpenBatch:
+        known = msgspec.structs.replace(batch, batch_id=state.batch_id)
+        await asyncio.to_thread(self._book.put, path, known)
+        self._open[path] = known
+        return known
+
+    async def _create(self, connection: ModelConnection, batch: OpenBatch) -> BatchState:
+        """Create a batch; before a second try, look whether the first one has arrived."""
+        api = _api(connection)
+        is_first = True
+
+        async def ask() -> BatchState:
+            nonlocal is_first
+            found = None if is_first else await api.find(batch.token)
+            is_first = False
+            return found or await api.create(batch.file_id, batch.token)
+
+        return await self._insist(connection, ask)
+
+    async def _insist(self, connection: ModelConnection, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask until there is an answer.
+
+        Raises:
+            ConfigurationError: there will never be one.
+            RetryLaterError: there was none for too long, or the key is wrong.
+            StoppedError: the process is stopping.
+        """
+        loop = asyncio.get_running_loop()
+        began, attempts = loop.time(), 0
+        while True:
+            try:
+                return await ask()
+            except ClientError as error:
+                where = f"model {connection.role!r}, execution: Batch: "
+                if error.kind in _HOPELESS:
+                    raise errors.ConfigurationError(
+                        Reason.INVALID_SPEC,
+                        f"{where}the endpoint does not take the batch; does it have OpenAI's "
+                        f"/files and /batches? {error}",
+                    ) from error
+                silent_seconds = loop.time() - began
+                if error.kind in FATAL or silent_seconds > connection.outage_limit_seconds:
+                    raise errors.RetryLaterError(
+                        Reason.MODEL_UNHEALTHY, f"{where}{error}"
+                    ) from error
+                wait_seconds = error.retry_after_seconds or 0.0
+            attempts += 1
+            wait_seconds = max(wait_seconds, retry.delay_seconds(attempts, self._random.random()))
+            await self._pause(wait_seconds)
+
+    async def settle(self) -> bool:
+        """Wait for all open batches, those of earlier attempts included, and journal the answers.
+
+        Returns whether there were any.
+
+        Raises:
+            StoppedError: the process is stopping; the batches go on.
+            RunnerError: there is no point in waiting.
+        """
+        self._open = await asyncio.to_thread(self._book.load)
+        had_some = self.has_open
+        pause_seconds = FIRST_POLL_SECONDS
+        while self._open:
+            states = [await self._look(path) for path in list(self._open)]
+            under_way = [state for state in states if state is not None]
+            if under_way:
+                done = sum(state.completed + state.failed for state in under_way)
+                total = sum(state.total for state in under_way)
+                self._settings.report(
+                    f"{len(under_way)} batches under way: {done} of {total} requests done"
+                )
+                await self._pause(pause_seconds)
+                pause_seconds = min(pause_seconds * POLL_GROWTH, LAST_POLL_SECONDS)
+        self._settings.report("")
+        return had_some
+
+    async def _look(self, path: str) -> BatchState | None:
+        """Look after a batch; return its state while it is under way, None if it is done with."""
+        batch = self._open[path]
+        connection = self._connections[batch.role]
+        api = _api(connection)
+        batch_id = batch.batch_id
+        if batch_id is None:
+            found = await self._insist(connection, lambda: api.find(batch.token))
+            if found is None:  # the writer died before it was created: its calls go round again
+                await self._close(path, batch)
+                return None
+            batch = await self._note_id(path, batch, found)
+            batch_id = found.batch_id
+        known_id = batch_id
+        state = await self._insist(connection, lambda: api.look(known_id))
+        if not state.has_ended:
+            return state
+        await self._take_in(connection, state)
+        await asyncio.to_thread(self._journal.sync)
+        await self._close(path, batch)
+        await self._judge(connection, batch, state)
+        return None
+
+    async def _close(self, path: str, batch: OpenBatch) -> None:
+        await asyncio.to_thread(self._book.remove, path)
+        del self._open[path]
+        with contextlib.suppress(ClientError):  # the server deletes it, too, in time
+            await _api(self._connections[batch.role]).delete_file(batch.file_id)
+
+    async def _take_in(self, connection: ModelConnection, state: BatchState) -> None:
+        api = _api(connection)
+
+        async def read(file_id: str) -> None:
+            async for line in api.read_lines(file_id):
+                try:
+                    call, result = batch_wire.read_line(line)
+                except ValueError as exc:
+                    LOG.warning("a line was skipped", extra={"detail": str(exc)})
+                    continue
+                self._take(connection, call, result)
+
+        for file_id in (state.output_file_id, state.error_file_id):
+            if file_id:
+                # From the start again if it breaks off: an answer may be journalled twice.
+                await self._insist(connection, functools.partial(read, file_id))
+
+    def _take(
+        self,
+        connection: ModelConnection,
+        call: batch_wire.BatchCall,
+        result: Completion | ClientError,
+    ) -> None:
+        """Journal an answer, or let its call go round again."""
+        if isinstance(result, ClientError):
+            if result.kind in FATAL:
+                raise errors.RetryLaterError(
+                    Reason.MODEL_UNHEALTHY, f"model {connection.role!r}, in a batch: {result}"
+                ) from result
+            if result.kind in BACKPRESSURE:
+                self._attempts[call.key] = call.attempts
+                return
+            if result.kind in RETRYABLE and call.attempts + 1 < connection.max_attempts:
+                self._attempts[call.key] = call.attempts + 1
+                self.process_tally.requests_retried += 1
+                return
+        self._attempts.pop(call.key, None)
+        self._finish(connection, call, result)
+
+    async def _judge(
+        self, connection: ModelConnection, batch: OpenBatch, state: BatchState
+    ) -> None:
+        """Decide what a batch's end means for those to come."""
+        LOG.info(
+            "batch ended",
+            extra={"batch": state.batch_id, "status": state.status, "answers": state.completed},
+        )
+        if state.completed:
+            self._fruitless = 0
+            return
+        said = batch_wire.describe(state.errors)
+        self._fruitless += 1
+        if state.status == "failed":
+            if not any(code in _FULL_QUEUE_CODES for code, _ in state.errors):
+                raise errors.ConfigurationError(
+                    Reason.INVALID_SPEC,
+                    f"model {connection.role!r}: the endpoint refused the batch "
+                    f"{state.batch_id}: {said}",
+                )
+            self._max_requests = max(1, batch.requests // 2)
+            await self._pause(FULL_QUEUE_PAUSE_SECONDS)
+        elif self._fruitless >= FRUITLESS_BATCHES:
+            raise errors.RetryLaterError(
+                Reason.MODEL_UNHEALTHY,
+                f"model {connection.role!r}: {self._fruitless} batches in a row ended without an "
+                f"answer, the last one as {state.status}: {said}",
+            )
+
+
+def _api(connection: ModelConnection) -> BatchApi:
+    assert connection.batches is not None, "the run is not one of batches"
+    return connection.batches
