@@ -14,7 +14,7 @@ def check(spec: SyntheticDataJobSpec) -> Iterator[Finding]:
         return
     for index, model in enumerate(spec.models):
         path = f"spec.models[{index}]"
-        if model.external is None:
+        if model.external is None or model.external.protocol != "OpenAI":
             yield invalid(
                 path, "with execution: Batch every model must be external, at OpenAI's Batch API"
             )

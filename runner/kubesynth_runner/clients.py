@@ -12,6 +12,7 @@ from kubesynth_runner import errors
 from kubesynth_runner.environment import RunEnvironment
 from kubesynth_runner.llm import chat_prompts
 from kubesynth_runner.llm.base import ChatClient
+from kubesynth_runner.llm.batches import BatchApi, OpenAIBatchApi
 from kubesynth_runner.llm.openai import OpenAIChatClient, OpenAIEndpoint
 
 
@@ -56,6 +57,11 @@ def connect_embedded(url: str, model: str, timeout_seconds: float, share: int) -
     return OpenAIChatClient(
         OpenAIEndpoint(url, model, request_timeout_seconds=timeout_seconds, max_connections=share)
     )
+
+
+def connect_batches(client: ChatClient) -> BatchApi | None:
+    """Return the batch API beside a chat client, None where there can be none."""
+    return OpenAIBatchApi(client.endpoint) if isinstance(client, OpenAIChatClient) else None
 
 
 def _triton(

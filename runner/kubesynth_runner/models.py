@@ -24,7 +24,6 @@ from kubesynth_runner.environment import RunEnvironment
 from kubesynth_runner.io import layout
 from kubesynth_runner.io.storage import Storage
 from kubesynth_runner.llm.base import ChatClient
-from kubesynth_runner.llm.batches import OpenAIBatchApi
 from kubesynth_runner.llm.errors import ClientError, ErrorKind
 from kubesynth_runner.llm.openai import OpenAIChatClient
 
@@ -128,7 +127,7 @@ async def connect(
                 raise _not_available(model.name)
             gate = _gate(model.limits, given[model.name], share, client)
             stack.push_async_callback(client.close)
-            batches = OpenAIBatchApi(endpoint) if spec.execution == "Batch" else None
+            batches = clients.connect_batches(client) if spec.execution == "Batch" else None
             if batches is not None:
                 stack.push_async_callback(batches.close)
             deadline_seconds = float(spec.deadlines.model_ready_seconds)

@@ -21,6 +21,7 @@ HOSTED = ("https://inference.example.com/v1", "llama-3.1-8b-instruct")
 RUN_HERE = ("answer", "budgeted", "custom-prompt")
 RUN_ELSEWHERE = {
     "retry-failed": "tests/integration/cli/test_retry_failed.py runs it over what failed before",
+    "batch": "tests/integration/runner/test_batches.py: no pod waits for a batch API here",
     "closed-qa": "test_closed_qa.py runs it with the real model",
     "closed-qa-local": "it needs no cluster: `make demo`",
     "datasets-claim": "a volume claim",

@@ -145,6 +145,11 @@ class BatchCaller(Caller):
         self._journal.append(frame)
         return frame
 
+    def drop(self) -> None:
+        """Forget what has been collected and not sent off. Safe to repeat."""
+        while self._outboxes:
+            self._outboxes.popitem()[1].close()
+
     async def send_off(self) -> None:
         """Send off what has been collected."""
         for role in list(self._outboxes):

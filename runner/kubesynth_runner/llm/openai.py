@@ -90,6 +90,11 @@ class OpenAIChatClient:
         # Called with what an answer says of the server's limits, if it says something.
         self.on_rate_limits: Callable[[rate_limits.RateLimits], None] = lambda _: None
 
+    @property
+    def endpoint(self) -> OpenAIEndpoint:
+        """Where it sends its requests."""
+        return self._endpoint
+
     async def complete(self, request: CompletionRequest) -> Completion:
         """Send one chat completion, once."""
         body = wire.encode_request(self._endpoint.model, request)

@@ -57,6 +57,12 @@ class BatchRounds:
             StoppedError: `stop` was called; batches under way go on without us.
             RunnerError: whatever made the shard impossible to go on with.
         """
+        try:
+            await self._run()
+        finally:
+            self._caller.drop()
+
+    async def _run(self) -> None:
         if await self._caller.settle():
             await self._reopen()
         while True:

@@ -204,7 +204,9 @@ class FakeBatchLlm(FakeLlm):
 
     def _write_files(self, batch: _Batch, share: float = 1.0) -> bool:
         """Write the files; return whether requests have expired."""
-        output, failed, has_expired = [], [], False
+        output: list[str] = []
+        failed: list[str] = []
+        has_expired = False
         draw = random.Random(batch.id)
         requests = draw.sample(batch.requests, len(batch.requests))
         for line in requests[: int(len(requests) * share)]:
