@@ -214,8 +214,8 @@ class BatchCaller(Caller):
                 if error.kind in _HOPELESS:
                     raise errors.ConfigurationError(
                         Reason.INVALID_SPEC,
-                        f"{where}the endpoint does not take the batch; does it have OpenAI's "
-                        f"/files and /batches? {error}",
+                        f"{where}the endpoint does not know it; does it have OpenAI's /files and "
+                        f"/batches? {error}",
                     ) from error
                 silent_seconds = loop.time() - began
                 if error.kind in FATAL or silent_seconds > connection.outage_limit_seconds:
@@ -267,10 +267,18 @@ class BatchCaller(Caller):
             batch = await self._note_id(path, batch, found)
             batch_id = found.batch_id
         known_id = batch_id
-        state = await self._insist(connection, lambda: api.look(known_id))
-        if not state.has_ended:
-            return state
-        await self._take_in(connection, state)
+        try:
+            state = await self._insist(connection, lambda: api.look(known_id))
+            if not state.has_ended:
+                return state
+            await self._take_in(connection, state)
+        except errors.ConfigurationError as exc:
+            # Sending its calls again might pay for them twice: that is for a person to decide.
+            raise errors.ConfigurationError(
+                exc.reason,
+                f"{exc}. The batch {batch_id} of {batch.requests} requests cannot be read; if it "
+                f"is lost for good, delete {path} in the output, and its requests are sent again",
+            ) from exc
         await asyncio.to_thread(self._journal.sync)
         await self._close(path, batch)
         await self._judge(connection, batch, state)

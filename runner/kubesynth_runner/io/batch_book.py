@@ -23,6 +23,9 @@ class OpenBatch(msgspec.Struct, frozen=True, rename="camel"):
     batch_id: str | None = None
 
 
+_decoder = msgspec.json.Decoder(OpenBatch)
+
+
 class BatchBook:
     """The open batches of one shard. Blocking."""
 
@@ -40,7 +43,7 @@ class BatchBook:
                 data = self._storage.read(file.path)
             except FileNotFoundError:  # an older writer, not stopped yet, is done with it
                 continue
-            found[file.path] = msgspec.json.decode(data, type=OpenBatch)
+            found[file.path] = _decoder.decode(data)
         return found
 
     def add(self, batch: OpenBatch) -> str:

@@ -77,6 +77,8 @@ class FakeBatches:
         return self.batches[self.tokens[token]] if token in self.tokens else None
 
     async def look(self, batch_id: str) -> BatchState:
+        if batch_id not in self.batches:
+            raise ClientError(ErrorKind.MODEL_NOT_FOUND, "no such batch", status_code=404)
         return self.batches[batch_id]
 
     async def read_lines(self, file_id: str) -> AsyncIterator[bytes]:
@@ -254,6 +256,22 @@ def test_batches_that_bring_nothing_are_not_sent_for_ever(tmp_path: Path) -> Non
             assert all(isinstance(outcome, Deferred) for outcome in await desk.round("a"))
         with pytest.raises(errors.RetryLaterError, match="3 batches in a row"):
             await desk.round("a")
+        desk.close()
+
+    virtual_time.run(main())
+
+
+def test_batch_that_the_endpoint_has_forgotten_is_for_a_person_to_judge(tmp_path: Path) -> None:
+    async def main() -> None:
+        api = FakeBatches()
+        desk = Desk(tmp_path, api)
+        await desk.ask("a")
+        await desk.caller.send_off()
+        api.batches.clear()
+        (path,) = desk.book.load()
+        with pytest.raises(errors.ConfigurationError, match=f"delete {path} in the output"):
+            await desk.caller.settle()
+        assert list(desk.book.load()) == [path]
         desk.close()
 
     virtual_time.run(main())

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -119,3 +121,9 @@ def test_line_of_somebody_else_is_told(line: bytes) -> None:
 def test_what_a_batch_failed_of_is_one_sentence() -> None:
     assert describe([("a", "b"), ("", "c")]) == "a: b; no code: c"
     assert describe([]) == "no reason given"
+
+
+def test_the_sdk_is_not_loaded_before_there_is_a_batch() -> None:
+    code = "import sys, kubesynth_runner.__main__; print('openai' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
