@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from kubesynth_api.chat_templates import TemplateProblem
 from kubesynth_api.conditions import Reason
 from kubesynth_api.v1alpha1.models import ExternalModel, ModelSpec
@@ -59,9 +61,15 @@ def connect_embedded(url: str, model: str, timeout_seconds: float, share: int) -
     )
 
 
-def connect_batches(client: ChatClient) -> BatchApi | None:
-    """Return the batch API beside a chat client, None where there can be none."""
-    return OpenAIBatchApi(client.endpoint) if isinstance(client, OpenAIChatClient) else None
+def connect_batches(
+    spec: SyntheticDataJobSpec, client: ChatClient, stack: contextlib.AsyncExitStack
+) -> BatchApi | None:
+    """Return the batch API beside a chat client, to be closed by `stack`; None if none is used."""
+    if spec.execution != "Batch" or not isinstance(client, OpenAIChatClient):
+        return None
+    batches = OpenAIBatchApi(client.endpoint)
+    stack.push_async_callback(batches.close)
+    return batches
 
 
 def _triton(

@@ -127,9 +127,7 @@ async def connect(
                 raise _not_available(model.name)
             gate = _gate(model.limits, given[model.name], share, client)
             stack.push_async_callback(client.close)
-            batches = clients.connect_batches(client) if spec.execution == "Batch" else None
-            if batches is not None:
-                stack.push_async_callback(batches.close)
+            batches = clients.connect_batches(spec, client, stack)
             deadline_seconds = float(spec.deadlines.model_ready_seconds)
             json_schema = await asyncio.to_thread(store.load, model.name)
             if json_schema is None:

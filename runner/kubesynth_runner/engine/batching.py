@@ -281,7 +281,7 @@ class BatchCaller(Caller):
             ) from exc
         await asyncio.to_thread(self._journal.sync)
         await self._close(path, batch)
-        await self._judge(connection, batch, state)
+        await self._judge_batch(connection, batch, state)
         return None
 
     async def _close(self, path: str, batch: OpenBatch) -> None:
@@ -329,7 +329,7 @@ class BatchCaller(Caller):
         self._attempts.pop(call.key, None)
         self._finish(connection, call, result)
 
-    async def _judge(
+    async def _judge_batch(
         self, connection: ModelConnection, batch: OpenBatch, state: BatchState
     ) -> None:
         """Decide what a batch's end means for those to come."""
