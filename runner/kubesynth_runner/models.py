@@ -129,16 +129,13 @@ async def connect(
             stack.push_async_callback(client.close)
             batches = clients.connect_batches(spec, client, stack)
             deadline_seconds = float(spec.deadlines.model_ready_seconds)
-            json_schema = await asyncio.to_thread(store.load, model.name)
-            if json_schema is None:
-                wait = _Wait(model.name, client, deadline_seconds, stop)
-                json_schema = await asyncio.to_thread(store.save, model.name, await wait.probe())
+            wait = _Wait(model.name, client, deadline_seconds, stop)
             connections[model.name] = ModelConnection(
                 model.name,
                 name,
                 client,
                 gate,
-                json_schema,
+                await _holds_to_schema(store, model.name, wait),
                 model.max_attempts,
                 deadline_seconds,
                 (model.external and model.external.extra_body) or {},
@@ -148,6 +145,14 @@ async def connect(
                 batches,
             )
         yield ModelPool(connections, servers)
+
+
+async def _holds_to_schema(store: CapabilityStore, role: str, wait: _Wait) -> bool:
+    """Return whether the server constrains decoding, asked once in a run."""
+    known = await asyncio.to_thread(store.load, role)
+    if known is None:
+        known = await asyncio.to_thread(store.save, role, await wait.probe())
+    return known
 
 
 def _not_available(role: str) -> errors.ConfigurationError:
