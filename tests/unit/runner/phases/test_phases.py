@@ -95,7 +95,10 @@ async def test_plan_is_made_once(tmp_path: Path) -> None:
             id="reserved-column",
         ),
         pytest.param(
-            {"execution": "Batch"}, Reason.NOT_IMPLEMENTED, "execution", id="not-available"
+            {"output": {"exports": ["alpaca"]}},
+            Reason.NOT_IMPLEMENTED,
+            "exports",
+            id="not-available",
         ),
     ],
 )
