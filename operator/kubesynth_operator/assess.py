@@ -222,10 +222,12 @@ def _degraded(
     if warning is not None or live is None:
         return warning
     since = live.unreachable_since
+    # An endpoint may take a day for a batch, in which no counter moves.
+    in_batches = observation.spec.execution == "Batch"
     return progress.degraded(
         live,
         (observation.now - live.changed_at).total_seconds(),
         (observation.now - since).total_seconds() if since else 0.0,
-        stall_seconds=limits.stall_seconds,
+        stall_seconds=limits.batch_stall_seconds if in_batches else limits.stall_seconds,
         unreachable_seconds=limits.unreachable_seconds,
     )

@@ -31,6 +31,8 @@ class Limits:
     lease_seconds: float = 2
     # No counter moved for so long although pods run: Degraded/ProgressStalled.
     stall_seconds: float = 900
+    # The Batch API promises an end within a day; two hours more for all that is around it.
+    batch_stall_seconds: float = 26 * 3600
     # Pods run for so long and not one of them could be asked: Degraded/ProgressUnknown.
     unreachable_seconds: float = 60
     # Ignored pod failures (disruptions and exit code 143) per job until Degraded/DisruptionsHigh,

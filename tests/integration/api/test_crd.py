@@ -83,7 +83,7 @@ def test_defaults_are_written_out_at_every_level(requests: ApiRequests) -> None:
         "maxFailedShards": 0,
         "maxFailedRecordsPercent": 5,
     }
-    assert stored["models"][0]["limits"] == {"concurrency": 32}
+    assert stored["models"][0]["limits"] == {"concurrency": 32, "adaptive": "Refusals"}
     assert stored["pipeline"][0] == {"closedQA": {"questions": 5, "onShortList": "Accept"}}
     assert stored["managedBy"] == "kubesynth.io/operator"
     assert "runner" not in stored, "an object without defaults stays away"

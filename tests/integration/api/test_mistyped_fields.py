@@ -29,6 +29,7 @@ _REFUSED = {
     rf"spec\.pipeline\[\]\.({_STAGES})": "is its name mistyped?",
     r".*\.server\.cache\.(claim|shared|perReplica)": "exactly one of claim",
     r".*\.caBundle\.(configMapKeyRef|secretKeyRef)": "exactly one of",
+    r".*\.chatTemplate\.(builtIn|jinja|tokenizerConfig|server)": "exactly one of builtIn",
     r".*\.(user|system)\.(inline|configMapKeyRef)": "exactly one of inline",
     r".*\.valueFrom\.(configMapKeyRef|secretKeyRef)": "exactly one of",
     r".*\.output\.jsonSchema": "jsonSchema: Required value",

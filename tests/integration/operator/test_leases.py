@@ -86,6 +86,7 @@ def write_input(folder: Path) -> None:
 @asynccontextmanager
 async def address(host: str, port: int, target: int) -> AsyncIterator[None]:
     """Let a process on a port of this machine have an address of its own."""
+    under_way: set[asyncio.Task[None]] = set()
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
@@ -94,16 +95,29 @@ async def address(host: str, port: int, target: int) -> AsyncIterator[None]:
                 await writer.drain()
         writer.close()
 
-    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             out_reader, out_writer = await asyncio.open_connection("127.0.0.1", target)
         except OSError:
             writer.close()
             return
-        await asyncio.gather(pump(reader, out_writer), pump(out_reader, writer))
+        try:
+            await asyncio.gather(pump(reader, out_writer), pump(out_reader, writer))
+        finally:
+            out_writer.close()
+            writer.close()
+
+    def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(carry(reader, writer))
+        under_way.add(task)
+        task.add_done_callback(under_way.discard)
 
     async with await asyncio.start_server(connect, host, port):
         yield
+        # What a pod leaves open when it ends is closed with it.
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
 
 
 @dataclasses.dataclass

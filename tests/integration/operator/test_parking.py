@@ -11,6 +11,7 @@ from kubesynth_operator.app import Application
 from kubesynth_operator.kube.resources import CONFIG_MAPS, JOBS, NETWORK_POLICIES, SECRETS
 from kubesynth_operator.settings import OperatorSettings
 from kubesynth_testing.apiserver import ApiServer
+from kubesynth_testing.builders import UNAVAILABLE
 from kubesynth_testing.operator_harness import (
     Kubelet,
     Namespace,
@@ -104,9 +105,9 @@ async def test_a_volume_of_one_node_does_not_fit_many_pods(
 async def test_what_is_not_there_yet_is_refused_and_not_ignored(
     operator: Application, namespace: Namespace
 ) -> None:
-    await namespace.apply(execution="Batch")
+    await namespace.apply(**UNAVAILABLE)
     refused = await namespace.until("Accepted", "False", "NotImplemented")
-    assert "spec.execution" in refused["message"]
+    assert "spec.output.exports" in refused["message"]
     assert await jobs_of(namespace) == []
 
 

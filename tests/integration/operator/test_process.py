@@ -67,9 +67,10 @@ RULES: list[dict[str, Any]] = [
     {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "create"]},
     {
         "apiGroups": [""],
-        "resources": ["secrets", "persistentvolumeclaims"],
+        "resources": ["persistentvolumeclaims"],
         "verbs": ["get"],
     },
+    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "create"]},
     {
         "apiGroups": ["networking.k8s.io"],
         "resources": ["networkpolicies"],

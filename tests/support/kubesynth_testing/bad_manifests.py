@@ -190,7 +190,12 @@ PROTOCOLS = (
     _triton("model-version", "triton.modelVersion", "latest", "should match"),
     _triton("chat-template-empty", _TEMPLATE, {}, _ONE_TEMPLATE),
     _triton("two-chat-templates", _TEMPLATE, {"builtIn": "Phi4", "server": {}}, _ONE_TEMPLATE),
-    _triton("jinja-empty", _TEMPLATE, {"jinja": {"inline": ""}}, "at least 1"),
+    BadManifest(
+        "jinja-empty",
+        {_EXTERNAL: _TRITON | {"triton": {"chatTemplate": {"jinja": {"inline": ""}}}}},
+        f"{_EXTERNAL}.{_TEMPLATE}.jinja.inline",
+        "at least 1",
+    ),
 )
 
 PODS = (

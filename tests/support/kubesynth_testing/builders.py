@@ -67,6 +67,10 @@ def job_object(
     }
 
 
+# A field that the API has and no version carries out yet.
+UNAVAILABLE: Mapping[str, Any] = {"output": {"uri": "pvc://datasets/qa", "exports": ["alpaca"]}}
+
+
 def a_job(
     *,
     status: SyntheticDataJobStatus | None = None,

@@ -366,7 +366,7 @@ def test_good_spec_has_no_findings(edits: dict[str, Any]) -> None:
 
 
 def test_invalid_is_said_before_not_implemented() -> None:
-    manifest = edited(SMALL, {"spec.execution": "Batch", f"{_QA}.model": "judge"})
+    manifest = edited(SMALL, {"spec.output.exports": ["alpaca"], f"{_QA}.model": "judge"})
     assert [item.reason for item in findings(manifest)] == [
         Reason.INVALID_SPEC,
         Reason.NOT_IMPLEMENTED,

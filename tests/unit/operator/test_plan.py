@@ -17,7 +17,16 @@ from kubesynth_operator.actions import (
     CreateJob,
 )
 from kubesynth_operator.observation import LiveProgress, Obstacle, ObstacleKind
-from kubesynth_testing.builders import NOW, OTHER_UID, a_child, a_job, a_pod, a_status, observation
+from kubesynth_testing.builders import (
+    NOW,
+    OTHER_UID,
+    UNAVAILABLE,
+    a_child,
+    a_job,
+    a_pod,
+    a_status,
+    observation,
+)
 from kubesynth_testing.decisions import CLAIMS, after, conditions, created, decide
 from kubesynth_testing.operator_harness import plan_message
 
@@ -99,7 +108,7 @@ def test_a_reference_that_goes_away_stops_nothing_that_runs() -> None:
 
 
 def test_a_stricter_operator_does_not_stop_a_job_that_runs() -> None:
-    job = a_job(execution="Batch")  # as if an older version had accepted it
+    job = a_job(**UNAVAILABLE)  # as if an older version had accepted it
     result = decide(observation(job, [a_child(job, GENERATE, active=1)]))
     assert conditions(result)["Accepted"] == ("True", "Valid")
 

@@ -22,7 +22,16 @@ from kubesynth_operator.observation import (
     Referent,
     ServerView,
 )
-from kubesynth_testing.builders import NOW, SETTINGS, a_child, a_job, a_pod, a_status, observation
+from kubesynth_testing.builders import (
+    NOW,
+    SETTINGS,
+    UNAVAILABLE,
+    a_child,
+    a_job,
+    a_pod,
+    a_status,
+    observation,
+)
 from kubesynth_testing.decisions import NOT_YET, OF_SERVERS
 from kubesynth_testing.operator_harness import error_message, run_message
 from kubesynth_testing.server_harness import inline
@@ -45,7 +54,7 @@ def not_parsable() -> Observation:
 
 
 def not_implemented() -> Observation:
-    return observation(a_job(execution="Batch"))
+    return observation(a_job(**UNAVAILABLE))
 
 
 def missing_claim() -> Observation:
@@ -328,3 +337,15 @@ def test_a_termination_message_of_the_report_is_the_truth_too() -> None:
     status = plan.reconcile(seen, SETTINGS).status
     assert status is not None
     assert status.progress.records.done == 5
+
+
+@pytest.mark.parametrize(("execution", "expected"), [("Online", True), ("Batch", False)])
+def test_waiting_for_a_batch_is_not_a_stall(execution: str, expected: bool) -> None:
+    job = a_job(execution=execution)
+    silent_since = NOW - timedelta(seconds=LIMITS.stall_seconds)
+    live = LiveProgress(Totals(), 0.0, 3, 0, silent_since)
+    seen = observation(job, [a_child(job, GENERATE, active=3)], live=live)
+    status = plan.reconcile(seen, SETTINGS).status
+    assert status is not None
+    degraded = [c for c in status.conditions if c.type == ConditionType.DEGRADED]
+    assert bool(degraded) is expected
