@@ -1,4 +1,4 @@
-"""What several completions per prompt (`sampling.n`) and log probabilities ask of a stage."""
+"""What several completions per prompt (`sampling.choices`) and log probabilities ask of a stage."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check(spec: SyntheticDataJobSpec) -> Iterator[Finding]:
             if (sampling.n or 1) > 1 and not takes_choices:
                 is_own = own is not None and own.n is not None
                 yield invalid(
-                    f"{path}.n",
+                    f"{path}.choices",
                     f"must be 1 here (it is {sampling.n}"
                     + ("" if is_own else ", from the model's sampling")
                     + "): only stages whose first completion is one value make a record of each "

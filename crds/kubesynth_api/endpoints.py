@@ -73,7 +73,7 @@ def _sampling_of_triton(spec: SyntheticDataJobSpec) -> Iterator[Finding]:
 
 def _unknown_to_triton(sampling: SamplingParameters, path: str) -> Iterator[Finding]:
     for name, value, harmless in (
-        ("n", sampling.n, 1),
+        ("choices", sampling.n, 1),
         ("logprobs", sampling.logprobs, False),
         ("topLogprobs", sampling.top_logprobs, 0),
         ("reasoningEffort", sampling.reasoning_effort, None),

@@ -1,4 +1,4 @@
-"""Sampling parameters, under the names of the OpenAI API in camelCase."""
+"""Sampling parameters, under the names of the OpenAI API in camelCase, but for `choices`."""
 
 from __future__ import annotations
 
@@ -78,8 +78,10 @@ class SamplingParameters(ApiModel):
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = Field(
         default=None, description="How long a reasoning model thinks."
     )
+    # OpenAI's own name: but a key `n` is the boolean false to a YAML 1.1 parser, and so to kubectl.
     n: int | None = Field(
         default=None,
+        alias="choices",
         ge=1,
         le=128,
         description=(

@@ -53,7 +53,7 @@ _SAMPLING = {
     "repetitionPenalty": 1.1,
     "logitBias": {"50256": -100},
     "reasoningEffort": "low",
-    "n": 1,
+    "choices": 1,
     "logprobs": True,
     "topLogprobs": 2,
 }

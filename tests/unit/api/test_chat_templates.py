@@ -84,7 +84,7 @@ TRITON = {"protocol": "Triton", "url": "grpc://triton:8001", "model": "m"}
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("spec.models[0].sampling.n", 2),
+        ("spec.models[0].sampling.choices", 2),
         ("spec.models[0].sampling.logprobs", True),
         ("spec.pipeline[1].answer.sampling.reasoningEffort", "low"),
     ],

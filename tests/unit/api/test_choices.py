@@ -19,14 +19,14 @@ _ANSWER = "spec.pipeline[1].answer"
     ("edits", "path", "text"),
     [
         pytest.param(
-            {f"{_QA}.sampling": {"n": 2}},
-            f"{_QA}.sampling.n",
+            {f"{_QA}.sampling": {"choices": 2}},
+            f"{_QA}.sampling.choices",
             "must be 1 here (it is 2): only stages",
             id="list",
         ),
         pytest.param(
-            {"spec.models[0].sampling": {"n": 3}},
-            f"{_QA}.sampling.n",
+            {"spec.models[0].sampling": {"choices": 3}},
+            f"{_QA}.sampling.choices",
             "it is 3, from the model's sampling",
             id="list-by-the-model",
         ),
@@ -35,13 +35,13 @@ _ANSWER = "spec.pipeline[1].answer"
                 "spec.pipeline[0]": {
                     "prompt": {
                         "user": {"inline": "hi"},
-                        "sampling": {"n": 2},
+                        "sampling": {"choices": 2},
                         "output": {"type": "List"},
                     }
                 },
                 "spec.pipeline[1].answer.questionColumn": "output",
             },
-            "spec.pipeline[0].prompt.sampling.n",
+            "spec.pipeline[0].prompt.sampling.choices",
             "ask for more items",
             id="list-of-a-prompt",
         ),
@@ -69,8 +69,8 @@ def test_sampling_without_meaning_is_refused(edits: dict[str, Any], path: str, t
 @pytest.mark.parametrize(
     "edits",
     [
-        {f"{_ANSWER}.sampling": {"n": 4, "logprobs": True, "topLogprobs": 5}},
-        {"spec.models[0].sampling": {"n": 4}, f"{_QA}.sampling": {"n": 1}},
+        {f"{_ANSWER}.sampling": {"choices": 4, "logprobs": True, "topLogprobs": 5}},
+        {"spec.models[0].sampling": {"choices": 4}, f"{_QA}.sampling": {"choices": 1}},
         {"spec.models[0].sampling": {"logprobs": True}, f"{_QA}.sampling": {"topLogprobs": 2}},
         {f"{_ANSWER}.reasoningColumn": "thoughts"},
     ],

@@ -255,3 +255,12 @@ def test_schema_of_a_model() -> None:
         },
         RULES: [{"rule": "self.share > 0.5", "message": "too small", "fieldPath": ".share"}],
     }
+
+
+_YAML_1_1_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
+
+
+def test_no_field_has_a_name_that_yaml_takes_for_something_else() -> None:
+    """`kubectl` reads YAML 1.1, to which a bare n, y, on or off is a boolean."""
+    names = {path.rpartition(".")[2].rstrip("[]{}") for path, _ in NODES}
+    assert {name for name in names if name.lower() in _YAML_1_1_WORDS} == set()

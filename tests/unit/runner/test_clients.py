@@ -55,7 +55,7 @@ def test_triton_is_told_what_the_manifest_says() -> None:
 
 def test_triton_is_told_the_sampling_of_all_stages() -> None:
     sampling = {
-        "spec.models[0].sampling": {"maxTokens": 9, "n": 1},
+        "spec.models[0].sampling": {"maxTokens": 9, "choices": 1},
         "spec.pipeline[1].answer.sampling": {"topP": 0.5},
     }
     assert endpoint(connect(TRITON, sampling)).sampling_fields == {"max_tokens", "top_p"}
