@@ -96,21 +96,17 @@ async def address(host: str, port: int, target: int) -> AsyncIterator[None]:
         writer.close()
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
+        with contextlib.suppress(OSError):
             out_reader, out_writer = await asyncio.open_connection("127.0.0.1", target)
-        except OSError:
-            writer.close()
-            return
-        try:
-            await asyncio.gather(pump(reader, out_writer), pump(out_reader, writer))
-        finally:
-            out_writer.close()
-            writer.close()
+            with contextlib.closing(out_writer):
+                await asyncio.gather(pump(reader, out_writer), pump(out_reader, writer))
 
     def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(carry(reader, writer))
         under_way.add(task)
         task.add_done_callback(under_way.discard)
+        # Also of a task that is cancelled before it has begun.
+        task.add_done_callback(lambda _: writer.close())
 
     async with await asyncio.start_server(connect, host, port):
         yield
