@@ -28,6 +28,14 @@ RUN_ELSEWHERE = {
     "triton-nemo-deploy": "tests/integration/triton/test_runs.py runs it on a real Triton",
     "model-server": "it needs a GPU; test_model_servers.py runs the like on a CPU",
     "plugin": "tests/integration/cli/test_document_stages.py runs it",
+    "object-storage": "test_runs.py of tests/integration/object_stores runs the like",
+    **dict.fromkeys(
+        (
+            *("coding", "dialogue", "math", "multilingual-qa", "open-qa"),
+            *("preference-pairs", "writing"),
+        ),
+        "tests/integration/cli/test_generation_examples.py runs it",
+    ),
     "nemotron-cc": "tests/integration/cli/test_document_stages.py runs it",
 }
 
