@@ -345,10 +345,7 @@ FINE: list[tuple[str, dict[str, Any]]] = [
         {"spec.models": [{"name": "a", "embedded": {}}, {"name": "b", "embedded": {}}]},
     ),
     ("text-files-with-their-column", {"spec.input.format": "Text", **columns(body="text")}),
-    (
-        "nothing-asked",
-        {"spec.models[0].sampling": {"choices": 1, "logprobs": False, "topLogprobs": 0}},
-    ),
+    ("nothing-asked", {"spec.models[0].sampling": {"choices": 1, "logprobs": False}}),
     ("no-exports", {"spec.output.exports": []}),
     ("name-of-full-length", {"metadata.name": "a" * 40}),
 ]
