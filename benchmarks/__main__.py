@@ -19,6 +19,7 @@ from benchmarks.scenarios import (
     Bench,
     Sizes,
     calls,
+    documents,
     kill,
     knee,
     memory,
@@ -27,6 +28,7 @@ from benchmarks.scenarios import (
     startup,
     throughput,
     triton,
+    ugly_lists,
 )
 
 SCENARIOS: dict[str, tuple[Callable[[Bench], Any], Callable[[Any], list[table.Row]]]] = {
@@ -36,6 +38,8 @@ SCENARIOS: dict[str, tuple[Callable[[Bench], Any], Callable[[Any], list[table.Ro
     "knee": (knee.measure, table.of_knee),
     "kill": (kill.measure, table.of_kill),
     "memory": (memory.measure, table.of_memory),
+    "documents": (documents.measure, table.of_documents),
+    "lists": (ugly_lists.measure, table.of_lists),
     "startup": (startup.measure, table.of_startup),
     "triton": (triton.measure, table.of_triton),
     "calls": (calls.measure, table.of_calls),

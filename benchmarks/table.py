@@ -14,6 +14,7 @@ from benchmarks.scenarios.knee import Knee
 from benchmarks.scenarios.memory import Memory
 from benchmarks.scenarios.slots import Slots
 from benchmarks.scenarios.startup import Startup
+from benchmarks.scenarios.ugly_lists import UglyLists
 from benchmarks.trial import Trial
 
 ENGINE = clients.ENGINE.title
@@ -253,6 +254,34 @@ def of_triton(trials: Mapping[str, list[Trial]]) -> list[Row]:
             {ENGINE: f"{share:.2f} ({pace[triton.ENGINE.title]:.0f} to {pace[triton.BARE]:.0f})"},
             "≥ 0.90",
             share >= 0.9,
+        )
+    ]
+
+
+def of_documents(runs: list[Memory]) -> list[Row]:
+    """Return the peaks of the routed document stages, and their growth."""
+    peaks = ", ".join(f"{run.peak_proportional_bytes / MEGABYTE:.0f}" for run in runs)
+    lengths = ", ".join(f"{run.rows:,}" for run in runs)
+    slope = memory.slope_bytes_per_row(runs)
+    return [
+        Row(
+            f"five document stages, routed: peak PSS, MB, at {lengths} documents",
+            {ENGINE: f"{peaks} (growth {slope:.0f} bytes per document)"},
+            "≤ 130",
+            runs[-1].peak_proportional_bytes <= 130 * MEGABYTE,
+        )
+    ]
+
+
+def of_lists(result: UglyLists) -> list[Row]:
+    """Return the share of ugly lists that are read exactly right."""
+    share = result.right / result.answers
+    return [
+        Row(
+            f"ugly lists read exactly right, of {result.answers}",
+            {ENGINE: f"{result.right} ({share:.1%})"},
+            "≥ 99 %",
+            share >= 0.99,
         )
     ]
 

@@ -31,6 +31,16 @@ QUESTIONS_AND_ANSWERS: tuple[Mapping[str, Any], ...] = (
     {"answer": {}},
 )
 CALLS_PER_DOCUMENT = 6
+# A document's quality, 0 to 19: its number is the second word of its text.
+_QUALITY = "(text.split('.')[0].split(' ')[1] | int) % 20"
+_KEEP = {"output": "Text", "onNothing": "Keep"}
+ROUTED: tuple[Mapping[str, Any], ...] = (
+    {"when": f"{_QUALITY} <= 11", "wikipediaRewrite": _KEEP},
+    {"when": f"{_QUALITY} > 11", "diverseQA": _KEEP},
+    {"when": f"{_QUALITY} > 11", "distill": _KEEP},
+    {"when": f"{_QUALITY} > 11", "extractKnowledge": _KEEP},
+    {"when": f"{_QUALITY} > 11", "knowledgeList": _KEEP},
+)
 
 
 def write_documents(path: Path, count: int, words: int = DOCUMENT_WORDS) -> None:

@@ -22,6 +22,7 @@ PIPELINES = {
     "rewrite": workload.REWRITE,
     "questions": workload.QUESTIONS_AND_ANSWERS,
     **calls.PIPELINES,
+    "routed": workload.ROUTED,
 }
 
 

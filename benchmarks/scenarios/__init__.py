@@ -24,9 +24,10 @@ class Sizes:
     memory_rows: tuple[int, ...] = (10_000, 100_000)
     startup_rows: int = 1_000_000
     triton_rows: int = 4_000
+    routed_documents: tuple[int, ...] = (2_500, 10_000)
 
 
-QUICK = Sizes(1, 2_560, 512, 64, 1_500, 4_800, (2_000, 8_000), 200_000, 1_200)
+QUICK = Sizes(1, 2_560, 512, 64, 1_500, 4_800, (2_000, 8_000), 200_000, 1_200, (500, 2_000))
 FULL = Sizes(memory_rows=(10_000, 100_000, 1_000_000))
 
 
