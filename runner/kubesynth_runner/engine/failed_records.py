@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from kubesynth_runner import records
 from kubesynth_runner.engine.calls import CallFailed, StagePlace
 from kubesynth_runner.pipelines.base import StageFailure
@@ -15,20 +17,11 @@ def failed_stage(
     made: int = 0,
 ) -> records.FailedRecord:
     """Return the error of a record that a stage could make nothing, or nothing more, of."""
-    return records.FailedRecord(
-        record.record_id,
-        record.parent_id,
-        record.root_id,
-        record.source,
-        place.stage_id,
-        failure.kind,
-        str(failure),
-        failure.raw,
+    return dataclasses.replace(
+        _failed(place, record, failure.kind, str(failure)),
+        raw=failure.raw,
         attempts=attempts,
-        columns=record.columns,
-        path=record.path,
         made=made,
-        provenance=record.provenance,
     )
 
 
@@ -36,19 +29,28 @@ def failed_call(
     place: StagePlace, record: records.Record, failure: CallFailed, made: int = 0
 ) -> records.FailedRecord:
     """Return the error of a record whose call failed for good."""
+    return dataclasses.replace(
+        _failed(place, record, failure.kind, str(failure)),
+        raw=failure.body,
+        status_code=failure.status_code,
+        attempts=failure.attempts,
+        made=made,
+    )
+
+
+def _failed(
+    place: StagePlace, record: records.Record, kind: str, message: str
+) -> records.FailedRecord:
+    """Return what is the same for every failure: the record, where it failed, and why."""
     return records.FailedRecord(
         record.record_id,
         record.parent_id,
         record.root_id,
         record.source,
         place.stage_id,
-        failure.kind,
-        str(failure),
-        failure.body,
-        failure.status_code,
-        failure.attempts,
-        record.columns,
-        record.path,
-        made,
-        record.provenance,
+        kind,
+        message,
+        columns=record.columns,
+        path=record.path,
+        provenance=record.provenance,
     )
