@@ -14,10 +14,12 @@ import pyarrow.parquet as pq
 from kubesynth_runner.io.ledger import CommittedFile
 from kubesynth_runner.io.storage import StagedFile, Storage
 
-# Rows turned into Arrow at once, whichever comes first: bounds memory, and is the size of a Parquet
-# row group.
+# What a Parquet row group holds at most, whichever comes first: bounds memory.
 ROWS_PER_GROUP = 2048
 CHARACTERS_PER_GROUP = 16 * 1024 * 1024
+# Rows turned into Arrow at once. As Python's objects they take several times as much, most of it
+# for their provenance.
+ROWS_PER_BATCH = 128
 _JSON = msgspec.json.Encoder()
 
 
@@ -107,24 +109,39 @@ class ParquetPart:
             pa.PythonFile(self._file, mode="w"), schema, compression="zstd"
         )
         self._buffer: list[Mapping[str, Any]] = []
-        self._buffered_characters = 0
+        self._batches: list[pa.RecordBatch] = []
+        self._rows_in_group = 0
+        self._characters_in_group = 0
         self.rows = 0
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Add a row."""
         self._buffer.append(row)
-        self._buffered_characters += sum(
+        self._characters_in_group += sum(
             len(value) for value in row.values() if isinstance(value, str)
         )
+        self._rows_in_group += 1
         self.rows += 1
-        if len(self._buffer) >= ROWS_PER_GROUP or self._buffered_characters >= CHARACTERS_PER_GROUP:
+        if (
+            self._rows_in_group >= ROWS_PER_GROUP
+            or self._characters_in_group >= CHARACTERS_PER_GROUP
+        ):
             self._flush()
+        elif len(self._buffer) >= ROWS_PER_BATCH:
+            self._pack()
+
+    def _pack(self) -> None:
+        if self._buffer:
+            self._batches.append(pa.RecordBatch.from_pylist(self._buffer, schema=self._schema))
+            self._buffer.clear()
 
     def _flush(self) -> None:
-        if self._buffer:
-            self._writer.write_table(pa.Table.from_pylist(self._buffer, schema=self._schema))
-            self._buffer.clear()
-            self._buffered_characters = 0
+        """Write what is held as a row group."""
+        self._pack()
+        if self._batches:
+            self._writer.write_table(pa.Table.from_batches(self._batches, self._schema))
+            self._batches.clear()
+            self._rows_in_group = self._characters_in_group = 0
 
     def finish(self, final_path: str) -> CommittedFile:
         """Complete the file and describe it."""
@@ -136,6 +153,7 @@ class ParquetPart:
     def abandon(self) -> None:
         """Give the file up."""
         self._buffer.clear()
+        self._batches.clear()
         # First the file: a disk that is full must not be asked to take a footer.
         self._file.abandon()
         self._writer.close()
