@@ -89,8 +89,10 @@ constraints: $(dev_installed) ## pin new dependencies; UPGRADE=1 takes newer ver
 	$(compile) -o constraints/triton.txt constraints/triton.in
 	$(compile) --all-extras -o constraints/dev.txt pyproject.toml
 	$(compile) -c constraints/dev.txt -o constraints/runtime.txt pyproject.toml
-	$(compile) -c constraints/dev.txt --extra local $(without_runtime) \
-		-o constraints/local.txt pyproject.toml
+	for extra in local tokenizers; do \
+		$(compile) -c constraints/dev.txt --extra $$extra $(without_runtime) \
+			-o constraints/$$extra.txt pyproject.toml || exit 1; \
+	done
 
 clean: ## delete what the targets above have made in this folder
 	rm -rf $(VENV) build demo-output .mypy_cache .ruff_cache .pytest_cache

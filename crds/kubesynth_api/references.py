@@ -101,9 +101,18 @@ def _config_maps(spec: SyntheticDataJobSpec) -> Iterator[KeyReference]:
     for path, value in walk(spec, "spec"):
         if isinstance(value, KeySelector) and path.endswith(".configMapKeyRef"):
             yield KeyReference(value.name, value.key, _use(path), path)
-    location = _location(spec.input.uri) if spec.input is not None else None
-    if location is not None and location.scheme == "configmap":
-        yield KeyReference(location.name, location.path, Use.FILE, "spec.input.uri")
+    for uri, path in _read_from(spec):
+        location = _location(uri)
+        if location is not None and location.scheme == "configmap":
+            yield KeyReference(location.name, location.path, Use.FILE, path)
+
+
+def _read_from(spec: SyntheticDataJobSpec) -> Iterator[tuple[str, str]]:
+    """Yield the URIs of what is only read, with their fields."""
+    if spec.input is not None:
+        yield spec.input.uri, "spec.input.uri"
+    if spec.tokenizer is not None:
+        yield spec.tokenizer.uri, "spec.tokenizer.uri"
 
 
 def _use(path: str) -> Use:
@@ -116,9 +125,8 @@ def _use(path: str) -> Use:
 
 
 def _claims(spec: SyntheticDataJobSpec) -> Iterator[ClaimReference]:
-    uris = [(spec.output.uri, Access.WRITE, "spec.output.uri")]
-    if spec.input is not None:
-        uris.insert(0, (spec.input.uri, Access.READ, "spec.input.uri"))
+    uris = [(uri, Access.READ, path) for uri, path in _read_from(spec)]
+    uris.append((spec.output.uri, Access.WRITE, "spec.output.uri"))
     if spec.retry_failed is not None:
         uris.append((spec.retry_failed.from_output, Access.READ, "spec.retryFailed.fromOutput"))
     for uri, access, path in uris:

@@ -111,6 +111,8 @@ def _locations(spec: SyntheticDataJobSpec) -> Iterator[Finding]:
     uris = {"spec.output.uri": spec.output.uri}
     if spec.input is not None:
         uris["spec.input.uri"] = spec.input.uri
+    if spec.tokenizer is not None:
+        uris["spec.tokenizer.uri"] = spec.tokenizer.uri
     found = {}
     for path, uri in uris.items():
         try:

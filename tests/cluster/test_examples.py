@@ -36,7 +36,10 @@ RUN_ELSEWHERE = {
         ),
         "tests/integration/cli/test_generation_examples.py runs it",
     ),
-    "nemotron-cc": "tests/integration/cli/test_document_stages.py runs it",
+    **dict.fromkeys(
+        ("classify-entities", "distill", "nemotron-cc", "translate"),
+        "tests/integration/cli/test_document_stages.py runs it",
+    ),
 }
 
 

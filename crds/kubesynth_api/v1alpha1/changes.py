@@ -45,6 +45,7 @@ SPEC_RULES: tuple[CelRule, ...] = (
         for field in (
             "input",
             "pipeline",
+            "tokenizer",
             "output",
             "target",
             "runner",

@@ -13,6 +13,7 @@ from kubesynth_api.meta import NameReference, TextSource
 _CLAIM_PATTERN = r"^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.+"
 _CONFIG_MAP_PATTERN = r"^configmap://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[^/]+$"
 _FOLDER_PATTERN = r"^((pvc|s3|gs|az|file)://.+|/.+)$"
+_FILE_PATTERN = r"^((pvc|configmap|file)://[^*?\[]+|/[^*?\[]+)$"
 _CLIMBING_PATTERN = r"(^|/)\.\.(/|$)"
 
 
@@ -183,6 +184,27 @@ class OutputSplit(ApiModel):
     train: float = Field(ge=0, le=1, description="Share of the training split.")
     validation: float = Field(default=0, ge=0, le=1, description="Share of the validation split.")
     test: float = Field(default=0, ge=0, le=1, description="Share of the test split.")
+
+
+class Tokenizer(ApiModel):
+    """What texts are measured with, in place of the built-in estimate."""
+
+    cel: ClassVar[tuple[CelRule, ...]] = (
+        matches(
+            "uri",
+            _FILE_PATTERN,
+            "uri must be one file: pvc://CLAIM/PATH, configmap://NAME/KEY, file:// or /",
+        ),
+        *_path_rules("uri", "uri"),
+    )
+
+    uri: Uri = Field(
+        description=(
+            "The model's tokenizer.json, as Hugging Face's models have it; may be gzipped. "
+            "pvc://CLAIM/PATH, configmap://NAME/KEY, or as for input.uri a file."
+        ),
+        examples=["pvc://models/llama-3.1-8b/tokenizer.json"],
+    )
 
 
 class OutputSpec(ApiModel):

@@ -18,7 +18,7 @@ from kubesynth_api.v1alpha1.pipeline import SOURCE_KINDS, Stage
 from kubesynth_api.v1alpha1.retry_failed import RetryFailed
 from kubesynth_api.v1alpha1.runner_pods import RunnerPods
 from kubesynth_api.v1alpha1.spending import Budget, Target
-from kubesynth_api.v1alpha1.storage import InputSpec, OutputSpec
+from kubesynth_api.v1alpha1.storage import InputSpec, OutputSpec, Tokenizer
 
 KIND = "SyntheticDataJob"
 PLURAL = "syntheticdatajobs"
@@ -159,6 +159,12 @@ class SyntheticDataJobSpec(ApiModel):
             "The stages, in order. Each makes zero or more records of every record that reaches it."
         ),
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+    tokenizer: Tokenizer | None = Field(
+        default=None,
+        description=(
+            "How stages that cut and limit texts by tokens count them. Without it they estimate."
+        ),
     )
     output: OutputSpec = Field(description="Where the dataset goes, and in what form.")
     target: Target | None = Field(default=None, description="When there are enough rows.")

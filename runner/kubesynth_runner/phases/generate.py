@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from kubesynth_api.conditions import Reason
 from kubesynth_api.runner_contract import CapShare
-from kubesynth_runner import errors, models
+from kubesynth_runner import errors, models, tokenizer
 from kubesynth_runner.engine.batching import BatchCaller, BatchSettings
 from kubesynth_runner.engine.calls import Caller
 from kubesynth_runner.engine.purse import Caps
@@ -22,6 +22,7 @@ from kubesynth_runner.phases.context import RunContext
 from kubesynth_runner.phases.rounds import BatchRounds
 from kubesynth_runner.phases.supervision import Runnable, bind, supervise
 from kubesynth_runner.pipelines import compile as pipelines
+from kubesynth_runner.pipelines import tokens
 from kubesynth_runner.shard_lease import LeaseStore, ShardLease, to_caps
 from kubesynth_runner.tally import Tally
 
@@ -74,6 +75,7 @@ class _Attempt:
         plan: plan_file.PlanFile,
         state: spending.ShardState,
         outside: CapShare,
+        count: tokens.Count,
     ) -> None:
         spec, book, journal = context.spec.spec, state.book, state.journal
         self._context = context
@@ -89,7 +91,7 @@ class _Attempt:
         self._caller: Caller = Caller(journal, self._purse)
         self._counted = Tally()
         self.pipeline = pipelines.compile_pipeline(
-            spec, context.environment.read_prompt, plan.column_types
+            spec, context.environment.read_prompt, plan.column_types, count
         )
         options = OutputOptions(
             self.pipeline.columns,
@@ -125,12 +127,14 @@ class _Attempt:
             store = LeaseStore(context.storage, plan.run_id, shard, context.spec.uid)
             return spending.ShardState(part, book, journal, store, store.load())
 
+        spec, mounts = context.spec.spec, context.environment.mounts
+        count = await asyncio.to_thread(tokenizer.load, spec, mounts)
         state = await asyncio.to_thread(load)
         LOG.info(
             "claimed shard",
             extra={"shard": shard, "epoch": state.book.epoch, "done": state.book.tally.done},
         )
-        return _Attempt(context, plan, state, outside)
+        return _Attempt(context, plan, state, outside, count)
 
     async def work(self, pool: models.ModelPool) -> spending.ShardEnd:
         """Process what is not done, commit it and finish the shard."""

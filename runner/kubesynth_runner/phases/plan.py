@@ -14,7 +14,7 @@ from kubesynth_api import validation
 from kubesynth_api.conditions import Reason
 from kubesynth_api.runner_contract import Estimate
 from kubesynth_api.v1alpha1.storage import InputSpec
-from kubesynth_runner import errors
+from kubesynth_runner import errors, tokenizer
 from kubesynth_runner.io import inputs, partition, plan_file, run_identity, sampling, survey
 from kubesynth_runner.io.locations import Mounts
 from kubesynth_runner.io.run_identity import RunIdentity
@@ -34,6 +34,8 @@ async def run(context: RunContext) -> plan_file.PlanFile:
         StoppedError: asked to stop.
     """
     _refuse_findings(context)
+    # A file that is none is to be found out before anything is paid for.
+    await asyncio.to_thread(tokenizer.load, context.spec.spec, context.environment.mounts)
     identity = await asyncio.to_thread(_acquire, context)
     existing = await asyncio.to_thread(plan_file.load, context.storage, identity.run_id)
     if context.spec.spec.retry_failed is not None:

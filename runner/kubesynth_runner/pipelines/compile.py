@@ -15,7 +15,7 @@ from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
 from kubesynth_runner import errors
 from kubesynth_runner.io.plan_file import ColumnType
 from kubesynth_runner.io.schema import RESERVED_COLUMNS
-from kubesynth_runner.pipelines import base, registry
+from kubesynth_runner.pipelines import base, registry, tokens
 from kubesynth_runner.pipelines.compiling import CompileContext, ReadPrompt
 from kubesynth_runner.pipelines.templates import Condition
 from kubesynth_runner.tally import cost_usd
@@ -88,9 +88,12 @@ def _roles(steps: Iterable[CompiledStep]) -> frozenset[str]:
 
 
 def compile_pipeline(
-    spec: SyntheticDataJobSpec, read: ReadPrompt, input_types: Mapping[str, ColumnType]
+    spec: SyntheticDataJobSpec,
+    read: ReadPrompt,
+    input_types: Mapping[str, ColumnType],
+    count: tokens.Count = tokens.count,
 ) -> CompiledPipeline:
-    """Return the pipeline of a job.
+    """Return the pipeline of a job. `count` is for those who run it.
 
     Raises:
         ConfigurationError: a template is none, or a column's name is taken.
@@ -102,7 +105,7 @@ def compile_pipeline(
         columns[spec.text_column] = "string"
     columns |= input_types
     for index, item in enumerate(spec.pipeline):
-        around = CompileContext(spec.text_column, read, columns, spec.seed or 0)
+        around = CompileContext(spec.text_column, read, columns, spec.seed or 0, count)
         compiled = registry.compile_stage(item, around)
         condition = _condition(item)
         for level in compiled.levels:

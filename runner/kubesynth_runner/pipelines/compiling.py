@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from kubesynth_api.meta import PromptText
 from kubesynth_api.v1alpha1.stages.base import Prompts
 from kubesynth_runner.io.plan_file import ColumnType
-from kubesynth_runner.pipelines import templates
+from kubesynth_runner.pipelines import templates, tokens
 
 # Resolves a prompt that is inline or in a ConfigMap.
 ReadPrompt = Callable[[PromptText], str]
@@ -18,13 +18,15 @@ ReadPrompt = Callable[[PromptText], str]
 class CompileContext:
     """The pipeline around a stage: its document column, and the columns of records that reach it.
 
-    `columns` are those whose types are known; a record may have more. `seed` is the job's.
+    `columns` are those whose types are known; a record may have more. `seed` is the job's. `count`
+    is how its stages measure texts.
     """
 
     text_column: str
     read: ReadPrompt
     columns: Mapping[str, ColumnType] = dataclasses.field(default_factory=dict)
     seed: int = 0
+    count: tokens.Count = tokens.count
 
     def prompt(self, prompts: Prompts, name: str) -> templates.PromptTemplate:
         """Return the built-in prompt called `name`, such as closed_qa.v1, as the user wants it."""

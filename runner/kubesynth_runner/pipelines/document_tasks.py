@@ -113,6 +113,7 @@ class PairsReading:
     """The answer is a list of questions with answers."""
 
     spec: DiverseQA
+    count: tokens.Count
 
     def variables(self) -> Mapping[str, object]:
         """Return how many pairs are wanted."""
@@ -130,7 +131,7 @@ class PairsReading:
             found = [(clean(question), clean(answer)) for question, answer in found]
         if self.spec.keep == "All":
             return list(found[: self.spec.pairs])
-        most = self.spec.max_pairs * tokens.count(segment) // _TOKENS_PER_DRAW
+        most = self.spec.max_pairs * self.count(segment) // _TOKENS_PER_DRAW
         draw.shuffle(found)
         return list(found[: draw.randint(1, max(1, most))])
 
@@ -149,19 +150,23 @@ class SplitStage:
     prompt: PromptTemplate
     variables: Mapping[str, object]
     text_column: str
+    count: tokens.Count
 
     @property
     def columns(self) -> Mapping[str, ColumnType]:
-        """The segment's number, from 0; the text takes the document's place."""
+        """The segment's number; the text takes the document's place."""
         return {SEGMENT_COLUMN: "integer"}
 
     async def run(self, record: records.Record, llm: StageLlm) -> AsyncIterator[records.Columns]:
-        """Yield one child per segment, or the record itself if there is none and it is kept."""
-        found = cut(self, record)
+        """Yield one child per segment, or the record itself if there is none and it is kept.
+
+        What is a segment already keeps its number, and so do its pieces if it is cut again.
+        """
+        found, outer = cut(self, record), segment_number(record)
         if not found and self.recipe.on_nothing == "Keep":
-            yield {SEGMENT_COLUMN: None}
+            yield {SEGMENT_COLUMN: _kept(outer)}
         for number, segment in enumerate(found):
-            yield {self.text_column: segment, SEGMENT_COLUMN: number}
+            yield {self.text_column: segment, SEGMENT_COLUMN: number if outer is None else outer}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -172,27 +177,32 @@ class TaskStage:
     prompt: PromptTemplate
     variables: Mapping[str, object]
     text_column: str
+    count: tokens.Count
     reading: Reading
 
     @property
     def columns(self) -> Mapping[str, ColumnType]:
-        """Texts."""
-        return dict.fromkeys(self.recipe.results().values(), "string")
+        """Texts, and with output Rows the segment's number, which the split has left marked."""
+        texts: Mapping[str, ColumnType] = dict.fromkeys(self.recipe.results().values(), "string")
+        return {**texts, SEGMENT_COLUMN: "integer"} if self.recipe.output == "Rows" else texts
 
     async def run(self, record: records.Record, llm: StageLlm) -> AsyncIterator[records.Columns]:
         """Yield the results that pass; without any, nothing or the record with empty columns."""
-        made = await (self._rows if self.recipe.output == "Rows" else self._text)(record, llm)
+        is_row = self.recipe.output == "Rows"
+        made = await (self._rows if is_row else self._text)(record, llm)
         if not made and self.recipe.on_nothing == "Keep":
-            made = [dict.fromkeys(self.columns)]
+            made = [dict.fromkeys(self.recipe.results().values())]
+        number = {SEGMENT_COLUMN: _unmark(record.columns[SEGMENT_COLUMN])} if is_row else {}
         for columns in made:
-            yield columns
+            yield {**columns, **number}
 
     async def _rows(self, record: records.Record, llm: StageLlm) -> list[records.Columns]:
-        if record.columns.get(SEGMENT_COLUMN) is None:
+        if segment_number(record) is None:
             return []  # kept by the split
         segment = str(record.columns[self.text_column])
         results = await self._ask(record, llm, segment, 0)
-        return [dict(zip(self.columns, result, strict=True)) for result in results]
+        names = self.recipe.results().values()
+        return [dict(zip(names, result, strict=True)) for result in results]
 
     async def _text(self, record: records.Record, llm: StageLlm) -> list[records.Columns]:
         results: list[tuple[str, ...]] = []
@@ -204,7 +214,7 @@ class TaskStage:
         recipe = self.recipe
         if isinstance(recipe, DiverseQA) and recipe.include_document:
             text = f"{record.columns[self.text_column]}\n\n{text}"
-        return [dict.fromkeys(self.columns, text)]
+        return [dict.fromkeys(self.recipe.results().values(), text)]
 
     async def _ask(
         self, record: records.Record, llm: StageLlm, segment: str, number: int
@@ -221,12 +231,29 @@ class TaskStage:
         return []
 
     def _is_long_enough(self, text: str, segment: str) -> bool:
-        length = tokens.count(text)
+        length = self.count(text)
         if isinstance(self.recipe, DiverseQA):
             if not segment:
                 return True  # each segment has been measured with its pairs
-            length += tokens.count(segment)
+            length += self.count(segment)
         return length >= self.recipe.min_output_tokens
+
+
+def segment_number(record: records.Record) -> int | None:
+    """Return the number of the segment that a record is, or None if it is none (yet)."""
+    number = record.columns.get(SEGMENT_COLUMN)
+    is_number = isinstance(number, int) and not isinstance(number, bool)
+    return number if is_number and number >= 0 else None
+
+
+def _kept(outer: int | None) -> int | None:
+    """Return what the split says of a record that the model is not to be asked about."""
+    return None if outer is None else ~outer
+
+
+def _unmark(number: int | None) -> int | None:
+    """Return the number of the segment, whether or not the model was to be asked about it."""
+    return ~number if number is not None and number < 0 else number
 
 
 def cut(stage: SplitStage | TaskStage, record: records.Record) -> list[str]:
@@ -235,11 +262,11 @@ def cut(stage: SplitStage | TaskStage, record: records.Record) -> list[str]:
     Raises:
         StageFailure: there is no document, or the prompt leaves no room for one.
     """
-    document, recipe = document_of(record, stage.text_column), stage.recipe
-    if tokens.count(document) < recipe.min_document_tokens:
+    document, recipe, count = document_of(record, stage.text_column), stage.recipe, stage.count
+    if count(document) < recipe.min_document_tokens:
         return []
     empty = {**record.columns, **stage.variables, stage.text_column: "", "document": ""}
-    prompt = sum(tokens.count(message.content) for message in stage.prompt.render(empty))
+    prompt = sum(count(message.content) for message in stage.prompt.render(empty))
     room = recipe.max_input_tokens - prompt - _TEMPLATE_TOKENS
     if room < _LEAST_SEGMENT:
         raise StageFailure(
@@ -247,7 +274,7 @@ def cut(stage: SplitStage | TaskStage, record: records.Record) -> list[str]:
             f"the prompt alone has about {prompt} tokens, which leaves no room for a document; "
             f"raise maxInputTokens ({recipe.max_input_tokens})",
         )
-    return segmenting.segments(document, room, min_tokens=recipe.min_segment_tokens)
+    return segmenting.segments(document, room, min_tokens=recipe.min_segment_tokens, count=count)
 
 
 def document_of(record: records.Record, column: str) -> str:
@@ -268,6 +295,7 @@ class SegmentStage:
 
     spec: Segment
     text_column: str
+    count: tokens.Count
 
     @property
     def columns(self) -> Mapping[str, ColumnType]:
@@ -277,10 +305,14 @@ class SegmentStage:
     async def run(self, record: records.Record, llm: StageLlm) -> AsyncIterator[records.Columns]:
         """Yield one child per segment."""
         document, spec = document_of(record, self.text_column), self.spec
-        if tokens.count(document) < spec.min_document_tokens:
+        if self.count(document) < spec.min_document_tokens:
             return
         found = segmenting.segments(
-            document, spec.max_tokens, min_tokens=spec.min_tokens, join_lines=spec.join_lines
+            document,
+            spec.max_tokens,
+            min_tokens=spec.min_tokens,
+            join_lines=spec.join_lines,
+            count=self.count,
         )
         for number, segment in enumerate(found):
             yield {self.text_column: segment, SEGMENT_COLUMN: number}
@@ -288,7 +320,7 @@ class SegmentStage:
 
 def compile_segment(spec: Segment, context: CompileContext) -> Steps:
     """Return the step of a `segment`."""
-    stage = SegmentStage(spec, context.text_column)
+    stage = SegmentStage(spec, context.text_column, context.count)
     return Steps((Step(stage, fields=(), cost=Cost(calls=0)),))
 
 
@@ -305,27 +337,28 @@ _KINDS: Mapping[type[DocumentTask], tuple[str, int]] = {
 def compile_task(spec: DocumentTask, context: CompileContext) -> Steps:
     """Return the steps of one of the five."""
     name, max_tokens = _KINDS[type(spec)]
-    prompt, reading = context.prompt(spec.prompts, name), _reading(spec)
-    variables, column = reading.variables(), context.text_column
+    prompt, reading = context.prompt(spec.prompts, name), _reading(spec, context.count)
+    variables = reading.variables()
+    where = (context.text_column, context.count)
     rows = 1.0
     if spec.output == "Rows":
         rows = spec.pairs if isinstance(spec, DiverseQA) else rows
         rows = structured.USUAL_ITEMS if isinstance(spec, KnowledgeList) else rows
     task = Step(
-        TaskStage(spec, prompt, variables, column, reading),
+        TaskStage(spec, prompt, variables, *where, reading),
         sampling=SamplingParameters(temperature=_TEMPERATURE, top_p=_TOP_P, max_tokens=max_tokens),
         cost=Cost(rows=rows, completion_tokens=max_tokens // 2),
     )
     if spec.output == "Text":
         return Steps((task,))
-    split = SplitStage(spec, prompt, variables, column)
+    split = SplitStage(spec, prompt, variables, *where)
     return Steps((Step(split, "split", fields=(), cost=Cost(calls=0)), task))
 
 
-def _reading(spec: DocumentTask) -> Reading:
+def _reading(spec: DocumentTask, count: tokens.Count) -> Reading:
     match spec:
         case DiverseQA():
-            return PairsReading(spec)
+            return PairsReading(spec, count)
         case KnowledgeList():
             return FactsReading(spec.clean_markdown)
     return TextReading(spec.clean_markdown)

@@ -1,7 +1,8 @@
 """Cutting texts by tokens: at lines, else at sentences, else at words, else anywhere.
 
 Nothing is lost: the segments of a text, put together again, have all of its characters but for
-white space.
+white space. Lengths are sums over pieces, each counted by itself, with one token for what joins
+two of them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ _SENTENCE_END = re.compile(
     "|(?<=[\u3002\uff01\uff1f])(?![\u300d\u300f\u201d\uff09])"
 )
 _WORD_END = re.compile(r"\s+")
+# Of a rare character that a vocabulary has only the bytes of: its UTF-8.
+_TOKENS_OF_A_CHARACTER = 4
 _LONGEST_ABBREVIATION = 16
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(])(?:[A-Z]|e\.g|i\.e|etc|vs|cf|No|Nr|St|Dr|Mr|Mrs|Ms|Prof|Fig|Vol|pp?|ca)\.$"
@@ -24,46 +27,58 @@ _ABBREVIATION = re.compile(
 
 
 def segments(
-    text: str, max_tokens: int, *, min_tokens: int = 0, join_lines: bool = True
+    text: str,
+    max_tokens: int,
+    *,
+    min_tokens: int = 0,
+    join_lines: bool = True,
+    count: tokens.Count = tokens.count,
 ) -> list[str]:
     """Return the segments of a text of at most `max_tokens` tokens, in order.
 
     Lines stay whole where they fit, and neighbours are joined greedily. Segments with less than
     `min_tokens` are left out.
     """
-    pieces = (piece for line in text.splitlines() for piece in _cut_line(line, max_tokens))
-    packed = pack(pieces, max_tokens, "\n") if join_lines else (p for p in pieces if p.strip())
+    pieces = (
+        (" " if index else "\n", piece)
+        for line in text.splitlines()
+        for index, piece in enumerate(_cut_line(line, max_tokens, count))
+    )
+    packed = pack(pieces, max_tokens, count) if join_lines else (piece for _, piece in pieces)
     return [
         segment.strip("\n").rstrip()
         for segment in packed
-        if segment.strip() and tokens.count(segment) >= min_tokens
+        if segment.strip() and count(segment) >= min_tokens
     ]
 
 
-def pack(pieces: Iterable[str], max_tokens: int, separator: str) -> Iterator[str]:
-    """Join neighbours while they fit in `max_tokens`; yield them with their separators."""
+def pack(pieces: Iterable[tuple[str, str]], max_tokens: int, count: tokens.Count) -> Iterator[str]:
+    """Join neighbours while they fit in `max_tokens`.
+
+    Each piece comes behind what is to be between it and the one before.
+    """
     held: list[str] = []
     size = 0
-    for piece in pieces:
-        length = tokens.count(piece) + 1  # the separator
+    for separator, piece in pieces:
+        length = count(piece) + 1  # the separator
         if held and size + length > max_tokens:
-            yield separator.join(held)
+            yield "".join(held)
             held, size = [], 0
-        held.append(piece)
+        held += (separator, piece) if held else (piece,)
         size += length
     if held:
-        yield separator.join(held)
+        yield "".join(held)
 
 
-def _cut_line(line: str, max_tokens: int) -> list[str]:
+def _cut_line(line: str, max_tokens: int, count: tokens.Count) -> list[str]:
     """Return a line, or what it falls into if it is too long."""
-    if len(line) <= max_tokens or tokens.count(line) <= max_tokens:
+    if len(line) <= max_tokens // _TOKENS_OF_A_CHARACTER or count(line) <= max_tokens:
         return [line]
     # Room for the separator that packing reckons with.
     return [
         piece
-        for part in pack(_sentences(line), max_tokens, " ")
-        for piece in ([part] if tokens.count(part) <= max_tokens else _cut_words(part, max_tokens))
+        for part in pack(((" ", sentence) for sentence in _sentences(line)), max_tokens, count)
+        for piece in ([part] if count(part) <= max_tokens else _cut_words(part, max_tokens, count))
     ]
 
 
@@ -79,23 +94,24 @@ def _sentences(line: str) -> Iterator[str]:
         yield line[start:]
 
 
-def _cut_words(sentence: str, max_tokens: int) -> Iterator[str]:
+def _cut_words(sentence: str, max_tokens: int, count: tokens.Count) -> Iterator[str]:
     return pack(
         (
-            part
+            (" ", part)
             for word in _WORD_END.split(sentence.strip())
-            for part in _cut_anywhere(word, max_tokens)
+            for part in _cut_anywhere(word, max_tokens, count)
         ),
         max_tokens,
-        " ",
+        count,
     )
 
 
-def _cut_anywhere(word: str, max_tokens: int) -> Iterator[str]:
+def _cut_anywhere(word: str, max_tokens: int, count: tokens.Count) -> Iterator[str]:
     """Cut a word with too many tokens (text without spaces, a data URI) by characters."""
-    if tokens.count(word) < max_tokens:
+    if len(word) <= 1 or count(word) < max_tokens:
         yield word
         return
-    width = max(1, max_tokens // 2)  # no character has more than two
+    # Shorter than the word in any case, whose characters may have several tokens each.
+    width = max(1, min(max_tokens, len(word)) // 2)
     for start in range(0, len(word), width):
-        yield word[start : start + width]
+        yield from _cut_anywhere(word[start : start + width], max_tokens, count)

@@ -2,13 +2,17 @@
 
 Byte-pair vocabularies of current models give a common word of a Latin script one token and a long
 one several, other alphabets about one for two or three letters, a Chinese character or a Korean
-syllable about one each, and a number one for up to three digits. Good to some ten percent on prose,
-which is what a limit on a segment needs; a limit of the server's own is never relied on.
+syllable about one each, and a number one for up to three digits. docs/stages.md says how far off
+that is; a limit of the server's own is never relied on.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+
+# How many tokens a text has, without those that mark its beginning and end.
+Count = Callable[[str], int]
 
 _PIECE = re.compile(
     r"(?P<latin>[A-Za-z]+)"

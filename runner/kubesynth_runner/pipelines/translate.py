@@ -41,6 +41,7 @@ class TranslateStage:
 
     prompt: PromptTemplate
     spec: Translate
+    count: tokens.Count
 
     @property
     def columns(self) -> Mapping[str, ColumnType]:
@@ -65,7 +66,7 @@ class TranslateStage:
         language = record.columns[self.spec.language_column]
         variables = {**record.columns, "language": language, "source": self.spec.source_language}
         parts = []
-        for segment, is_text in split(text, self.spec.max_segment_tokens):
+        for segment, is_text in split(text, self.spec.max_segment_tokens, self.count):
             if not is_text:
                 parts.append(segment)
                 continue
@@ -83,7 +84,9 @@ class TranslateStage:
         return "".join(parts)
 
 
-def split(text: str, max_tokens: int) -> Iterator[tuple[str, bool]]:
+def split(
+    text: str, max_tokens: int, count: tokens.Count = tokens.count
+) -> Iterator[tuple[str, bool]]:
     """Yield the segments of a text and the white space between them; joined they are the text.
 
     Paragraphs are put together while they fit. One that is too long is cut at lines and sentences.
@@ -97,25 +100,25 @@ def split(text: str, max_tokens: int) -> Iterator[tuple[str, bool]]:
         if index % 2:
             gap = piece
             continue
-        if held and tokens.count(held) + tokens.count(gap) + tokens.count(piece) <= max_tokens:
+        if held and count(held) + count(gap) + count(piece) <= max_tokens:
             held += gap + piece
             continue
         if held:
-            yield from _paragraph(held, max_tokens)
+            yield from _paragraph(held, max_tokens, count)
             yield gap, False
         held = piece
-    yield from _paragraph(held, max_tokens)
+    yield from _paragraph(held, max_tokens, count)
     if end := text[start + len(stripped) :]:
         yield end, False
 
 
-def _paragraph(text: str, max_tokens: int) -> Iterator[tuple[str, bool]]:
-    if tokens.count(text) <= max_tokens:
+def _paragraph(text: str, max_tokens: int, count: tokens.Count) -> Iterator[tuple[str, bool]]:
+    if count(text) <= max_tokens:
         if text:
             yield text, True
         return
     position = 0
-    for segment in segmenting.segments(text, max_tokens):
+    for segment in segmenting.segments(text, max_tokens, count=count):
         # What lies between two segments is white space only.
         end = _end_of(text, segment, position)
         begin = position + len(text[position:end]) - len(text[position:end].lstrip())
@@ -137,7 +140,7 @@ def _end_of(text: str, segment: str, position: int) -> int:
 
 def compile_stage(spec: Translate, context: CompileContext) -> Steps:
     """Return the steps of a `translate`."""
-    stage = TranslateStage(context.prompt(spec.prompts, "translate.v1"), spec)
+    stage = TranslateStage(context.prompt(spec.prompts, "translate.v1"), spec, context.count)
     languages = Step(
         LanguagesStage(spec), "languages", fields=(), cost=Cost(calls=0, rows=len(spec.languages))
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 from kubesynth_testing.fake_llm import MODEL, FakeLlm
 
@@ -52,6 +53,34 @@ async def test_pages_are_routed_by_quality(
         is_poor = int(str(row["quality"])) <= 11
         assert (row["rewritten"] is not None) <= is_poor
         assert all(row[name] is None for name in ("distilled", "knowledge", "facts")) >= is_poor
+
+
+# What each example makes, and in how many rows at least.
+EXAMPLES_OF_RECORDS = {
+    "classify-entities": ("label", 16),
+    "distill": ("distilled", 20),
+    "translate": ("text_translated", 12),
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES_OF_RECORDS)
+async def test_example_makes_rows_of_records(
+    write_manifest: Callable[[str], Path], tmp_path: Path, name: str
+) -> None:
+    text = (EXAMPLES / f"{name}.yaml").read_text()
+    async with FakeLlm() as server:
+        text = text.replace("http://llm:8000/v1", server.url)
+        text = text.replace("llama-3.1-8b-instruct", MODEL)
+        files = ((key, EXAMPLES / "data" / f"{key}.jsonl") for key in ("documents", "entities"))
+        configs = (f"--config={key}={path}" for key, path in files)
+        code, _, err = await _run(
+            write_manifest(text), *configs, "--volume", f"datasets={tmp_path}"
+        )
+    assert code == 0, err
+    column, at_least = EXAMPLES_OF_RECORDS[name]
+    rows = _rows(tmp_path / name)
+    assert len(rows) >= at_least
+    assert all(row[column] for row in rows)
 
 
 async def test_plugin_out_of_a_file_runs_like_any_stage(

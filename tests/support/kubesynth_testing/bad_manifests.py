@@ -162,6 +162,8 @@ ADDRESSES = (
         "pvc://corpus/" + "x" * 1200,
         "may not be more than 1200",
     ),
+    _one("tokenizer-folder", "spec.tokenizer.uri", "pvc://models/*.json", "must be one file"),
+    _one("tokenizer-bucket", "spec.tokenizer.uri", "s3://models/t.json", "must be one file"),
     _one("output-config-map", "spec.output.uri", "configmap://a/b", "uri must start with"),
     _one("output-web", "spec.output.uri", "https://example.com/a", "uri must start with"),
     _one("output-claim-without-path", "spec.output.uri", "pvc://datasets/", "pvc://CLAIM/PATH"),

@@ -58,6 +58,8 @@ INPUT_AND_OUTPUT = (
     _fixed("input-field-removed", FULL, "spec.input", {"spec.input.limit": REMOVE}),
     _fixed("input-default-replaced", SMALL, "spec.input", {"spec.input.format": "Text"}),
     _fixed("input-column-added", FULL, "spec.input", {"spec.input.columns.more": "more"}),
+    _fixed("tokenizer-added", SMALL, "spec.tokenizer", {"spec.tokenizer.uri": "/t.json"}),
+    _fixed("tokenizer-changed", FULL, "spec.tokenizer", {"spec.tokenizer.uri": "/t.json"}),
     _fixed("output-changed", FULL, "spec.output", {"spec.output.uri": "pvc://datasets/other"}),
     _fixed("output-field-added", SMALL, "spec.output", {"spec.output.exports": ["messages"]}),
     _fixed("output-field-removed", FULL, "spec.output", {"spec.output.split": REMOVE}),

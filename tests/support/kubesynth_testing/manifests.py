@@ -194,6 +194,7 @@ FULL: Manifest = {
             "storage": _STORAGE,
         },
         "pipeline": _PIPELINE,
+        "tokenizer": {"uri": "pvc://models/llama/tokenizer.json"},
         "output": {
             "uri": "pvc://datasets/full",
             "format": "JSONL",

@@ -50,6 +50,7 @@ def full_spec() -> dict[str, Any]:
             },
             {"prompt": {"user": {"configMapKeyRef": key("prompts", "title.jinja")}}},
         ],
+        "tokenizer": {"uri": "configmap://tokenizers/small.json.gz"},
         "output": {
             "uri": "pvc://datasets/runs/one",
             "storage": {"credentials": {"secretRef": {"name": "store"}}},
@@ -108,6 +109,7 @@ def test_every_config_map_is_found_with_its_use_and_field(spec: SyntheticDataJob
             "settings", "b", Use.ENVIRONMENT, "spec.runner.env[1].valueFrom.configMapKeyRef"
         ),
         KeyReference("documents", "*.jsonl", Use.FILE, "spec.input.uri"),
+        KeyReference("tokenizers", "small.json.gz", Use.FILE, "spec.tokenizer.uri"),
     )
 
 
@@ -115,6 +117,15 @@ def test_claims_are_found_with_their_folder_and_access(spec: SyntheticDataJobSpe
     assert references(spec).claims == (
         ClaimReference("datasets", "runs/one", Access.WRITE, "spec.output.uri"),
         ClaimReference("datasets", "runs/zero", Access.READ, "spec.retryFailed.fromOutput"),
+    )
+
+
+def test_the_claim_of_a_tokenizer_is_found() -> None:
+    content = full_spec() | {"tokenizer": {"uri": "pvc://models/llama/tokenizer.json"}}
+    found = references(SyntheticDataJobSpec.model_validate(content))
+    assert (
+        ClaimReference("models", "llama/tokenizer.json", Access.READ, "spec.tokenizer.uri")
+        in found.claims
     )
 
 

@@ -29,7 +29,7 @@ def test_hashes_do_not_change_between_versions() -> None:
     # are running during an upgrade lose their ConfigMap, and outputs can no longer be resumed.
     assert run(SMALL).pipeline_hash() == "60905d1ab0e3c67858bdcd905ee23c3b"
     assert run(SMALL).immutable_hash() == "975694bebe"
-    assert run(FULL).pipeline_hash() == "a83297f18085370361adcaeeb49f74a7"
+    assert run(FULL).pipeline_hash() == "a4b47dbf9f0d945fed271341f2e0415b"
 
 
 def test_defaults_may_be_written_out() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from kubesynth_runner.cli import builtin_prompts
 from kubesynth_runner.cli.__main__ import main
 
 Stages = list[dict[str, Any]]
@@ -131,3 +133,11 @@ def test_prompts_say_what_they_ask_for(capsys: pytest.CaptureFixture[str]) -> No
     assert "'poem' is no stage; these have some: answer, " in capsys.readouterr().err
     assert main(["prompts", "list"]) == 0
     assert "twoTurnPrompt" in capsys.readouterr().out
+
+
+def test_every_built_in_prompt_has_a_head() -> None:
+    prompts = builtin_prompts.load()
+    assert len(prompts) > 50
+    for prompt in prompts:
+        name = f"{prompt.name}.{prompt.role}"
+        assert re.fullmatch(r"Asks for: .+\. Why: .+\.", prompt.about), name

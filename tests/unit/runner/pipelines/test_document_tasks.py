@@ -69,6 +69,29 @@ async def test_distill_makes_a_record_of_each_segment() -> None:
     assert {row["distilled"] for row in rows} == {REWRITTEN.strip()}
 
 
+@pytest.mark.parametrize(
+    ("number", "text", "expected"),
+    [
+        pytest.param(3, PARAGRAPH, [3], id="keeps its number"),
+        pytest.param(3, LONG, [3, 3], id="and so do its pieces"),
+        pytest.param(3, "Too short.", [3], id="and one that nobody is asked about"),
+        pytest.param(0, "Too short.", [0], id="the first one, too"),
+        pytest.param("b7", LONG, [0, 1], id="a name of the user's is no number"),
+        pytest.param(-1, LONG, [0, 1], id="nor is less than 0"),
+        pytest.param("b7", "Too short.", [None], id="nor is it kept"),
+    ],
+)
+async def test_segment_of_an_earlier_stage(number: Any, text: str, expected: list[Any]) -> None:
+    wire = {"distill": {"maxInputTokens": 500, "onNothing": "Keep"}}
+    columns = {"text": text, "segment_id": number}
+    asked = text != "Too short."
+    rows = await _run(
+        steps(wire), columns, ScriptedLlm([REWRITTEN, REWRITTEN] if asked else []), "r"
+    )
+    assert [row["segment_id"] for row in rows] == expected
+    assert all((row["distilled"] is not None) == asked for row in rows)
+
+
 async def test_the_model_sees_the_segment_and_no_more() -> None:
     llm = ScriptedLlm([REWRITTEN] * 6)
     await _run(steps({"extractKnowledge": {"maxInputTokens": 500}}), {"text": LONG}, llm, "r")

@@ -83,3 +83,23 @@ def test_nothing_is_lost_and_nothing_too_long(seed: int) -> None:
 @pytest.mark.parametrize("piece", ["a", " ", ". ", "\n", "a. ", "。", '."', "Dr. "])
 def test_long_texts_are_cut_quickly(piece: str) -> None:
     segmenting.segments(piece * 30_000, 100)
+
+
+def test_sentences_of_a_line_stay_on_one_line() -> None:
+    text = "The mill is old. It has two wheels. Both turn.\nThe end."
+    assert segmenting.segments(text, 10) == [
+        "The mill is old.",
+        "It has two wheels. Both turn.",
+        "The end.",
+    ]
+
+
+@pytest.mark.parametrize("limit", [5, 8, 20])
+def test_any_counter_will_do(limit: int) -> None:
+    def count(text: str) -> int:
+        return len(text.encode())
+
+    text = "河流很长。磨坊很老。" * 4 + "\n" + "word " * 20
+    found = segmenting.segments(text, limit, count=count)
+    assert "".join("".join(found).split()) == "".join(text.split())
+    assert all(count(segment) <= limit for segment in found)
