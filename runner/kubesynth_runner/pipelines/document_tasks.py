@@ -242,8 +242,9 @@ class TaskStage:
 def segment_number(record: records.Record) -> int | None:
     """Return the number of the segment that a record is, or None if it is none (yet)."""
     number = record.columns.get(SEGMENT_COLUMN)
-    is_number = isinstance(number, int) and not isinstance(number, bool)
-    return number if is_number and number >= 0 else None
+    if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+        return None
+    return number
 
 
 def _kept(outer: int | None) -> int | None:
