@@ -11,6 +11,7 @@ from kubesynth_testing.cluster import kind
 from kubesynth_testing.cluster.kind import Cluster
 from kubesynth_testing.cluster.runners import Kubectl, Runner
 from kubesynth_testing.cluster.shell import CommandError
+from kubesynth_testing.scenarios import gpu_node
 
 Manifest = dict[str, Any]
 
@@ -41,6 +42,8 @@ def indexed_job(name: str, completions: int, pod: Manifest, **spec: Any) -> Mani
                 "metadata": {"labels": {"app": name}},
                 "spec": {
                     "restartPolicy": "Never",
+                    # Another test may make a GPU node of a worker meanwhile.
+                    "tolerations": [{"key": gpu_node.RESOURCE, "operator": "Exists"}],
                     "topologySpreadConstraints": [spread_over_workers(name)],
                     **pod,
                 },
@@ -75,7 +78,14 @@ def test_up_on_a_running_cluster_leaves_it_as_it_is(kind_cluster: Cluster) -> No
 def test_pods_on_two_nodes_write_one_shared_volume(
     kubectl: Kubectl, project_image: str, shared_storage_class: str
 ) -> None:
-    write = "from os import environ as e; open('/out/' + e['NODE'], 'x').write(e['NODE'])"
+    # Each waits for the other's file: a pod that has ended no longer counts for the spread.
+    write = """if True:
+        import os, pathlib, time
+        out, node = pathlib.Path("/out"), os.environ["NODE"]
+        (out / node).write_text(node)
+        while len(list(out.iterdir())) < 2:
+            time.sleep(0.2)
+    """
     container = python_container(project_image, write)
     container["volumeMounts"] = [{"name": "out", "mountPath": "/out"}]
     container["env"] = [{"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]

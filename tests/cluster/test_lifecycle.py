@@ -290,13 +290,23 @@ def shard_has_two_live_writers(world: World) -> TwoWriters:
         model = model_pods.start_fake(space, latency_seconds=0.3)
         begin(space, model, 30, JobShape(shards=2, concurrency=4, rows_per_part=6))
         wait_for_answers(model, 10)
+        # The first writer must still be at work when the second one comes, however late that is.
+        model.set_faults(latency_seconds=5)
         space.kubectl.apply(second_writer(space, shard=0))
+        eventually(lambda: claims_of(space, shard=0) >= 2, what="a second claim", seconds=200)
+        model.set_faults()
         end = ended(space, 30)
         space.kubectl.wait(
             "jsonpath={.status.containerStatuses[0].state.terminated}", "pod/intruder"
         )
-        claims = space.on_volume(f"ls /data/{JOB}/_kubesynth/*/shards/00000/claims | wc -l")
-        return TwoWriters(end, int(claims), space.kubectl.json("get", "pod", "intruder"))
+        epochs = claims_of(space, shard=0)
+        return TwoWriters(end, epochs, space.kubectl.json("get", "pod", "intruder"))
+
+
+def claims_of(space: Workspace, shard: int) -> int:
+    """Count the processes that have claimed a shard so far."""
+    folder = f"/data/{JOB}/_kubesynth/*/shards/{shard:05}/claims"
+    return int(space.on_volume(f"ls {folder} | wc -l"))
 
 
 def second_writer(space: Workspace, shard: int) -> Manifest:

@@ -35,6 +35,9 @@ _WORKERS = 5
 
 Scenario = Callable[[World], Any]
 
+# (begin, end) of each scenario that was played, in seconds since the first one began.
+_played: dict[str, tuple[float, float]] = {}
+
 
 def seen_in(scenario: Scenario, *, alone: bool = False) -> pytest.MarkDecorator:
     """Mark a test as one that judges what a scenario saw.
@@ -53,6 +56,7 @@ class Stage:
 
     def __init__(self, world: World, shared: Sequence[Scenario], alone: Sequence[Scenario]) -> None:
         self._world = world
+        self._began = time.monotonic()
         self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="scenario")
         self._futures: dict[Scenario, Future[Any]] = {
             scenario: self._pool.submit(self._play, scenario) for scenario in shared
@@ -76,12 +80,13 @@ class Stage:
         return self._play(scenario)
 
     def _play(self, scenario: Scenario) -> Any:
-        began = time.monotonic()
+        began = time.monotonic() - self._began
         try:
             return scenario(self._world)
         finally:
-            seconds = time.monotonic() - began
-            say(f"scenario {scenario.__name__}: {seconds:.1f} s")
+            ended = time.monotonic() - self._began
+            _played[scenario.__name__] = (began, ended)
+            say(f"scenario {scenario.__name__}: {ended - began:.1f} s")
 
 
 def add_mark(config: pytest.Config) -> None:
@@ -89,6 +94,14 @@ def add_mark(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", f"{MARK}(function, alone=False): the test judges what this scenario saw"
     )
+
+
+def show_times(reporter: pytest.TerminalReporter) -> None:
+    """Print when each scenario began and ended, the longest first."""
+    if _played:
+        reporter.section("scenarios")
+    for name, (began, ended) in sorted(_played.items(), key=lambda item: item[1][0] - item[1][1]):
+        reporter.write_line(f"{ended - began:6.0f} s  from {began:5.0f} to {ended:5.0f}  {name}")
 
 
 @pytest.fixture(scope="session")
