@@ -83,7 +83,7 @@ class _Attempt:
         self._partition = part = state.partition
         self._book = book
         self._journal = journal
-        self._purse = spending.purse(context, state)
+        self._purse = spending.purse(context, book, journal)
         self.lease = ShardLease(
             state.store, spending.lease(context, state, outside), self._purse, outside
         )
@@ -144,11 +144,10 @@ class _Attempt:
         else:
             work = self._scheduler(pool)
         self.lease.attach(pool.connections, work.on_limits, lambda: self._waits_for(work))
+        waits_for = self._waits_for if self._context.ends_itself else None
         why: Reason | None = None
         try:
-            why = await supervise(
-                self._context, work, pool, self._book, self._journal, self._waits_for
-            )
+            why = await supervise(self._context, work, pool, self._book, self._journal, waits_for)
             await self._output.flush()
         except (errors.PoisonedShardError, errors.StoppedError) as exc:
             # What has been found out is worth keeping: errors/ tells why. And when the budget is
@@ -165,10 +164,8 @@ class _Attempt:
         LOG.info("finished shard", extra={"shard": manifest.shard, "rows": manifest.tally.accepted})
         return spending.ShardEnd(manifest.tally, self.lease.report().spent)
 
-    def _waits_for(self, scheduler: Runnable) -> str:
-        if self._purse.is_waiting or scheduler.is_held_back:
-            return self._purse.spent_up or ""
-        return ""
+    def _waits_for(self, work: Runnable) -> str:
+        return spending.waits_for(self._purse, work)
 
     def _read(self, done: bytes) -> Iterator[source.RootInput]:
         spec = self._context.spec.spec

@@ -20,6 +20,7 @@ from kubesynth_runner.io.journal import Journal
 from kubesynth_runner.io.plan_file import Seed
 from kubesynth_runner.io.shard_output import OutputOptions, RootOutcome, ShardOutput
 from kubesynth_runner.io.source import RootInput
+from kubesynth_runner.phases import spending
 from kubesynth_runner.phases.context import RunContext
 from kubesynth_runner.phases.supervision import bind, supervise
 from kubesynth_runner.pipelines.compile import CompiledLevel, CompiledPipeline
@@ -42,7 +43,8 @@ class Generation:
         self._pipeline = pipeline
         self._book = ledger.Ledger(context.storage, layout.PLAN_SHARD, run_id, 1)
         self._journal = Journal(context.storage, run_id, layout.PLAN_SHARD, 0)
-        self._caller = Caller(self._journal)
+        self._purse = spending.purse(context, self._book, self._journal)
+        self._caller = Caller(self._journal, self._purse)
         self._failed: list[records.FailedRecord] = []
         self._tally = Tally()
 
@@ -57,14 +59,17 @@ class Generation:
             return journal
 
         self._journal = await asyncio.to_thread(load)
-        self._caller = Caller(self._journal)
+        caps = spending.of_whole_job(self._context)
+        self._purse = spending.purse(self._context, self._book, self._journal, caps)
+        self._caller = Caller(self._journal, self._purse)
         return bool(self._book.tally.done)
 
     async def run(self) -> list[Seed]:
         """Return the generated records, at least one.
 
         Raises:
-            RunnerError: a model is not there, this process is to stop, nothing could be made.
+            RunnerError: a model is not there, this process is to stop, nothing could be made, the
+                budget is spent.
         """
         context, pipeline = self._context, self._pipeline
         context.progress.tally = self._tally
@@ -117,8 +122,19 @@ class Generation:
 
         # All frames of the journal belong to the one record that the plan is.
         source: Iterator[RootInput] = (RootInput(0, record) for record in inputs)
-        scheduler = Scheduler(stages, self._caller, source, take)
-        await supervise(self._context, scheduler, pool, self._book, self._journal)
+        purse = self._purse
+        scheduler = Scheduler(stages, self._caller, source, take, purse)
+        why = await supervise(
+            *(self._context, scheduler, pool, self._book, self._journal),
+            waits_for=lambda work: spending.waits_for(purse, work),
+        )
+        if why is not None:
+            raise errors.ConfigurationError(
+                why,
+                f"spec.budget: spent while the input was generated, at {level.step.stage_id}: "
+                f"{purse.tokens:,} tokens and {purse.usd:,.4g} USD. What was paid for is kept: "
+                "run the job again with a higher budget",
+            )
         outputs.sort(key=lambda record: record.path)
         merged = level.merge(inputs, outputs)
         LOG.info(

@@ -13,6 +13,7 @@ from kubesynth_runner.engine.purse import Caps, Purse
 from kubesynth_runner.io import layout, ledger, plan_file
 from kubesynth_runner.io.journal import Journal
 from kubesynth_runner.phases.context import RunContext
+from kubesynth_runner.phases.supervision import Runnable
 from kubesynth_runner.shard_lease import LeaseStore, first_lease
 from kubesynth_runner.tally import Tally
 
@@ -77,14 +78,29 @@ def paid_by(tally: Tally) -> Tally:
     )
 
 
-def purse(context: RunContext, state: ShardState) -> Purse:
+def purse(
+    context: RunContext, book: ledger.Ledger, journal: Journal, caps: Caps | None = None
+) -> Purse:
     """Return the purse of a shard, with all that earlier attempts have paid."""
-    made = Purse(Caps(), context.prices, paid_by(state.book.tally).copy())
-    made.accepted, made.done = state.book.tally.accepted, state.book.tally.done
+    made = Purse(caps or Caps(), context.prices, paid_by(book.tally).copy())
+    made.accepted, made.done = book.tally.accepted, book.tally.done
     roles = [model.name for model in context.spec.spec.models]
-    for place, (prompt, completion, answers) in state.journal.unfinished.items():
+    for place, (prompt, completion, answers) in journal.unfinished.items():
         made.charge(roles[place], prompt, completion, answers)
     return made
+
+
+def of_whole_job(context: RunContext) -> Caps:
+    """Return what the job may spend on its input while no shard is at work."""
+    budget = context.spec.spec.budget
+    return Caps(budget.tokens, budget.usd) if budget is not None else Caps()
+
+
+def waits_for(made: Purse, work: Runnable) -> str:
+    """Return the reason that all of the work waits at a cap, or nothing."""
+    if made.is_waiting or work.is_held_back:
+        return made.spent_up or ""
+    return ""
 
 
 def lease(context: RunContext, state: ShardState, outside: CapShare) -> Lease:

@@ -85,8 +85,8 @@ async def supervise(
 ) -> Reason | None:
     """Run the scheduler beside the heartbeat, the stop signal and our own servers.
 
-    `waits_for` returns the reason that the scheduler waits at a cap, or nothing. Where nobody can
-    raise the cap the scheduler ends then.
+    `waits_for` returns the reason that the scheduler waits at a cap, or nothing; if it waits, it
+    ends. It is given where nobody can raise the cap meanwhile.
 
     Returns:
         Why it ended before its input did, if it did.
@@ -95,7 +95,6 @@ async def supervise(
         RunnerError: whatever ended one of them first.
     """
     work = asyncio.create_task(scheduler.run())
-    may_end = waits_for is not None and context.ends_itself
     why: Reason | None = None
     watchers = [
         asyncio.create_task(_heartbeat(context, book, journal)),
@@ -107,12 +106,12 @@ async def supervise(
         while not work.done():
             done, pending = await asyncio.wait(
                 pending,
-                timeout=CAP_SECONDS if may_end else None,
+                timeout=CAP_SECONDS if waits_for is not None else None,
                 return_when=asyncio.FIRST_COMPLETED,
             )
             for task in done:
                 task.result()
-            reason = waits_for(scheduler) if may_end and waits_for is not None else ""
+            reason = waits_for(scheduler) if waits_for is not None else ""
             if reason and not context.stop.is_set():
                 why = Reason(reason)
                 scheduler.end_early()

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from kubesynth_api.conditions import Reason
 from kubesynth_api.run_spec import RunSpec
 from kubesynth_api.runner_contract import RunnerPhase, TerminationMessage
+from kubesynth_api.v1alpha1.spending import Budget
 from kubesynth_runner import clients, errors
 from kubesynth_runner import run as runner
 from kubesynth_runner.io import layout, ledger, run_identity
@@ -182,3 +184,25 @@ async def test_a_tree_without_leaves_says_why(
     monkeypatch.setattr(clients, "OpenAIChatClient", lambda _endpoint: client)
     with pytest.raises(errors.ConfigurationError, match=r"no record came of it: 1 failed.*macro-"):
         await do(a_job(tmp_path), RunnerPhase.PLAN)
+
+
+async def test_a_budget_holds_in_plan_and_a_higher_one_goes_on(
+    tmp_path: Path, client: FakeChatClient
+) -> None:
+    def with_tokens(tokens: int) -> RunSpec:
+        spec = a_job(tmp_path)
+        inner = spec.spec.model_copy(update={"budget": Budget(tokens=tokens)})
+        return spec.model_copy(update={"spec": inner})
+
+    with pytest.raises(errors.ConfigurationError, match=r"spec\.budget: spent .* openQA") as caught:
+        await do(with_tokens(300), RunnerPhase.PLAN)
+    assert caught.value.reason is Reason.BUDGET_SPENT
+    asked = len(client.requests)
+    assert 1 <= asked < 1 + 2 + TOPICS
+    # Nothing is left of it, and that is found without another request.
+    with pytest.raises(errors.ConfigurationError, match=r"spec\.budget"):
+        await do(with_tokens(300), RunnerPhase.PLAN)
+    assert len(client.requests) == asked
+
+    await finish(with_tokens(1_000_000))
+    assert len(client.requests) == CALLS
