@@ -81,6 +81,8 @@ class ApiModel(BaseModel):
         frozen=True,
         use_enum_values=False,
         protected_namespaces=(),
+        # A process uses few of the models, and building all of them takes half a second.
+        defer_build=True,
     )
 
     cel: ClassVar[tuple[CelRule, ...]] = ()

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jsonschema
-from jsonschema.exceptions import SchemaError
-
 from kubesynth_api._base import is_column_name
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -15,12 +12,14 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 def problems(schema: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is wrong with the schema of an object whose properties become columns."""
+    import jsonschema  # only jobs with a schema wait for it
+
     if schema.get("$schema", DIALECT).rstrip("#") != DIALECT:
         yield f"$schema must be {DIALECT} or absent"
         return
     try:
         jsonschema.Draft202012Validator.check_schema(schema)
-    except SchemaError as exc:
+    except jsonschema.SchemaError as exc:
         where = "".join(f"[{part!r}]" for part in exc.absolute_path) or "the top"
         yield f"not a JSON Schema (draft 2020-12): at {where}: {exc.message:.200}"
         return

@@ -11,7 +11,7 @@ import xxhash
 Columns = dict[str, Any]
 
 
-class CallProvenance(msgspec.Struct, frozen=True, rename="camel"):
+class CallProvenance(msgspec.Struct, frozen=True, rename="camel", gc=False):
     """One completion that a record owes its existence to.
 
     `prompt_hash` is the hash of the request body's messages, `seed` the seed that was sent. Tokens
@@ -33,8 +33,7 @@ class CallProvenance(msgspec.Struct, frozen=True, rename="camel"):
     tokens_estimated: bool = False
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Source:
+class Source(msgspec.Struct, frozen=True, gc=False):
     """Where a root record comes from: file, 1-based position in it, and the user's id if any."""
 
     uri: str
@@ -42,8 +41,7 @@ class Source:
     user_id: str | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, gc=False):
     """A record at some stage of the pipeline.
 
     `path` is the list of ordinals from the root: it orders the records of one root. `made` is how

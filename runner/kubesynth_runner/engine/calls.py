@@ -82,8 +82,7 @@ class StageBinding(StagePlace):
         return int(self.sampling.get("n", 1))
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class RecordCall:
+class RecordCall(msgspec.Struct, frozen=True, gc=False):
     """Which call of which record: `number` counts a stage's calls for the record from 0."""
 
     record_id: str
@@ -91,8 +90,7 @@ class RecordCall:
     number: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class NewCall:
+class NewCall(msgspec.Struct, frozen=True, gc=False):
     """A call that is not in the journal: what it will be found by, and its record's place."""
 
     key: bytes

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+import msgspec
+
 from kubesynth_runner.engine.gate import Gate
 from kubesynth_runner.engine.purse import Purse, Reservation
 from kubesynth_runner.llm.base import Choice, Completion, CompletionRequest, TokenUsage
@@ -32,7 +34,7 @@ class Metered:
             text = sum(len(choice.text) + len(choice.reasoning or "") for choice in choices)
             prompt = round(estimator.prompt_tokens(self.characters))
             usage = TokenUsage(prompt, round(estimator.prompt_tokens(text)))
-            completion = dataclasses.replace(completion, usage=usage)
+            completion = msgspec.structs.replace(completion, usage=usage)
         else:
             estimator.learn(self.characters, usage.prompt_tokens, usage.completion_tokens)
         self.used = usage

@@ -2,8 +2,9 @@
 
 Each model has a lane: as many workers as it has slots, and the records that wait for it, deepest
 stage first. A worker that finds its lane empty takes the next input record, so an input record is
-only begun when nothing nearer its end can use the slot. There is no task per record and no barrier.
-A stage that asks no model needs no slot: whoever has made its record runs it at once.
+only begun when nothing nearer its end can use the slot; the last few are begun early. There is no
+task per record and no barrier. A stage that asks no model needs no slot: whoever has made its
+record runs it at once.
 
 An input record and all that is made of it end together (`RootOutcome`): that is the unit that the
 output commits and that a restart repeats, out of the journal.
@@ -16,6 +17,8 @@ import dataclasses
 import itertools
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+
+import msgspec
 
 from kubesynth_runner import errors, records
 from kubesynth_runner.engine.calls import Caller, CallFailed, Deferred, StageBinding, StagePlace
@@ -77,8 +80,7 @@ class _Root:
     is_deferred: bool = False
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Work:
+class _Work(msgspec.Struct, frozen=True, gc=False):
     root: _Root
     record: records.Record | None
     stage_index: int
@@ -202,6 +204,15 @@ class Scheduler:
         return 2 * sum(lane.workers for lane in self._lanes.values()) + 2
 
     @property
+    def _ends_soon(self) -> bool:
+        """Whether fewer records than slots are left of the input: they are begun before all else.
+
+        Each takes as long as all its stages do, one after the other. Begun last they would end
+        alone, with most slots empty.
+        """
+        return self._exhausted and 0 < len(self._buffer) < self._first.workers
+
+    @property
     def _is_over(self) -> bool:
         return self._exhausted and not self._live_roots and not self._buffer
 
@@ -244,7 +255,8 @@ class Scheduler:
 
     async def _work(self, lane: _Lane) -> None:
         while not self._stopping:
-            work = lane.pop() or self._begin(lane)
+            work = (self._begin(lane) if self._ends_soon else None) or lane.pop()
+            work = work or self._begin(lane)
             if work is None:
                 if self._is_over:
                     return

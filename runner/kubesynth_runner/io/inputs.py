@@ -7,9 +7,8 @@ from typing import Protocol
 from kubesynth_api.v1alpha1.storage import InputSpec
 from kubesynth_runner.io import input_files, object_stores
 from kubesynth_runner.io.contents import Content
-from kubesynth_runner.io.http_inputs import HttpInput, is_http_uri
 from kubesynth_runner.io.local_inputs import LocalInput
-from kubesynth_runner.io.locations import Mounts
+from kubesynth_runner.io.mounts import Mounts
 from kubesynth_runner.io.object_inputs import ObjectInput
 from kubesynth_runner.io.plan_file import InputFile
 
@@ -44,7 +43,9 @@ def open_source(spec: InputSpec, mounts: Mounts) -> InputSource:
     """
     if object_stores.is_object_uri(spec.uri):
         return ObjectInput(spec, mounts)
-    if is_http_uri(spec.uri):
+    if spec.uri.startswith(("http://", "https://")):
+        from kubesynth_runner.io.http_inputs import HttpInput  # other inputs need no HTTP client
+
         return HttpInput(spec, mounts)
     return LocalInput(spec, mounts)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterator
 
@@ -17,8 +16,7 @@ from kubesynth_runner.io.plan_file import InputFile, Partition, Slice
 _NOT_FULL = re.compile(rb"[^\xff]")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class RootInput:
+class RootInput(msgspec.Struct, frozen=True, gc=False):
     """A record of the input at its place in the shard: a Record, or why it cannot be one.
 
     `step` is where it enters the pipeline; the number of steps means that it is a row already.
@@ -125,7 +123,7 @@ def to_root(
         user_id = sampling.user_id_text(row.columns.get(spec.id_column))
         if user_id is None:
             return _bad_input(source, f"column {spec.id_column!r} is missing", "", columns)
-        source = dataclasses.replace(source, user_id=user_id)
+        source = msgspec.structs.replace(source, user_id=user_id)
         identifier = records.root_id_of_user_id(user_id)
     return records.Record(identifier, None, identifier, (), columns, source)
 

@@ -14,7 +14,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import xxhash
 
 from kubesynth_api.v1alpha1.storage import InputSpec
@@ -192,6 +191,8 @@ def _repeated(ids: Iterator[array[int]]) -> list[int]:
     firsts = table.group_by("hash").aggregate([("position", "min")])["position_min"]
     if len(firsts) == len(column):
         return []
+    import pyarrow.compute as pc  # a fourteenth of the time that a start takes
+
     is_first = pc.is_in(table["position"], value_set=firsts.combine_chunks())
     return list(table.filter(pc.invert(is_first))["position"].to_pylist())
 

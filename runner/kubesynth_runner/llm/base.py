@@ -1,4 +1,7 @@
-"""What a stage asks of a model and what it gets back, whatever the wire format."""
+"""What a stage asks of a model and what it gets back, whatever the wire format.
+
+Structs where there is one for every call: they take a fifth of the time of frozen dataclasses.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,7 @@ import msgspec
 Role = Literal["system", "user", "assistant"]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True, gc=False):
     """One turn of a conversation."""
 
     role: Role
@@ -27,8 +29,7 @@ class JsonSchemaFormat:
     schema: Mapping[str, Any]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class CompletionRequest:
+class CompletionRequest(msgspec.Struct, frozen=True, gc=False):
     """One chat completion.
 
     `sampling` holds wire fields of the OpenAI chat completions API (`temperature`, `top_p`,
@@ -37,13 +38,12 @@ class CompletionRequest:
     """
 
     messages: tuple[Message, ...]
-    sampling: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    sampling: Mapping[str, Any] = msgspec.field(default_factory=dict)
     response_format: JsonSchemaFormat | None = None
-    extra_body: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    extra_body: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class TokenUsage:
+class TokenUsage(msgspec.Struct, frozen=True, gc=False):
     """Tokens of one completion as the server counted them; 0 where it did not say.
 
     `estimated`: the server cannot say, and these are the client's own estimate.
@@ -70,8 +70,7 @@ class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True, gc=False):
     top: list[list[tuple[str, float]]] | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True, gc=False):
     """One of several completions of one prompt (`n`). Blank text is the model's own."""
 
     text: str
@@ -81,8 +80,7 @@ class Choice:
     logprobs: TokenLogprobs | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(msgspec.Struct, frozen=True, gc=False):
     """An answer: its first choice, and the `others` where more were asked for.
 
     `text` is never None: an answer without content is a `ClientError` of kind EMPTY_COMPLETION,

@@ -147,17 +147,19 @@ class OpenAIChatClient:
         """Return the body of a 200 answer; whatever else happens is a ClientError."""
         session = self._session or self._open_session()
         try:
-            async with session.request(
+            # No `async with`: `read` gives the connection back, or closes it if it fails.
+            response = await session.request(
                 method, url, data=body, allow_redirects=False, proxy=self._proxy
-            ) as response:
-                content = await response.read()
-                if rate_limits.is_announced(response.headers):
-                    self.on_rate_limits(rate_limits.read(response.headers, now=self._now()))
+            )
+            content = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as exc:
             raise self._transport_error(exc, url) from exc
+        headers = response.headers
+        if rate_limits.is_announced(headers):
+            self.on_rate_limits(rate_limits.read(headers, now=self._now()))
         if response.status != 200:
             raise self._refusal(response, content)
-        if response.content_type == "text/event-stream":
+        if headers.get("Content-Type", "").startswith("text/event-stream"):
             raise ClientError(
                 ErrorKind.BAD_REQUEST,
                 "the server streams its answer; remove `stream` from extraBody",

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import jinja2
-import jsonschema
 import pydantic
 
 from kubesynth_api.conditions import Reason
@@ -206,6 +205,8 @@ def _plugin_class(value: Any, where: str) -> type[plugin_api.StagePlugin]:
 
 def _instance(found: type[plugin_api.StagePlugin], spec: Plugin) -> plugin_api.StagePlugin:
     """Return the plugin with its parameters, checked by its own model or schema."""
+    import jsonschema  # only jobs with a plugin wait for it
+
     model, given = found.parameters_model, dict(spec.parameters)
     parameters: Any = given
     try:

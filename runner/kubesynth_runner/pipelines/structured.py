@@ -10,15 +10,17 @@ import dataclasses
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import jsonschema
 import msgspec
 
 from kubesynth_api.v1alpha1.stages.base import ShortList
 from kubesynth_runner.llm.base import Completion, JsonSchemaFormat, Message
 from kubesynth_runner.pipelines import lists, templates
 from kubesynth_runner.pipelines.base import StageFailure, StageLlm, accept_text
+
+if TYPE_CHECKING:
+    import jsonschema
 
 # A model that has not given enough items by then has no more.
 MOST_FOLLOW_UPS = 3
@@ -128,6 +130,8 @@ async def ask_json(
     Raises:
         StageFailure: the answer does not, nor the answer to the repair request.
     """
+    import jsonschema  # only jobs with a schema wait for it
+
     validator = jsonschema.Draft202012Validator(dict(schema))
     response_format = JsonSchemaFormat("output", schema) if llm.json_schema else None
     completion = await llm.complete(messages, response_format)
@@ -144,6 +148,8 @@ async def ask_json(
 def _check(
     text: str, validator: jsonschema.Draft202012Validator
 ) -> tuple[str, dict[str, Any] | None]:
+    import jsonschema
+
     try:
         value = _find_object(text)
         error = jsonschema.exceptions.best_match(validator.iter_errors(value))

@@ -8,7 +8,8 @@ from kubesynth_api.runner_contract import RunnerPhase
 from kubesynth_runner.engine.calls import ModelConnection
 from kubesynth_runner.engine.gate import Gate
 from kubesynth_runner.llm.fake import FakeChatClient
-from kubesynth_runner.progress import Progress, ProgressCollector
+from kubesynth_runner.metrics import ProgressCollector
+from kubesynth_runner.progress import Progress
 from kubesynth_runner.tally import Tally
 
 

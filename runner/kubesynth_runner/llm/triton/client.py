@@ -8,11 +8,12 @@ Requests are sent once: retries and pacing belong to the engine.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import msgspec
 
 from kubesynth_api.chat_templates import TemplateProblem
 from kubesynth_runner.llm import probing
@@ -177,4 +178,4 @@ def _tiny_request(contract: Contract, *, constrained: bool) -> CompletionRequest
     request = probing.probe_request(constrained=constrained)
     lacking = contract.missing(request.sampling)
     sampling = {name: value for name, value in request.sampling.items() if name not in lacking}
-    return dataclasses.replace(request, sampling=sampling)
+    return msgspec.structs.replace(request, sampling=sampling)

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import math
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from kubesynth_api.conditions import Reason
@@ -141,6 +141,20 @@ def test_deeper_stages_come_first(tmp_path: Path) -> None:
     virtual_time.run(main())
 
 
+def test_the_last_records_do_not_end_alone(tmp_path: Path) -> None:
+    """What is last takes two calls, one after the other: others must be there to go beside it."""
+
+    async def main() -> None:
+        client = SlowClient(lambda: 1.0)
+        shard = Shard(tmp_path, [FanOut(3), FanOut()], [client], concurrency=8, roots=33)
+        await shard.run()
+        calls = 33 * (1 + 3)
+        assert len(client.began) == calls
+        assert seconds() == math.ceil(calls / 8)
+
+    virtual_time.run(main())
+
+
 @pytest.mark.parametrize("stages", [1, 3])
 def test_all_slots_are_busy_whatever_the_latencies(tmp_path: Path, stages: int) -> None:
     async def main() -> float:
@@ -197,7 +211,7 @@ def test_failed_records_are_delivered_with_their_reason(tmp_path: Path) -> None:
     async def main() -> None:
         failed = records.FailedRecord("x", None, "x", SOURCE, "input", "BadInput", "no text")
         roots = [*make_roots(1), RootInput(1, failed), *make_roots(1, bad=True)]
-        roots[2] = dataclasses.replace(roots[2], ordinal=2)
+        roots[2] = msgspec.structs.replace(roots[2], ordinal=2)
         shard = Shard(tmp_path, [FanOut(3)], [FakeChatClient("So.")], roots=iter(roots))
         await shard.run()
         good, unread, bad = sorted(shard.outcomes, key=lambda outcome: outcome.ordinal)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from datetime import UTC, datetime
@@ -127,7 +126,7 @@ def test_log_probabilities_are_lists_by_token_where_they_were_asked_for() -> Non
         "top": [[{"token": "So", "logprob": -0.5}], []],
     }
     call = msgspec.structs.replace(RECORD.provenance[0], logprobs=logprobs)
-    row = schema.to_row(dataclasses.replace(RECORD, provenance=(call,)), {})
+    row = schema.to_row(msgspec.structs.replace(RECORD, provenance=(call,)), {})
     table = pa.Table.from_pylist([row], schema=schema.build({}, logprobs=True))
     assert table.to_pylist()[0]["provenance"][0]["logprobs"] == logprobs
 
