@@ -33,7 +33,7 @@ from kubesynth_runner import clients
 from kubesynth_runner import run as runner
 from kubesynth_runner.environment import RunEnvironment
 from kubesynth_runner.io import locations
-from kubesynth_runner.io.locations import Mounts
+from kubesynth_runner.io.mounts import Mounts
 from kubesynth_runner.llm.base import (
     Capabilities,
     Completion,

@@ -16,6 +16,7 @@ from kubesynth_api.runner_contract import METRICS_PATH, RunnerPhase
 from kubesynth_runner import errors, progress, run, telemetry
 from kubesynth_runner.environment import RunEnvironment
 from kubesynth_runner.io import locations
+from kubesynth_runner.io.mounts import Mounts
 from kubesynth_runner.phases.context import RunContext
 
 PIPELINES = {
@@ -47,7 +48,7 @@ async def _main(arguments: argparse.Namespace) -> int:
     await web.TCPSite(server, "127.0.0.1", 0).start()
     port = server.addresses[0][1]
     protocol.metrics(f"http://127.0.0.1:{port}{METRICS_PATH}")
-    environment = RunEnvironment(locations.Mounts(), writer="benchmark")
+    environment = RunEnvironment(Mounts(), writer="benchmark")
     storage = locations.open_storage(spec.spec.output, environment.mounts)
     context = RunContext(spec, environment, storage, state, asyncio.Event())
     request = run.PhaseRequest(RunnerPhase(arguments.phase))

@@ -30,7 +30,8 @@ from benchmarks.scenarios import Bench
 from benchmarks.trial import Job
 from kubesynth_api.v1alpha1.storage import OutputSpec, StorageOptions
 from kubesynth_runner.io.local_storage import LocalStorage
-from kubesynth_runner.io.locations import Mounts, open_storage
+from kubesynth_runner.io.locations import open_storage
+from kubesynth_runner.io.mounts import Mounts
 from kubesynth_runner.io.storage import Storage
 from kubesynth_testing import object_stores
 

@@ -12,7 +12,7 @@ from kubesynth_api import runner_contract
 from kubesynth_api.conditions import Reason
 from kubesynth_api.meta import KeySelector, PromptText, TextSource
 from kubesynth_runner import errors
-from kubesynth_runner.io.locations import Mounts
+from kubesynth_runner.io.mounts import Mounts
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

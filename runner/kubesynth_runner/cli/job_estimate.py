@@ -19,7 +19,7 @@ from kubesynth_runner import errors
 from kubesynth_runner.cli import manifests, mappings
 from kubesynth_runner.cli.errors import CommandError
 from kubesynth_runner.io import partition
-from kubesynth_runner.io.locations import Mounts
+from kubesynth_runner.io.mounts import Mounts
 from kubesynth_runner.phases import plan
 from kubesynth_runner.pipelines import compile as pipelines
 from kubesynth_runner.pipelines.compile import StepEstimate

@@ -28,6 +28,7 @@ from kubesynth_runner.cli.manifests import JobDocument, Manifest, Problem
 from kubesynth_runner.cli.progress_view import BarView, LineView, ProgressView
 from kubesynth_runner.environment import RunEnvironment
 from kubesynth_runner.io import locations, object_stores
+from kubesynth_runner.io.mounts import Mounts
 
 # A second Ctrl-C does not wait for anything.
 INTERRUPTED_EXIT_CODE = 130
@@ -95,7 +96,7 @@ def prepare(source: str, flags: mappings.Flags, scratch: Path) -> LocalRun:
     return LocalRun(draft.model_copy(update={"uid": _uid(draft, output)}), environment, output)
 
 
-def _output(output: OutputSpec, mounts: locations.Mounts) -> Path | str:
+def _output(output: OutputSpec, mounts: Mounts) -> Path | str:
     if object_stores.is_object_uri(output.uri):
         locations.open_storage(output, mounts)  # for its errors
         return output.uri

@@ -19,7 +19,7 @@ from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
 from kubesynth_runner.cli.errors import CommandError
 from kubesynth_runner.cli.manifests import DataObject, Manifest, Problem, decode_texts
 from kubesynth_runner.environment import RunEnvironment
-from kubesynth_runner.io.locations import Mounts
+from kubesynth_runner.io.mounts import Mounts
 
 _ENV_LINE = re.compile(r"^(?:export\s+)?([-._A-Za-z0-9]+)\s*=\s*(.*?)\s*$")
 _HTTP_URL = re.compile(r"^https?://[^/ ]+(/[^?# ]*)?$")

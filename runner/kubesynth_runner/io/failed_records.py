@@ -43,7 +43,7 @@ _FIELD = "retryFailed.fromOutput"
 
 
 class EarlierManifest(msgspec.Struct, frozen=True, rename="camel"):
-    """The part of manifest.json that a replay reads, see `phases.finalize.RunManifest`."""
+    """The part of manifest.json that a replay reads, see `io.run_manifest`."""
 
     run_id: str
     columns: dict[str, str]

@@ -28,13 +28,12 @@ from kubesynth_api.v1alpha1.storage import InputSpec
 from kubesynth_runner import errors
 from kubesynth_runner.io import input_files
 from kubesynth_runner.io.contents import Content, RangedContent
+from kubesynth_runner.io.mounts import Mounts
 from kubesynth_runner.io.object_stores import first_line, read_ca_bundle
 from kubesynth_runner.io.plan_file import InputFile
 
 if TYPE_CHECKING:
     from urllib3.response import BaseHTTPResponse
-
-    from kubesynth_runner.io.locations import Mounts
 
 # What a pod's /tmp has room for, beside what others put there.
 DOWNLOAD_MAX_BYTES = 768 << 20

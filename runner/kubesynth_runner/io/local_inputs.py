@@ -11,7 +11,8 @@ from kubesynth_api.v1alpha1.storage import InputSpec
 from kubesynth_runner import errors
 from kubesynth_runner.io import input_files, patterns
 from kubesynth_runner.io.contents import LocalContent
-from kubesynth_runner.io.locations import Mounts, local_path
+from kubesynth_runner.io.locations import local_path
+from kubesynth_runner.io.mounts import Mounts
 from kubesynth_runner.io.plan_file import FileFormat, InputFile
 
 

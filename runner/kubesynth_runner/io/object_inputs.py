@@ -20,13 +20,12 @@ from kubesynth_api.v1alpha1.storage import InputSpec
 from kubesynth_runner import errors
 from kubesynth_runner.io import input_files, patterns
 from kubesynth_runner.io.contents import Content, RangedContent
+from kubesynth_runner.io.mounts import Mounts
 from kubesynth_runner.io.object_stores import missing_bucket, open_bucket, store_error
 from kubesynth_runner.io.plan_file import InputFile
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
-
-    from kubesynth_runner.io.locations import Mounts
 
 
 class ObjectInput:

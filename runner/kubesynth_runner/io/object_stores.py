@@ -17,6 +17,7 @@ from kubesynth_api import uris
 from kubesynth_api.conditions import Reason
 from kubesynth_api.v1alpha1.storage import StorageOptions
 from kubesynth_runner import errors
+from kubesynth_runner.io.mounts import Mounts
 
 if TYPE_CHECKING:
     from obstore.store import (
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
         RetryConfig,
         S3Config,
     )
-
-    from kubesynth_runner.io.locations import Mounts
 
 SCHEMES: frozenset[uris.Scheme] = frozenset({"s3", "gs", "az"})
 # What is unavailable for longer ends the attempt, checkpointed; the next one goes on.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import msgspec
 
@@ -15,6 +14,7 @@ from kubesynth_api.v1alpha1.spending import Target
 from kubesynth_api.version import VERSION
 from kubesynth_runner import errors
 from kubesynth_runner.io import layout, ledger, plan_file, run_identity, schema
+from kubesynth_runner.io.run_manifest import DECODER, RunManifest
 from kubesynth_runner.io.storage import Storage
 from kubesynth_runner.phases import plan, replay, report
 from kubesynth_runner.phases.context import RunContext
@@ -23,40 +23,6 @@ from kubesynth_runner.tally import Tally
 
 # Of shards' manifests, of which there may be ten thousand in an object store.
 PARALLEL_READS = 32
-
-
-class RunManifest(msgspec.Struct, frozen=True, rename="camel"):
-    """Content of manifest.json: every file of the dataset, with its SHA-256, and the exact counts.
-
-    `complete` is False when something is missing of what was asked for; then there is no _SUCCESS.
-    `ended` says why the run has not used up its input, or has used it up too soon: BudgetSpent,
-    TargetReached, TargetMissed. `tally` includes what was paid for records that were not finished.
-    """
-
-    run_id: str
-    job: str
-    version: str
-    pipeline_hash: str
-    schema_version: str
-    complete: bool
-    shards: int
-    finished_shards: int
-    records: int
-    tally: Tally
-    columns: dict[str, str]
-    data: tuple[ledger.CommittedFile, ...]
-    errors: tuple[ledger.CommittedFile, ...]
-    input_files: tuple[plan_file.InputFile, ...]
-    # What it takes to replay the failed records: `input` is the job's, None if it was generated.
-    steps: tuple[plan_file.StepIdentity, ...] = ()
-    whole: str = ""
-    input: dict[str, Any] | None = None
-    replays: plan_file.EarlierRun | None = None
-    ended: str = ""
-    cost_usd: float | None = msgspec.field(default=None, name="costUSD")
-
-
-_DECODER = msgspec.json.Decoder(RunManifest)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,7 +64,7 @@ def load_result(context: RunContext) -> RunResult:
         raise errors.RetryLaterError(
             Reason.RUNNER_FAILED, f"{storage.uri} holds no {layout.MANIFEST} yet; finalize it first"
         ) from exc
-    return _to_result(storage, _DECODER.decode(data))
+    return _to_result(storage, DECODER.decode(data))
 
 
 def _run(context: RunContext, partial: bool, ended: Reason | None) -> RunResult:

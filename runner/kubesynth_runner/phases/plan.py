@@ -16,7 +16,7 @@ from kubesynth_api.runner_contract import Estimate
 from kubesynth_api.v1alpha1.storage import InputSpec
 from kubesynth_runner import errors, tokenizer
 from kubesynth_runner.io import inputs, partition, plan_file, run_identity, sampling, survey
-from kubesynth_runner.io.locations import Mounts
+from kubesynth_runner.io.mounts import Mounts
 from kubesynth_runner.io.run_identity import RunIdentity
 from kubesynth_runner.phases import levels, replay
 from kubesynth_runner.phases.context import RunContext

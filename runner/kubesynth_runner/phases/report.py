@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from kubesynth_api.conditions import Reason
 from kubesynth_api.run_spec import RunSpec
+from kubesynth_runner.io.run_manifest import RunManifest
 from kubesynth_runner.tally import cost_usd
-
-if TYPE_CHECKING:
-    from kubesynth_runner.phases.finalize import RunManifest
 
 
 def render(manifest: RunManifest, run: RunSpec) -> str:

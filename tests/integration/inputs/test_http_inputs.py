@@ -22,7 +22,7 @@ from kubesynth_api.conditions import Reason
 from kubesynth_api.v1alpha1.storage import InputSpec
 from kubesynth_runner import errors
 from kubesynth_runner.io import http_inputs, inputs, partition, source, survey
-from kubesynth_runner.io.locations import Mounts
+from kubesynth_runner.io.mounts import Mounts
 
 ROWS = 20_000
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -17,7 +17,7 @@ from kubesynth_api.conditions import Reason
 from kubesynth_api.v1alpha1.storage import InputSpec
 from kubesynth_runner import errors
 from kubesynth_runner.io import inputs, partition, readers, sampling, source, survey
-from kubesynth_runner.io.locations import Mounts
+from kubesynth_runner.io.mounts import Mounts
 from kubesynth_testing.object_stores import SECRET, ObjectStoreServer, input_spec, upload
 
 NAMES = (

@@ -13,7 +13,8 @@ from kubesynth_runner import errors
 from kubesynth_runner.io import object_uploads
 from kubesynth_runner.io.journal import CallFrame, Journal, call_key
 from kubesynth_runner.io.local_storage import LocalStorage
-from kubesynth_runner.io.locations import Mounts, open_storage
+from kubesynth_runner.io.locations import open_storage
+from kubesynth_runner.io.mounts import Mounts
 from kubesynth_runner.io.storage import Storage, StoredFile
 from kubesynth_testing.object_stores import SECRET, STORES, ObjectStoreServer, output_spec, serve
 

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import json
-import os
 import random
-import sys
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from kubesynth_api.runner_contract import ExitCode
-from kubesynth_api.v1alpha1.storage import OutputSpec
-from kubesynth_runner.io.locations import Mounts, open_storage
+from kubesynth_testing.bucket_runs import CONCURRENCY, make
 from kubesynth_testing.fake_llm import FakeLlm, Faults
-from kubesynth_testing.object_stores import SECRET, ObjectStoreServer
+from kubesynth_testing.object_stores import ObjectStoreServer
 from kubesynth_testing.runs import digest, read_errors, read_manifest, read_rows, write_documents
 
 DOCUMENTS = 30
 # What the server understands is asked once; then for two questions each, and their answers.
 CALLS = 1 + 3 * DOCUMENTS
-CONCURRENCY = 4
 LATENCY_SECONDS = 0.05
 KILLS = 3
 # The journal is uploaded every second; a slow machine is a little late.
@@ -38,41 +31,6 @@ async def llm() -> AsyncIterator[FakeLlm]:
         yield server
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Command:
-    """`kubesynth run` of one manifest."""
-
-    manifest: Path
-    output: OutputSpec
-    store: ObjectStoreServer | None
-
-    async def start(self) -> asyncio.subprocess.Process:
-        flags = [] if self.store is None else ["--secret", f"{SECRET}={self.store.secret_folder}"]
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "kubesynth_runner.cli", "run", str(self.manifest), *flags),
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "NO_COLOR": "1"},
-        )
-
-    async def run(self) -> int:
-        """Run to the end and return the exit code."""
-        process = await self.start()
-        _, said = await process.communicate()
-        assert process.returncode is not None
-        assert process.returncode in (ExitCode.OK, ExitCode.RETRY), said.decode()[-3000:]
-        return process.returncode
-
-    def fetch(self, folder: Path) -> Path:
-        """Copy the output to a folder."""
-        storage = open_storage(self.output, self.store.mounts if self.store else Mounts())
-        for file in storage.list_files(""):
-            target = folder / file.path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(storage.read(file.path))
-        return folder
-
-
 @pytest.fixture(scope="session")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output of a run to this machine's disk: what every other run must come to."""
@@ -80,42 +38,12 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     async def run() -> None:
         async with FakeLlm() as server:
-            assert await make(folder, folder / "in", server, None).run() == ExitCode.OK
+            assert await make(folder, folder / "in", server.url, None).run() == ExitCode.OK
 
     write_documents(folder / "in", DOCUMENTS)
     with ThreadPoolExecutor(1) as thread:  # the tests' own loop is not to be disturbed
         thread.submit(asyncio.run, run()).result()
     return folder / "local"
-
-
-def make(folder: Path, documents: Path, llm: FakeLlm, store: ObjectStoreServer | None) -> Command:
-    """Return a job to a fresh output; `folder` is for its manifest."""
-    if store is None:
-        output: dict[str, Any] = {"uri": f"file://{folder}/local"}
-    else:
-        output = {"uri": f"{store.make_bucket()}/runs/one", "storage": dict(store.options)}
-    spec = {
-        "models": [
-            {
-                "name": "generator",
-                "external": {"url": llm.url, "model": "fake-model"},
-                "limits": {"concurrency": CONCURRENCY},
-            }
-        ],
-        "seed": 1,
-        "input": {"uri": f"file://{documents}/*.jsonl", "idColumn": "id"},
-        "pipeline": [{"closedQA": {"questions": 2}}, {"answer": {}}],
-        "output": {"format": "Parquet", "rowsPerPart": 25, **output},
-    }
-    job = {
-        "apiVersion": "kubesynth.io/v1alpha1",
-        "kind": "SyntheticDataJob",
-        "metadata": {"name": "qa"},
-        "spec": spec,
-    }
-    manifest = folder / f"{store.scheme if store else 'local'}.json"
-    manifest.write_text(json.dumps(job))
-    return Command(manifest, OutputSpec.model_validate(spec["output"]), store)
 
 
 def check_equal(output: Path, expected: Path) -> None:
@@ -134,7 +62,7 @@ async def test_a_run_is_the_same_on_every_store(
     any_store: ObjectStoreServer, llm: FakeLlm, tmp_path: Path, expected: Path
 ) -> None:
     before = llm.statistics.answered.total()
-    job = make(tmp_path, expected.parent / "in", llm, any_store)
+    job = make(tmp_path, expected.parent / "in", llm.url, any_store)
     assert await job.run() == ExitCode.OK
     assert llm.statistics.answered.total() - before == CALLS
     fetched = job.fetch(tmp_path / "fetched")
@@ -151,7 +79,7 @@ async def test_a_run_is_the_same_on_every_store(
 async def test_kills_lose_nothing_and_cost_little(
     any_store: ObjectStoreServer, llm: FakeLlm, tmp_path: Path, expected: Path
 ) -> None:
-    job = make(tmp_path, expected.parent / "in", llm, any_store)
+    job = make(tmp_path, expected.parent / "in", llm.url, any_store)
     before = llm.statistics.answered.total()
     draw = random.Random(7)
     kills = 0
@@ -178,7 +106,7 @@ async def test_kills_lose_nothing_and_cost_little(
 async def test_of_two_writers_each_record_is_kept_once(
     any_store: ObjectStoreServer, llm: FakeLlm, tmp_path: Path, expected: Path
 ) -> None:
-    job = make(tmp_path, expected.parent / "in", llm, any_store)
+    job = make(tmp_path, expected.parent / "in", llm.url, any_store)
     codes = await asyncio.gather(job.run(), job.run())
     assert ExitCode.OK in codes
     check_equal(job.fetch(tmp_path / "fetched"), expected)

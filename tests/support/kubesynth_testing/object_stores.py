@@ -36,7 +36,7 @@ from typing import Any
 import obstore
 
 from kubesynth_api.v1alpha1.storage import InputSpec, OutputSpec
-from kubesynth_runner.io.locations import Mounts
+from kubesynth_runner.io.mounts import Mounts
 from kubesynth_runner.io.object_stores import open_bucket
 from kubesynth_testing import gcs_xml
 from kubesynth_testing import object_store_programs as programs

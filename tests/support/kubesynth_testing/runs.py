@@ -20,11 +20,11 @@ from kubesynth_api.runner_contract import RunnerPhase
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
 from kubesynth_runner.environment import RunEnvironment
 from kubesynth_runner.io.local_storage import LocalStorage
-from kubesynth_runner.io.locations import Mounts
+from kubesynth_runner.io.mounts import Mounts
+from kubesynth_runner.io.run_manifest import RunManifest
 from kubesynth_runner.io.storage import Storage
 from kubesynth_runner.llm.base import CompletionRequest
 from kubesynth_runner.phases.context import RunContext
-from kubesynth_runner.phases.finalize import RunManifest
 from kubesynth_runner.progress import Progress
 
 Row = dict[str, Any]

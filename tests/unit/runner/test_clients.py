@@ -9,7 +9,7 @@ import pytest
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
 from kubesynth_runner import clients, errors
 from kubesynth_runner.environment import RunEnvironment
-from kubesynth_runner.io.locations import Mounts
+from kubesynth_runner.io.mounts import Mounts
 from kubesynth_runner.llm.base import ChatClient, Message
 from kubesynth_runner.llm.openai import OpenAIChatClient
 from kubesynth_runner.llm.triton.client import TritonChatClient

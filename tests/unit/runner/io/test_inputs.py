@@ -9,7 +9,7 @@ from kubesynth_api.conditions import Reason
 from kubesynth_api.v1alpha1.storage import InputSpec
 from kubesynth_runner import errors
 from kubesynth_runner.io import inputs
-from kubesynth_runner.io.locations import Mounts
+from kubesynth_runner.io.mounts import Mounts
 from kubesynth_runner.io.plan_file import InputFile
 
 FILES = (

@@ -6,7 +6,8 @@ import pytest
 
 from kubesynth_api.v1alpha1.storage import OutputSpec
 from kubesynth_runner import errors
-from kubesynth_runner.io.locations import Mounts, local_path, open_storage
+from kubesynth_runner.io.locations import local_path, open_storage
+from kubesynth_runner.io.mounts import Mounts
 
 POD = Mounts(in_pod=True)
 LAPTOP = Mounts(claims={"c": Path("/data/c")}, base_folder=Path("/home/me/jobs"))

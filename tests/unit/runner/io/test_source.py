@@ -12,7 +12,7 @@ import pytest
 from kubesynth_api.v1alpha1.storage import InputSpec
 from kubesynth_runner import records
 from kubesynth_runner.io import inputs, partition, readers, sampling, source, survey
-from kubesynth_runner.io.locations import Mounts
+from kubesynth_runner.io.mounts import Mounts
 from kubesynth_runner.io.plan_file import InputFile, Partition
 
 FILE = InputFile("file:///docs/a.jsonl", "JSONL", 10, "v", 1)

@@ -17,7 +17,7 @@ from kubesynth_api.v1alpha1.storage import InputSpec
 from kubesynth_runner import errors, records
 from kubesynth_runner.io import inputs, partition, sampling, source, survey
 from kubesynth_runner.io.contents import Content
-from kubesynth_runner.io.locations import Mounts
+from kubesynth_runner.io.mounts import Mounts
 from kubesynth_runner.io.plan_file import InputFile, Partition
 
 ROWS = 2000
