@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from kubesynth_runner.progress import Progress
+from kubesynth_runner.engine.calls import ModelConnection
+from kubesynth_runner.tally import Tally
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
-def exposition(progress: Progress) -> bytes:
+class Measured(Protocol):
+    """What there is to tell of a process."""
+
+    input_records: int
+    tally: Tally
+    connections: Mapping[str, ModelConnection]
+
+
+def exposition(progress: Measured) -> bytes:
     """Return the metrics as they are now, in Prometheus' text format."""
     registry = CollectorRegistry()
     registry.register(ProgressCollector(progress))
@@ -24,7 +34,7 @@ def exposition(progress: Progress) -> bytes:
 class ProgressCollector(Collector):
     """The progress as Prometheus metrics, read only when somebody asks."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Measured) -> None:
         self._progress = progress
 
     def collect(self) -> Iterator[Metric]:
