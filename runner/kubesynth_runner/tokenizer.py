@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from kubesynth_api.conditions import Reason
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
 from kubesynth_runner import errors
-from kubesynth_runner.io.locations import Mounts, local_path
+from kubesynth_runner.io.locations import local_path
+from kubesynth_runner.io.mounts import Mounts
 from kubesynth_runner.pipelines import tokens
 
 _GZIP = b"\x1f\x8b"

@@ -13,7 +13,7 @@ from kubesynth_api.conditions import Reason
 from kubesynth_api.run_spec import RunSpec
 from kubesynth_api.runner_contract import RunnerPhase
 from kubesynth_runner import errors, run, tokenizer
-from kubesynth_runner.io.locations import Mounts
+from kubesynth_runner.io.mounts import Mounts
 from kubesynth_testing import runs
 
 TEXT = "The mill is old.\nIt has 2 wheels, and both of them turn.\n"
