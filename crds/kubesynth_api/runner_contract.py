@@ -95,10 +95,17 @@ class RecordCounts(ApiModel):
 
 
 class TokenCounts(ApiModel):
-    """Token usage as the servers reported it."""
+    """Token usage as the servers reported it, estimated where a server does not count."""
 
     prompt: Count = Field(default=0, description="Prompt tokens.")
     completion: Count = Field(default=0, description="Completion tokens.")
+    estimated: Count = Field(
+        default=0,
+        description=(
+            "How many of both are estimates, because the server did not count: most models on "
+            "Triton do not."
+        ),
+    )
 
 
 class RequestCounts(ApiModel):

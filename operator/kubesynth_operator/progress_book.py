@@ -14,7 +14,7 @@ from datetime import datetime
 from kubesynth_api.runner_contract import RecordCounts, RequestCounts, TokenCounts, Totals
 from kubesynth_operator.observation import LiveProgress
 
-_FIELDS = 12
+_FIELDS = 13
 _MICROS_PER_USD = 1_000_000
 Numbers = tuple[int, ...]
 _ZERO: Numbers = (0,) * _FIELDS
@@ -30,6 +30,7 @@ def _numbers(totals: Totals) -> Numbers:
         records.failed,
         tokens.prompt,
         tokens.completion,
+        tokens.estimated,
         requests.ok,
         requests.retried,
         requests.rate_limited,
@@ -40,12 +41,12 @@ def _numbers(totals: Totals) -> Numbers:
 
 def _totals(numbers: Numbers) -> Totals:
     in_, done, accepted, filtered, failed, *others = numbers
-    prompt, completion, ok, retried, limited, has_cost, micros = others
+    prompt, completion, estimated, ok, retried, limited, has_cost, micros = others
     return Totals(
         records=RecordCounts(
             in_=in_, done=done, accepted=accepted, filtered=filtered, failed=failed
         ),
-        tokens=TokenCounts(prompt=prompt, completion=completion),
+        tokens=TokenCounts(prompt=prompt, completion=completion, estimated=estimated),
         requests=RequestCounts(ok=ok, retried=retried, rate_limited=limited),
         cost_usd=micros / _MICROS_PER_USD if has_cost else None,
     )

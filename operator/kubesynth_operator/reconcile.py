@@ -20,7 +20,7 @@ from kubesynth_operator import status, wire
 from kubesynth_operator.actions import Action, Plan, Transition
 from kubesynth_operator.kube import apply
 from kubesynth_operator.kube.client import KubeClient
-from kubesynth_operator.kube.event_recorder import EventRecorder
+from kubesynth_operator.kube.event_recorder import EventRecorder, Subject
 from kubesynth_operator.kube.limiter import RateLimiter
 from kubesynth_operator.kube.resources import SYNTHETIC_DATA_JOBS
 from kubesynth_operator.metrics import Metrics
@@ -200,4 +200,5 @@ class LiveCluster:
 
     async def tell(self, job: Job, transition: Transition, at: datetime) -> None:
         """Post a Kubernetes Event. Never fails."""
-        await self._recorder.record(job, transition, at)
+        subject = Subject(KIND, job.key, job.uid, job.resource_version)
+        await self._recorder.record(subject, transition, at)

@@ -13,6 +13,7 @@ from kubesynth_api.labels import MANAGED_BY_LABEL, MANAGED_BY_VALUE, SERVER_NAME
 from kubesynth_api.v1alpha1.server_classes import CLUSTER_KIND, KIND
 from kubesynth_operator.child_cache import ChildCache
 from kubesynth_operator.kube.client import KubeClient
+from kubesynth_operator.kube.event_recorder import EventRecorder
 from kubesynth_operator.kube.limiter import RateLimiter
 from kubesynth_operator.kube.resources import (
     CLUSTER_SERVER_CLASSES,
@@ -103,7 +104,8 @@ class ServerControl:
             list_jobs,
         )
         limiter = RateLimiter(self._settings.limits.status_writes_per_second, time.monotonic)
-        reconciler = ServerReconciler(self._client, observer.observe, limiter)
+        recorder = EventRecorder(self._client, self._settings.identity)
+        reconciler = ServerReconciler(self._client, observer.observe, recorder, limiter)
         depth = self._metrics.server_queue_depth
         workers = Workers(self.queue, reconciler.reconcile, self._metrics, depth)
         async with asyncio.TaskGroup() as group:

@@ -27,7 +27,8 @@ class Tally(msgspec.Struct, rename="camel"):
 
     `done` and `failed_roots` count input records; `accepted`, `filtered` and `failed` count what
     became of the records that the pipeline made of them. `by_model` has prompt and completion
-    tokens by the model's role, where models have prices.
+    tokens by the model's role, where models have prices. `estimated_tokens` are those of both kinds
+    that no server has counted.
     """
 
     done: int = 0
@@ -40,6 +41,7 @@ class Tally(msgspec.Struct, rename="camel"):
     requests_ok: int = 0
     requests_retried: int = 0
     requests_rate_limited: int = 0
+    estimated_tokens: int = 0
     by_model: dict[str, tuple[int, int]] | msgspec.UnsetType = msgspec.UNSET
 
     def add(self, other: Tally) -> None:
@@ -52,6 +54,7 @@ class Tally(msgspec.Struct, rename="camel"):
         self.failed += other.failed
         self.prompt_tokens += other.prompt_tokens
         self.completion_tokens += other.completion_tokens
+        self.estimated_tokens += other.estimated_tokens
         self.requests_ok += other.requests_ok
         self.requests_retried += other.requests_retried
         self.requests_rate_limited += other.requests_rate_limited
@@ -106,7 +109,11 @@ class Tally(msgspec.Struct, rename="camel"):
                 filtered=self.filtered,
                 failed=self.failed,
             ),
-            tokens=TokenCounts(prompt=self.prompt_tokens, completion=self.completion_tokens),
+            tokens=TokenCounts(
+                prompt=self.prompt_tokens,
+                completion=self.completion_tokens,
+                estimated=self.estimated_tokens,
+            ),
             requests=RequestCounts(
                 ok=self.requests_ok,
                 retried=self.requests_retried,

@@ -32,7 +32,7 @@ from kubesynth_operator.actions import (
     ServerAction,
 )
 from kubesynth_operator.observation import Problem
-from kubesynth_operator.servers import demand, manifests, rollout, startup
+from kubesynth_operator.servers import demand, manifests, rollout, startup, telling
 from kubesynth_operator.servers.seen import IDLE, ServerObservation, ServerPlan
 from kubesynth_operator.status import Verdict
 
@@ -323,5 +323,7 @@ def _plan(
     actions: tuple[ServerAction, ...],
     requeue: float | None,
 ) -> ServerPlan:
-    changed = after != seen.server.status
-    return ServerPlan(actions, after if changed else None, requeue)
+    before = seen.server.status
+    if after == before:
+        return ServerPlan(actions, requeue_after_seconds=requeue)
+    return ServerPlan(actions, after, telling.transitions(before, after, seen.now), requeue)

@@ -1,4 +1,4 @@
-"""The loop body for servers: look, decide, act, write the status once."""
+"""The loop body for servers: look, decide, act, write the status once, tell people."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from kubesynth_api.labels import API_VERSION
 from kubesynth_api.v1alpha1.model_servers import KIND, ModelServerStatus
 from kubesynth_operator.kube import apply
 from kubesynth_operator.kube.client import KubeClient
+from kubesynth_operator.kube.event_recorder import EventRecorder, Subject
 from kubesynth_operator.kube.limiter import RateLimiter
 from kubesynth_operator.kube.resources import MODEL_SERVERS
 from kubesynth_operator.observation import JobKey
@@ -26,10 +27,12 @@ class ServerReconciler:
         self,
         client: KubeClient,
         observe: Callable[[JobKey], Awaitable[ServerObservation | None]],
+        recorder: EventRecorder,
         limiter: RateLimiter,
     ) -> None:
         self._client = client
         self._observe = observe
+        self._recorder = recorder
         self._limiter = limiter
 
     async def reconcile(self, key: JobKey) -> float | None:
@@ -58,6 +61,10 @@ class ServerReconciler:
                 break
         if plan.status is not None:
             await self._write_status(seen.server, plan.status)
+            server = seen.server
+            subject = Subject(KIND, server.key, server.uid, server.resource_version)
+            for transition in plan.events:
+                await self._recorder.record(subject, transition, seen.now)
         return plan.requeue_after_seconds
 
     async def _write_status(self, server: Server, status: ModelServerStatus) -> None:

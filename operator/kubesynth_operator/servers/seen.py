@@ -7,7 +7,7 @@ from datetime import datetime
 
 from kubesynth_api.v1alpha1.model_servers import ModelServerSpec, ModelServerStatus
 from kubesynth_api.v1alpha1.server_classes import ServerClassSpec
-from kubesynth_operator.actions import ServerAction
+from kubesynth_operator.actions import ServerAction, Transition
 from kubesynth_operator.observation import JobKey, Obstacle, Problem, Referent
 
 
@@ -126,10 +126,15 @@ class ServerObservation:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ServerPlan:
-    """Everything that one look at a server leads to; `status` is None when it is right."""
+    """Everything that one look at a server leads to.
+
+    `status` is None when the stored one is right. `events` are posted after the status was
+    written, and only then.
+    """
 
     actions: tuple[ServerAction, ...] = ()
     status: ModelServerStatus | None = None
+    events: tuple[Transition, ...] = ()
     requeue_after_seconds: float | None = None
 
 

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from kubesynth_api.conditions import Reason
 from kubesynth_api.run_spec import RunSpec
-from kubesynth_api.runner_contract import ExitCode
+from kubesynth_api.runner_contract import ExitCode, TokenCounts
 from kubesynth_api.v1alpha1.storage import OutputSpec
 from kubesynth_runner import errors
 from kubesynth_runner import run as runs
@@ -156,6 +156,8 @@ def _tell(prepared: LocalRun, outcome: runs.RunOutcome) -> int:
         f" ({records.filtered:,} filtered, {records.failed:,} failed), {totals.requests.ok:,}"
         f" answers, {tokens.prompt:,} prompt and {tokens.completion:,} completion tokens"
     )
+    if tokens.estimated:
+        counts += " (estimated)" if tokens.estimated >= _total(tokens) else " (partly estimated)"
     if totals.cost_usd is not None:
         counts += f", ${totals.cost_usd:,.4f}"
     if outcome.exit_code is ExitCode.OK:
@@ -174,6 +176,10 @@ def _tell(prepared: LocalRun, outcome: runs.RunOutcome) -> int:
         if outcome.exit_code is ExitCode.RETRY:
             print("what is done is kept; the same command tries again", file=sys.stderr)
     return int(outcome.exit_code)
+
+
+def _total(tokens: TokenCounts) -> int:
+    return tokens.prompt + tokens.completion
 
 
 def _shown(path: Path | str) -> Path | str:

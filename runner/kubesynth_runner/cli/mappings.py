@@ -14,15 +14,15 @@ from pathlib import Path
 
 from kubesynth_api import references
 from kubesynth_api.references import Access, KeyReference, Use
-from kubesynth_api.v1alpha1.models import ExternalModel, ModelSpec
+from kubesynth_api.v1alpha1.models import ModelSpec
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
+from kubesynth_runner.cli import server_flags
 from kubesynth_runner.cli.errors import CommandError
 from kubesynth_runner.cli.manifests import DataObject, Manifest, Problem, decode_texts
 from kubesynth_runner.environment import RunEnvironment
 from kubesynth_runner.io.mounts import Mounts
 
 _ENV_LINE = re.compile(r"^(?:export\s+)?([-._A-Za-z0-9]+)\s*=\s*(.*?)\s*$")
-_HTTP_URL = re.compile(r"^https?://[^/ ]+(/[^?# ]*)?$")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def with_servers(spec: SyntheticDataJobSpec, servers: Sequence[str]) -> Syntheti
     Raises:
         CommandError: a server is not mapped, or a flag cannot be read.
     """
-    urls = dict(_split("--server", text, "URL[#MODEL]") for text in servers)
+    urls = dict(_split("--server", text, server_flags.FORM) for text in servers)
     models = tuple(_with_server(model, urls) for model in spec.models)
     return spec.model_copy(update={"models": models}) if models != spec.models else spec
 
@@ -176,26 +176,19 @@ def _missing_claims(found: references.References, claims: Mapping[str, Path]) ->
             yield Problem(reference.path, f"--volume {reference.name}={folder} is not a folder")
 
 
-def _with_server(model: ModelSpec, urls: Mapping[str, str]) -> ModelSpec:
-    if model.server is not None:
-        name, what, known_model = model.name, "server", model.server.model
-    elif model.server_ref is not None:
-        name, what, known_model = model.server_ref.name, "serverRef", ""
-    else:
+def _with_server(model: ModelSpec, addresses: Mapping[str, str]) -> ModelSpec:
+    if model.server is None and model.server_ref is None:
         return model
-    address = urls.get(name)
+    name = model.server_ref.name if model.server_ref is not None else model.name
+    what = "server" if model.server is not None else "serverRef"
+    address = addresses.get(name)
     if address is None:
-        form = "URL" if known_model else "URL#MODEL"
+        form = "URL" if model.server is not None else "URL#MODEL"
         raise CommandError(
             f"models[{model.name}].{what}: without a cluster there is no server to deploy or find;"
             f" name one that runs with --server {name}={form}"
         )
-    url, _, named_model = address.partition("#")
-    if not _HTTP_URL.match(url):
-        raise CommandError(f"--server {name}={address}: {url!r} is no http:// or https:// URL")
-    if not (named_model or known_model):
-        raise CommandError(f"--server {name}={address}: name the model too, as URL#MODEL")
-    external = ExternalModel(url=url, model=named_model or known_model)
+    external = server_flags.endpoint(f"--server {name}={address}", address, model.server)
     return model.model_copy(update={"external": external, "server": None, "server_ref": None})
 
 

@@ -16,7 +16,9 @@ refuse at the same number under way time and again, and then that number is kept
 
 An endpoint that cannot be reached at all is an outage, and so is one that fails everybody
 (`breaker`): one request at a time asks whether it is back, less and less often, and no record pays
-for that with its attempts.
+for that with its attempts. So is a server that says for several pauses on end that it is not able
+(503), and lets in nobody: it starts, or loads its model. What it let in last says nothing about how
+much it takes when it is back.
 """
 
 from __future__ import annotations
@@ -47,6 +49,8 @@ STEADY_ROUND_TRIPS = 20.0
 # So many failures to connect in a row, without one answer between them, are an outage.
 OUTAGE_AFTER_FAILURES = 3
 OUTAGE_PAUSE_SECONDS = 0.5
+# So many pauses on end in which a server that calls itself unable has let nobody in are one.
+OUTAGE_AFTER_PAUSES = 3
 OUTAGE_PAUSE_LIMIT_SECONDS = 15.0
 
 
@@ -61,6 +65,8 @@ class _Congestion:
     in_flight: int
     longest_pause_seconds: float = PAUSE_LIMIT_SECONDS
     pace_is_set: bool = False
+    # Some refusal was about our rate, and not about the server's own state.
+    limits_rate: bool = False
 
 
 @dataclasses.dataclass(slots=True)
@@ -137,6 +143,9 @@ class Admission:
                 pause_seconds = PAUSE_SECONDS * 2.0 ** min(self._fruitless_pauses, 16)
                 pause_seconds = min(pause_seconds, congestion.longest_pause_seconds)
                 self.closed_until = max(self.closed_until, congestion.refused_at + pause_seconds)
+                unable = not congestion.limits_rate
+                if unable and self._fruitless_pauses >= OUTAGE_AFTER_PAUSES:
+                    self.outage_since = self.outage_since or now
                 if now < self.closed_until:
                     return False
         self._congestion = None
@@ -174,14 +183,21 @@ class Admission:
         """Note what the server says of its limits; the answered request is still under way."""
         self.quota.update(now, limits, max(0, self.in_flight - 1))
 
-    def on_backpressure(self, now: float, retry_after_seconds: float | None) -> None:
-        """Note that the server has refused a request (429, 503), after its slot was given back."""
+    def on_backpressure(
+        self, now: float, retry_after_seconds: float | None, *, limits_rate: bool = True
+    ) -> None:
+        """Note that the server has refused a request, after its slot was given back.
+
+        `limits_rate` is true where it says that there were too many of them (429), and false where
+        it says that it is not able to (503).
+        """
         self._unreachable_in_a_row = 0
         self._pacer.refuse()
         if self._congestion is None:
             self._congestion = _Congestion(now, self.in_flight)
         else:
             self._congestion.in_flight -= 1
+        self._congestion.limits_rate |= limits_rate
         self.closed_until = max(self.closed_until, now + PAUSE_SECONDS)
         if retry_after_seconds is not None and retry_after_seconds > PAUSE_SECONDS:
             self._obey(self._congestion, now, retry_after_seconds)

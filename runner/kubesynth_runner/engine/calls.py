@@ -248,7 +248,8 @@ class Caller:
                 self.process_tally.requests_rate_limited += 1
             else:
                 self._note_silence(connection, failure, now)
-            admission.on_backpressure(now, failure.retry_after_seconds)
+            limits_rate = failure.kind is ErrorKind.RATE_LIMITED
+            admission.on_backpressure(now, failure.retry_after_seconds, limits_rate=limits_rate)
             connection.gate.on_change()
             return False
         if failure.kind in SUSPECT:

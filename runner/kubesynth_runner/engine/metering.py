@@ -33,7 +33,7 @@ class Metered:
             choices: tuple[Completion | Choice, ...] = (completion, *completion.others)
             text = sum(len(choice.text) + len(choice.reasoning or "") for choice in choices)
             prompt = round(estimator.prompt_tokens(self.characters))
-            usage = TokenUsage(prompt, round(estimator.prompt_tokens(text)))
+            usage = TokenUsage(prompt, round(estimator.prompt_tokens(text)), estimated=True)
             completion = msgspec.structs.replace(completion, usage=usage)
         else:
             estimator.learn(self.characters, usage.prompt_tokens, usage.completion_tokens)

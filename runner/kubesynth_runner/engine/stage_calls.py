@@ -125,6 +125,8 @@ class StageCalls:
         self.tally.requests_ok += 1
         self.tally.prompt_tokens += frame.prompt_tokens
         self.tally.completion_tokens += frame.completion_tokens
+        if frame.tokens_estimated:
+            self.tally.estimated_tokens += frame.prompt_tokens + frame.completion_tokens
         if binding.connection.has_price:
             self.tally.charge(binding.connection.role, frame.prompt_tokens, frame.completion_tokens)
         return self._note(number, binding, messages, seed, frame)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kubesynth_api.conditions import Reason
 from kubesynth_api.run_spec import RunSpec
 from kubesynth_runner.io.run_manifest import RunManifest
-from kubesynth_runner.tally import cost_usd
+from kubesynth_runner.tally import Tally, cost_usd
 
 
 def render(manifest: RunManifest, run: RunSpec) -> str:
@@ -31,6 +31,7 @@ def render(manifest: RunManifest, run: RunSpec) -> str:
         f"| failed | {tally.failed:,} |",
         f"| prompt tokens | {tally.prompt_tokens:,} |",
         f"| completion tokens | {tally.completion_tokens:,} |",
+        *_estimated(tally),
         f"| requests answered | {tally.requests_ok:,} |",
         f"| requests retried | {tally.requests_retried:,} |",
         *_costs(manifest, run),
@@ -82,6 +83,12 @@ def _costs(manifest: RunManifest, run: RunSpec) -> list[str]:
             cost = cost_usd(run.spec.budget.prices.get(role), *used)
             lines.append(f"| cost of {role} | ${cost:,.4f} |")
     return [*lines, f"| cost | ${manifest.cost_usd:,.4f} |"]
+
+
+def _estimated(tally: Tally) -> list[str]:
+    if not tally.estimated_tokens:
+        return []
+    return [f"| tokens estimated, because the server did not count | {tally.estimated_tokens:,} |"]
 
 
 def _model(model: object) -> str:

@@ -13,6 +13,7 @@ from kubesynth_operator.kube.client import KubeClient
 from kubesynth_operator.settings import Limits, OperatorSettings
 from kubesynth_testing.apiserver import ApiServer
 from kubesynth_testing.operator_harness import Namespace, running_operator
+from kubesynth_testing.server_harness import Servers
 
 _NUMBERS = itertools.count(1)
 
@@ -79,3 +80,11 @@ async def operator(
     """Run an operator for the test's namespace."""
     async with running_operator(str(api_server.kubeconfig), settings) as app:
         yield app
+
+
+@pytest.fixture
+async def servers(operator: Application, namespace: Namespace) -> Servers:
+    """Run an operator, with one class of servers in its namespace."""
+    found = Servers(namespace)
+    await found.create_class()
+    return found

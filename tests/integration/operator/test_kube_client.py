@@ -9,6 +9,7 @@ import pytest
 
 from kubesynth_api.conditions import ConditionType
 from kubesynth_api.runner_contract import RunnerPhase
+from kubesynth_api.v1alpha1.synthetic_data_job import KIND
 from kubesynth_operator import wire
 from kubesynth_operator.actions import (
     CreateConfigMap,
@@ -20,7 +21,7 @@ from kubesynth_operator.actions import (
 )
 from kubesynth_operator.kube import apply, errors
 from kubesynth_operator.kube.client import KubeClient
-from kubesynth_operator.kube.event_recorder import EventRecorder
+from kubesynth_operator.kube.event_recorder import EventRecorder, Subject
 from kubesynth_operator.kube.limiter import RateLimiter
 from kubesynth_operator.kube.resources import CONFIG_MAPS, JOBS, SYNTHETIC_DATA_JOBS
 from kubesynth_operator.observation import JobKey, ObstacleKind
@@ -186,10 +187,11 @@ async def test_patches_and_deletions_never_hit_a_namesake(
 async def test_an_event_told_twice_is_one_event(client: KubeClient, namespace: Namespace) -> None:
     await namespace.apply()
     job = wire.parse_job(await namespace.job())
+    subject = Subject(KIND, job.key, job.uid, job.resource_version)
     recorder = EventRecorder(client, "operator-1")
     transition = Transition("Warning", "Failed", "RunnerFailed", "why", wire.format_time(NOW))
-    await recorder.record(job, transition, NOW)
-    await recorder.record(job, transition, NOW)
+    await recorder.record(subject, transition, NOW)
+    await recorder.record(subject, transition, NOW)
     assert await namespace.events() == [("Warning", "Failed", "RunnerFailed")]
 
 
@@ -198,11 +200,12 @@ async def test_an_event_that_cannot_be_written_is_no_error(
 ) -> None:
     await namespace.apply()
     job = wire.parse_job(await namespace.job())
+    subject = Subject(KIND, job.key, job.uid, job.resource_version)
     kubeconfig = api_server.service_account_kubeconfig(namespace.name, "default")
     nobody = await KubeClient.connect(str(kubeconfig))
     try:
         transition = Transition("Normal", "Running", "Planning", "", wire.format_time(NOW))
-        await EventRecorder(nobody, "x").record(job, transition, NOW)
+        await EventRecorder(nobody, "x").record(subject, transition, NOW)
     finally:
         await nobody.close()
     assert await namespace.events() == []

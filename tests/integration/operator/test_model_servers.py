@@ -5,23 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
-
 from kubesynth_api.runner_contract import RunnerPhase
-from kubesynth_operator.app import Application
 from kubesynth_operator.kube.resources import CLAIMS, CONFIG_MAPS, SERVICES
 from kubesynth_testing.operator_harness import Namespace, eventually, run_message
 from kubesynth_testing.server_harness import Servers, inline, shared
 
 OWN = "qa-generator"
-
-
-@pytest.fixture
-async def servers(operator: Application, namespace: Namespace) -> Servers:
-    """Run an operator, with one class of servers in its namespace."""
-    found = Servers(namespace)
-    await found.create_class()
-    return found
 
 
 async def run_spec(namespace: Namespace) -> dict[str, Any]:
@@ -48,6 +37,8 @@ async def test_a_job_s_own_server_starts_serves_and_is_gone(
     await namespace.until("ModelsReady", "False", "Loading")
     await servers.play(OWN, ready=True)
     await namespace.until("ModelsReady", "True", "AllReady")
+    told = await namespace.events("ModelServer")
+    assert {("Normal", "Scaling", "ScalingUp"), ("Normal", "Ready", "AllReady")} <= set(told)
     [shown] = (await namespace.job())["status"]["models"]
     assert shown["endpoint"] == url
     assert (shown["ready"], shown["reason"]) == (True, "AllReady")
@@ -94,26 +85,6 @@ async def test_jobs_share_a_server_that_sleeps_before_and_after(
     await namespace.delete("two")
     await servers.until_replicas(0)
     assert ((await servers.get()) or {})["spec"].get("replicas") == 1, "the spec is the user's"
-
-
-async def test_a_crash_looping_server_fails_the_job_with_its_last_words(
-    servers: Servers, namespace: Namespace
-) -> None:
-    await namespace.apply(models=inline(startupTimeoutSeconds=3))
-    log = "loading\ntorch.OutOfMemoryError: CUDA out of memory\n"
-    await servers.play(OWN, waiting=("CrashLoopBackOff", "back-off"), restarts=3, last_log=log)
-    failed = await namespace.until("Failed", "True", "ModelStartupFailed")
-    assert "CUDA out of memory" in failed["message"]
-    assert (await namespace.condition("ModelsReady"))["reason"] == "StartupTimeout"
-
-
-async def test_a_server_without_a_node_says_what_the_scheduler_says(
-    servers: Servers, namespace: Namespace
-) -> None:
-    await namespace.apply(models=inline(startupTimeoutSeconds=1))
-    found = await namespace.until("ModelsReady", "False", "Unschedulable")
-    assert "no nodes available to schedule pods" in found["message"]
-    assert not await namespace.condition("Failed"), "waiting for a GPU has no timeout"
 
 
 async def test_a_missing_class_parks_the_job_until_it_is_there(

@@ -1,8 +1,9 @@
-"""Whole runs over a real Triton: every kind of stage, kills, and servers that come and go."""
+"""Whole runs over a real Triton: an example, kills, and servers that come and go."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import Any
 import grpc
 
 from kubesynth_api.run_spec import RunSpec
-from kubesynth_runner.embedded.process import EmbeddedServer
 from kubesynth_testing import runs
 from kubesynth_testing.cluster import paths
 from kubesynth_testing.runner_process import Pod, RunnerProcess, free_port
@@ -22,63 +22,6 @@ EXAMPLE = paths.REPOSITORY / "examples" / "triton-nemo-deploy.yaml"
 DOCUMENTS = 30
 CALLS = DOCUMENTS * 3  # two questions of each, and their answers
 CONCURRENCY = 8
-JOB = """\
-apiVersion: kubesynth.io/v1alpha1
-kind: SyntheticDataJob
-metadata: {{name: qa}}
-spec:
-  models:
-    - name: generator
-      external:
-        protocol: Triton
-        url: {url}
-        model: vllm
-        triton: {{chatTemplate: {{builtIn: ChatML}}}}
-      sampling: {{maxTokens: 96, temperature: 0}}
-      limits: {{concurrency: 4}}
-  input: {{uri: "file://docs/*.md"}}
-  pipeline:
-    - closedQA: {{questions: 2}}
-    - answer: {{sampling: {{maxTokens: 24}}}}
-    - prompt:
-        user: {{inline: "Say it in other words: {{{{ answer }}}}"}}
-        sampling: {{maxTokens: 16}}
-        output: {{column: rephrased}}
-  output: {{uri: "file://out", format: JSONL}}
-"""
-
-
-async def test_all_stages_run_over_the_real_model(
-    tmp_path: Path, triton: TritonServer, real_llm: EmbeddedServer
-) -> None:
-    (tmp_path / "docs").mkdir()
-    for name in ("Danube", "Rhine"):
-        text = f"The {name} is a river in Europe. Ships carry grain, coal and stone on the {name}."
-        (tmp_path / "docs" / f"{name}.md").write_text(text)
-    (tmp_path / "job.yaml").write_text(JOB.format(url=triton.url))
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "kubesynth_runner.cli", "run", "job.yaml"),
-        cwd=tmp_path,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    said, _ = await asyncio.wait_for(process.communicate(), 240)
-    assert process.returncode == 0, said.decode()
-    rows = runs.read_rows(tmp_path / "out")
-    # So small a model may ask the same twice.
-    assert 2 <= len(rows) <= 4, said.decode()
-    for row in rows:
-        assert row["question"]
-        assert row["answer"]
-        assert row["rephrased"]
-        assert [call["stage"] for call in row["provenance"]] == [
-            "closedQA-0",
-            "answer-1",
-            "prompt-2",
-        ]
-        assert all(call["model"] == "vllm" for call in row["provenance"])
-        assert all(call["completion_tokens"] > 0 for call in row["provenance"])
-        assert not any(call["tokens_estimated"] for call in row["provenance"])
 
 
 async def test_example_runs_as_it_is_written_but_for_the_address(
@@ -187,6 +130,47 @@ async def test_run_waits_for_a_server_that_starts_late_and_outlives_its_death(
             assert await process.exit_code() == 0
     records = totals(pod)["records"]
     assert (records["accepted"], records["failed"]) == (DOCUMENTS, 0)
+
+
+async def answered(server: TritonServer, count: int) -> int:
+    """Wait until a server has answered so many requests since its start; return their number."""
+    async with asyncio.timeout(60):
+        while True:
+            with contextlib.suppress(OSError):  # it only starts
+                if (found := await asyncio.to_thread(server.inferences, "pure")) >= count:
+                    return found
+            await asyncio.sleep(0.02)
+
+
+async def test_run_outlives_a_real_triton_that_stops_and_one_that_is_killed(
+    tmp_path: Path,
+) -> None:
+    """Records under way wait; none is lost, and none spends its attempts on the outages."""
+    folder = tmp_path / "triton"
+    folder.mkdir()
+    server = TritonServer(folder, ["pure"], latency_seconds=0.3)
+    pod = Pod(tmp_path / "run/pod", a_run(tmp_path / "run", server.url))
+    paid = 0
+    try:
+        await asyncio.to_thread(server.start)
+        async with RunnerProcess(pod) as process:  # it waits for the first start, too
+            for end in (server.stop, server.kill):
+                paid += await answered(server, CALLS // 4)
+                await asyncio.to_thread(end)
+                await asyncio.to_thread(server.start)
+            assert await process.exit_code(120) == 0
+        paid += await asyncio.to_thread(server.inferences, "pure")
+    finally:
+        await asyncio.to_thread(server.kill)
+    records = totals(pod)["records"]
+    assert (records["accepted"], records["failed"]) == (DOCUMENTS * 2, 0)
+    rows = runs.read_rows(tmp_path / "run/out")
+    assert len({row["id"] for row in rows}) == DOCUMENTS * 2
+    attempts = [call["attempts"] for row in rows for call in row["provenance"]]
+    # A call that is cut off is one attempt; that nobody is there for long is none.
+    assert max(attempts) <= 3
+    # What was cut off is asked again, and the server is asked now and then whether it is back.
+    assert paid <= CALLS + 2 * CONCURRENCY + 4
 
 
 async def test_run_with_a_wrong_tensor_ends_at_once_and_names_it(

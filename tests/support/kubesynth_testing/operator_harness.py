@@ -236,12 +236,12 @@ class Namespace:
         except AssertionError as exc:
             raise AssertionError(f"{exc}; status: {(await self.job(name)).get('status')}") from None
 
-    async def events(self) -> list[tuple[str, str, str]]:
-        """Return type, action and reason of the Events on jobs, in no order."""
+    async def events(self, kind: str = "SyntheticDataJob") -> list[tuple[str, str, str]]:
+        """Return type, action and reason of the Events on objects of a kind, in no order."""
         return [
             (event["type"], event["action"], event["reason"])
             for event in await self.objects(EVENTS)
-            if event["regarding"]["kind"] == "SyntheticDataJob"
+            if event["regarding"]["kind"] == kind
         ]
 
 

@@ -161,9 +161,13 @@ def pod_status(
     waiting: tuple[str, str] | None = None,
     restarts: int = 0,
     last_log: str = "",
+    last_exit: tuple[int, str] = (1, "Error"),
     unschedulable: str = "",
 ) -> dict[str, Any]:
-    """Return the status of a pod that has a node and runs, unless something else is said."""
+    """Return the status of a pod that has a node and runs, unless something else is said.
+
+    `last_exit` is the exit code and the reason of the container that was restarted last.
+    """
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     if unschedulable:
         condition = {
@@ -179,7 +183,8 @@ def pod_status(
         state = {"waiting": {"reason": waiting[0], "message": waiting[1]}}
     last: dict[str, Any] = {}
     if restarts:
-        last = {"terminated": {"exitCode": 1, "reason": "Error", "message": last_log}}
+        code, reason = last_exit
+        last = {"terminated": {"exitCode": code, "reason": reason, "message": last_log}}
     return {
         "phase": "Pending" if waiting is not None else "Running",
         "conditions": [

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 from kubesynth_runner.tally import Tally
 
-ONE = Tally(1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
+ONE = Tally(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)
 
 
 def test_counters_add_up_field_by_field() -> None:
     total = ONE.copy()
     total.add(ONE)
-    assert total == Tally(2, 4, 6, 8, 10, 12, 14, 16, 18, 20)
+    assert total == Tally(2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22)
     assert total.minus(ONE) == ONE
 
 
@@ -21,6 +21,6 @@ def test_a_copy_is_a_tally_of_its_own() -> None:
 def test_totals_are_what_the_operator_reads() -> None:
     assert ONE.to_totals(20).to_wire() == {
         "records": {"in": 20, "done": 1, "accepted": 3, "filtered": 4, "failed": 5},
-        "tokens": {"prompt": 6, "completion": 7},
+        "tokens": {"prompt": 6, "completion": 7, "estimated": 11},
         "requests": {"ok": 8, "retried": 9, "rateLimited": 10},
     }

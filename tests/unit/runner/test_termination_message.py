@@ -14,7 +14,7 @@ from kubesynth_runner.__main__ import encode_termination_message
 from kubesynth_runner.tally import Tally
 
 MANY = 10**15
-TOTALS = Tally(MANY, MANY, MANY, MANY, MANY, MANY, MANY, MANY, MANY, MANY).to_totals(MANY)
+TOTALS = Tally(MANY, MANY, MANY, MANY, MANY, MANY, MANY, MANY, MANY, MANY, MANY).to_totals(MANY)
 
 
 @pytest.mark.parametrize(

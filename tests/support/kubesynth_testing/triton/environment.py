@@ -18,6 +18,7 @@ from kubesynth_testing.cluster.shell import Shell
 CONSTRAINTS = paths.REPOSITORY / "constraints" / "triton.txt"
 # Triton's Python backend is compiled for each of these, and for no newer one.
 PYTHONS = ("3.11", "3.12", "3.13")
+_PACKAGES = "import sysconfig; print(sysconfig.get_path('platlib'))"
 _LIBRARIES = "import sysconfig; print(sysconfig.get_config_var('LIBDIR'))"
 
 
@@ -54,6 +55,11 @@ def library_path(interpreter: Path) -> str:
     Debian's, does not fit this interpreter's standard library.
     """
     return Shell().run(interpreter, "-c", _LIBRARIES).strip()
+
+
+def packages(interpreter: Path) -> Path:
+    """Return the folder of the environment's packages."""
+    return Path(Shell().run(interpreter, "-c", _PACKAGES).strip())
 
 
 def _base_python() -> str:

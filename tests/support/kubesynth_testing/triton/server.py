@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import random
 import signal
 import socket
 import subprocess
@@ -25,15 +26,18 @@ from kubesynth_testing.triton import environment
 MODELS = Path(__file__).with_name("served_models.py")
 READY = "the models are ready\n"
 # About a second a model on an idle machine.
-START_LIMIT_SECONDS = 240.0
+START_LIMIT_SECONDS = 120.0
 STOP_LIMIT_SECONDS = 30.0
+# Below what Linux takes for outgoing connections (ip_local_port_range).
+_PORTS = (15_000, 32_000)
 
 
 class TritonServer:
     """A real Triton with some of the models of `served_models`.
 
     Its output goes to a file in `folder`, whose end is shown if it does not start. `llm_url` is
-    the origin of a llama.cpp server, for the models that ask one.
+    the origin of a llama.cpp server, for the models that ask one. Started again after an end, it
+    has the same ports.
     """
 
     def __init__(
@@ -72,7 +76,7 @@ class TritonServer:
         try:
             self.wait_ready()
         except BaseException:
-            self.stop()
+            self.kill()
             raise
         return self
 
@@ -82,7 +86,7 @@ class TritonServer:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.stop()
+        self.kill()  # unloading its models would take longer than most tests
 
     def start(self) -> None:
         """Start it, and return at once."""
@@ -96,7 +100,7 @@ class TritonServer:
             *("--llm", self._llm_url, "--latency", str(self._latency_seconds)),
             *self._models,
         ]
-        with self._log.open("wb") as log:
+        with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [str(interpreter), str(MODELS), *arguments],
                 stdin=subprocess.PIPE,
@@ -107,7 +111,10 @@ class TritonServer:
                 # Its tritonserver and the stubs of its models are children: they end together.
                 start_new_session=True,
             )
-        threading.Thread(target=self._read, args=(self._stdout(),), daemon=True).start()
+        # Of this process alone: one before has said that it ended.
+        self._lines = queue.Queue()
+        reader = threading.Thread(target=_read, args=(self._stdout(), self._lines), daemon=True)
+        reader.start()
 
     def wait_ready(self) -> None:
         """Wait until all its models are loaded.
@@ -133,16 +140,24 @@ class TritonServer:
         self.wait_ready()
 
     def stop(self) -> None:
-        """End it, and everything it has started. Safe to repeat."""
+        """End it as Kubernetes would: with SIGTERM. It may start again. Safe to repeat."""
+        if self._process is not None:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOP_LIMIT_SECONDS)
+        self.kill()
+
+    def kill(self) -> None:
+        """End it as a lost node would: at once, whatever is under way. It may start again."""
         process, self._process = self._process, None
         if process is None:
             return
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_LIMIT_SECONDS)
+        shared = _shared_memory(process.pid)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        for path in shared:
+            path.unlink(missing_ok=True)
         self._scratch.cleanup()
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
@@ -154,17 +169,35 @@ class TritonServer:
         assert self._process.stdout is not None
         return self._process.stdout
 
-    def _read(self, stdout: IO[str]) -> None:
-        with contextlib.suppress(ValueError):  # closed meanwhile
-            for line in stdout:
-                if line == READY:  # tritonserver writes here, too
-                    self._lines.put(line)
-        self._lines.put("it ended")
+
+def _read(stdout: IO[str], lines: queue.Queue[str]) -> None:
+    with contextlib.suppress(ValueError):  # closed meanwhile
+        for line in stdout:
+            if line == READY:  # tritonserver writes here, too
+                lines.put(line)
+    lines.put("it ended")
+
+
+def _shared_memory(group: int) -> set[Path]:
+    """Return the files in memory that the processes of a group share: nobody else deletes them."""
+    found: set[Path] = set()
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):
+            if os.getpgid(int(maps.parent.name)) == group:
+                for line in maps.read_text().splitlines():
+                    _, slash, path = line.partition("/dev/shm/")
+                    if slash:
+                        found.add(Path("/dev/shm") / path.removesuffix(" (deleted)"))
+    return found
 
 
 def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for item in sockets:
-            item.bind(("127.0.0.1", 0))
-        return [int(item.getsockname()[1]) for item in sockets]
+    """Return ports that stay free while a server is down: none that outgoing connections get."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randint(*_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            if port not in found:
+                found.append(port)
+    return found

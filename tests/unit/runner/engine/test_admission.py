@@ -178,3 +178,18 @@ def test_a_refusal_shows_that_the_server_is_there() -> None:
     gate.on_unreachable(0.0)
     gate.on_backpressure(0.0, None)
     assert not gate.on_unreachable(0.0)
+
+
+@pytest.mark.parametrize("limits_rate", [False, True])
+def test_server_that_is_unable_for_long_is_out_and_not_slow(limits_rate: bool) -> None:
+    gate, now = Admission(64), 0.0
+    assert gate.try_enter(now)
+    for _ in range(8):
+        gate.leave()
+        gate.on_backpressure(now, None, limits_rate=limits_rate)
+        while not gate.try_enter(now):
+            now = gate.opens_at
+    gate.leave()
+    assert (gate.outage_since is not None) is not limits_rate
+    gate.on_answer()
+    assert (gate.pace(now) > 100) is not limits_rate

@@ -15,7 +15,8 @@ from kubesynth_runner.engine.calls import Caller, ModelConnection, RecordCall, S
 from kubesynth_runner.engine.gate import Gate
 from kubesynth_runner.io.journal import Journal
 from kubesynth_runner.io.local_storage import LocalStorage
-from kubesynth_runner.llm.base import CompletionRequest, Message
+from kubesynth_runner.llm.base import Capabilities, Completion, CompletionRequest, Message
+from kubesynth_runner.llm.errors import ClientError, ErrorKind
 from kubesynth_testing import virtual_time
 from kubesynth_testing.limited_server import (
     FixedWindow,
@@ -68,6 +69,27 @@ class Pod:
         self.journal.close()
         assert self.gate.admission.in_flight == 0
         return asyncio.get_running_loop().time()
+
+
+class RestartingServer(LimitedServer):
+    """Says for a while that it is not able to: its model is loaded again."""
+
+    def __init__(self, down_seconds: tuple[float, float]) -> None:
+        super().__init__(NoLimit(), latency_seconds=lambda: 0.3)
+        self._down_seconds = down_seconds
+
+    async def complete(self, request: CompletionRequest) -> Completion:
+        self._require_up()
+        return await super().complete(request)
+
+    async def probe(self) -> Capabilities:
+        self._require_up()
+        return Capabilities(json_schema=False)
+
+    def _require_up(self) -> None:
+        start, end = self._down_seconds
+        if start <= asyncio.get_running_loop().time() < end:
+            raise ClientError(ErrorKind.OVERLOADED, "the model is not ready")
 
 
 def run(server: LimitedServer, folder: Path, load: Load) -> float:
@@ -190,3 +212,10 @@ def test_pods_share_a_limit_that_neither_knows(tmp_path: Path) -> None:
     ends = virtual_time.run(main())
     assert max(ends) < 1.25 * 19.95
     assert len(server.refused) < 150
+
+
+def test_server_that_has_loaded_its_model_again_is_used_to_the_full_at_once(tmp_path: Path) -> None:
+    server = RestartingServer(down_seconds=(2.0, 22.0))
+    # 800 requests of 0.3 s on 8 slots are 30 s of work.
+    seconds = run(server, tmp_path, Load(800, 8))
+    assert seconds < 30.0 + 20.0 + 16.0  # and the longest pause between two questions

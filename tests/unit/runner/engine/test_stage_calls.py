@@ -177,4 +177,5 @@ def test_tokens_that_nobody_counted_are_marked_and_stay_so_in_the_journal(tmp_pa
         desk.run(text_stage(), epoch=epoch, n=1)
         assert [call.tokens_estimated for call in desk.provenance[0]] == [True]
         assert desk.calls.tally.completion_tokens == 2
+        assert desk.calls.tally.estimated_tokens == 5
     assert len(desk.client.requests) == 1

@@ -1,0 +1,1 @@
+"""The command lines of the engines that classes of model servers start."""
