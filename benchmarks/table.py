@@ -273,17 +273,23 @@ def of_documents(runs: list[Memory]) -> list[Row]:
     ]
 
 
-def of_lists(result: UglyLists) -> list[Row]:
-    """Return the share of ugly lists that are read exactly right."""
+def of_lists(results: list[UglyLists]) -> list[Row]:
+    """Return the shares of ugly lists that are read exactly right."""
+    return [_of_set(result) for result in results]
+
+
+def _of_set(result: UglyLists) -> Row:
     share = result.right / result.answers
-    return [
-        Row(
-            f"ugly lists read exactly right, of {result.answers}",
-            {ENGINE: f"{result.right} ({share:.1%})"},
-            "≥ 99 %",
-            share >= 0.99,
-        )
-    ]
+    shown = f"{result.right} ({share:.1%})"
+    if result.right_at_first is not None:
+        shown += f"; {result.right_at_first / result.answers:.1%} before the parser had seen any"
+    what = "ugly lists" if result.right_at_first is None else "ugly lists of another hand"
+    return Row(
+        f"{what} read exactly right, of {result.answers}",
+        {ENGINE: shown},
+        "≥ 99 %",
+        share >= 0.99,
+    )
 
 
 def of_startup(result: Startup) -> list[Row]:

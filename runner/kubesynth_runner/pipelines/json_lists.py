@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-# Where JSON begins: on a line of its own, or after a colon.
-_START = re.compile(r"""(?:\A|\n|:)[ \t]*(?=[\[{]\s*[\[{"'\]}])""")
+# Where JSON begins: on a line of its own, or after a colon or an equals sign.
+_START = re.compile(r"""(?:\A|\n|:|=)[ \t]*(?=[\[{]\s*[\[{"'\]}])""")
 _SINGLE_QUOTED = re.compile(r"'((?:[^'\\]|\\.|'(?=\w))*)'\s*(?=[,\]}])")
 # A text that has its line for itself, as in pretty-printed JSON.
 _QUOTED_LINE = re.compile(

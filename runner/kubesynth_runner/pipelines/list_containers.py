@@ -10,12 +10,15 @@ _LATEX = re.compile(r"^[ \t]{0,12}\\item[ \t]+(.*)$", re.MULTILINE)
 _RULE_ROW = re.compile(r"\s*\|?\s*:?-{2,}:?\s*(?:\|\s*:?-{2,}:?\s*)*\|?\s*")
 _NUMBER_HEADS = frozenset({"#", "no", "no.", "nr", "nr.", "id", "number", "\u2116"})
 _YAML_OBJECT = re.compile(
-    r"^([ \t]{0,12})[-*][ \t]+(?:question|topic|title|name|item|fact|text)[ \t]*:[ \t]+(\S.*)$",
+    r"^([ \t]{0,12})[-*][ \t]+(?:(?:id|no|number)[ \t]*:[ \t]*\d+[ \t]*\n[ \t]+)?"
+    r"(?:question|topic|title|name|item|fact|text)[ \t]*:[ \t]+(\S.*)$",
     re.I | re.M,
 )
 _FOLDED = re.compile(r"^([ \t]*[-*][ \t]+)[>|][-+]?[ \t]*\n[ \t]+(?=\S)", re.MULTILINE)
 _QUOTED = re.compile("\"([^\"\n]+)\"|'((?:[^'\n]|(?<=\\w)'(?=\\w))+)'|\u201c([^\u201d\n]+)\u201d")
-_SEPARATORS = (";", "\uff1b", "\u3001", "\u060c", "\uff0c", ",")
+_SEPARATORS = (";", "\uff1b", "\u3001", "\u060c", "\uff0c", "\u2022", "\u00b7", "|", ",")
+# Before the last one.
+_AND = re.compile(r",?\s+(?:and|und|et|y)\s+(?=[^,]*\Z)")
 _LABEL = re.compile(r"\A[^:\uff1a,;\u3001\u060c\n]{0,60}[:\uff1a]\s*")
 _LONGEST_INLINE_ITEM = 80
 _SENTENCE_END = re.compile(r"[.!?\u3002\uff01\uff1f\u061f](?:\s|\Z)")
@@ -23,7 +26,7 @@ _SENTENCE_END = re.compile(r"[.!?\u3002\uff01\uff1f\u061f](?:\s|\Z)")
 
 def items(text: str, expected: int | None) -> list[str] | None:
     """Return the items of a list in one of these forms, or None if it is in another."""
-    for read in (_elements, _table, _objects):
+    for read in (_elements, _table, objects):
         found = read(text)
         if found:
             return found
@@ -40,7 +43,8 @@ def _elements(text: str) -> list[str]:
     return found if len(found) > 1 else [match[1].strip() for match in _LATEX.finditer(text)]
 
 
-def _objects(text: str) -> list[str]:
+def objects(text: str) -> list[str]:
+    """Return the texts of a YAML list of objects."""
     found = [match[2].strip() for match in _YAML_OBJECT.finditer(text)]
     return found if len(found) > 1 else []
 
@@ -101,7 +105,10 @@ def _on_one_line(text: str, expected: int | None) -> list[str] | None:
     if _SENTENCE_END.search(line.rstrip(".\u3002")):
         return None
     for separator in _SEPARATORS:
-        parts = [part.strip() for part in line.rstrip(".\u3002").split(separator)]
+        joined = line.rstrip(".\u3002").strip(f"{separator} ")
+        parts = [part.strip() for part in joined.split(separator)]
+        if separator == "," and len(listed := _AND.sub(", ", joined).split(",")) == expected:
+            parts = [part.strip() for part in listed]
         if len(parts) > 1 and len(parts) == expected:
             return parts if all(0 < len(part) <= _LONGEST_INLINE_ITEM for part in parts) else None
     return None

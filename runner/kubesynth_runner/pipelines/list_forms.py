@@ -15,6 +15,8 @@ _TOKENS = re.compile(r"</s>|<\|(?:im_end|eot_id|end|endoftext|end_of_text)\|>|<e
 _INVISIBLE = re.compile("[\u200b\u200e\u200f\u2060\ufeff]")
 _BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 _TILDES = re.compile(r"^~~~", re.MULTILINE)
+_ENTITY = re.compile(r"&(quot|apos|amp|#39);")
+_CHARACTERS = {"quot": '"', "apos": "'", "amp": "&", "#39": "'"}
 _CHECKBOX = re.compile(r"^([ \t]{0,12}[-*+] )\[[ xX]\] ", re.MULTILINE)
 
 _LEAD = r"^(?P<lead>[ \t>#]{0,12}(?:[-*+][ \t]+)?)(?P<bold>\*\*|__)?[\u3010\[(]?"
@@ -28,6 +30,12 @@ _WORD_NUMBER = re.compile(
 )
 _WORD = re.compile(
     _LEAD + r"(?P<word>[^\W\d_]{1,20})(?:\*\*)?[:\uff1a](?:\*\*)?[ \t]+(?P<rest>\S.*)$", re.M
+)
+# - 1. one, * **2.** two, * **3. three**
+_BULLET_NUMBER = re.compile(
+    r"^(?P<lead>[ \t]*[-*+\u2022][ \t]+)(?P<bold>\*\*|__)?(?P<number>\d{1,3})[.)]"
+    r"(?P<closed>\*\*|__)?[ \t]+(?P<rest>\S.*)$",
+    re.MULTILINE,
 )
 _ASKING = frozenset({"q", "question", "prompt", "task", "topic", "item", "fact", "problem"})
 
@@ -49,6 +57,10 @@ _ROMAN = (
     "xiv",
     "xv",
 )
+_ORDINALS = (
+    *("first", "second", "third", "fourth", "fifth"),
+    *("sixth", "seventh", "eighth", "ninth", "tenth"),
+)
 _ALPHABETS = (
     "가나다라마바사아자차카타파하",
     "أبتثجحخدذرزسشصضطظعغفقكلمنهوي",
@@ -63,6 +75,13 @@ _ENUMERATORS: tuple[tuple[re.Pattern[str], Callable[[str], int | None]], ...] = 
     (re.compile(r"^\s*#(\d{1,3})[:.)]?[ \t]+"), int),
     (re.compile(r"^\s*(?:No|Nr|N\u00ba|N\u00b0|\u2116)\.?[ \t]*(\d{1,3})[:.)]?[ \t]+", re.I), int),
     (re.compile(r"^\s*(\d{1,3})(?:st|nd|rd|th)[:.)][ \t]+", re.I), int),
+    (re.compile(r"^\s*(\d{1,3})[\u00ba\u00aa\u00b0][.)]?[ \t]+"), int),
+    (re.compile(r"^\s*(\d{1,3})\t+"), int),
+    (re.compile(r"^\s*(\d{1,3}),[ \t]*(?=[^\W\d])"), int),
+    (
+        re.compile(rf"^\s*({'|'.join(_ORDINALS)})(?:ly)?:[ \t]+", re.I),
+        lambda m: _place(_ORDINALS, m.lower()),
+    ),
     (re.compile(r"^\s*\(?([ivxIVX]{1,5})[.)][ \t]+"), lambda m: _place(_ROMAN, m.lower())),
     (
         re.compile(
@@ -80,6 +99,7 @@ _SYMBOLS = frozenset({"So", "Sm", "Po"})
 _QUOTES_AND_STOPS = frozenset("\u00bf\u00a1\u3002\u3001\u2026.,:;!?&%@\\/\u060c\u061f\"'")
 
 _INLINE = re.compile(r"(?:(?<=\s)|^)\(?(\d{1,2})[.)][ \t]+(?=\S)")
+_INLINE_LETTER = re.compile(r"(?:(?<=\s)|^)\(?([a-z])[.)][ \t]+(?=\S)", re.I)
 
 
 def normalise(text: str) -> str:
@@ -88,16 +108,30 @@ def normalise(text: str) -> str:
     text = text.replace("\u2028", "\n").replace("\u2029", "\n\n").replace("\u00a0", " ")
     text = _INVISIBLE.sub("", _TOKENS.sub("", _THINKING.sub("", text)))
     text = _TILDES.sub("```", _BREAK.sub("", text))
+    text = _ENTITY.sub(lambda match: _CHARACTERS[match[1]], text)
     return _CHECKBOX.sub(r"\1", text).strip("\n")
 
 
 def rewrite(text: str) -> str:
     """Return a text whose items, in whatever form, stand behind plain numbers or bullets."""
-    for form in (_numbered_words, _words, _enumerated, _symbols, _inline):
+    for form in (_bullet_numbers, _numbered_words, _words, _enumerated, _symbols, _inline):
         found = form(text)
         if found is not None:
             return found
     return text
+
+
+def _bullet_numbers(text: str) -> str | None:
+    found = list(_BULLET_NUMBER.finditer(text))
+    numbers = [int(match["number"]) for match in found]
+    if len(found) < 2 or numbers != list(range(1, len(found) + 1)):
+        return None
+    return _replaced(text, found, lambda match: f"{match['number']}. {_whole(match)}")
+
+
+def _whole(match: re.Match[str]) -> str:
+    bold = "" if match["closed"] else match["bold"] or ""
+    return f"{bold}{match['rest']}"
 
 
 def _numbered_words(text: str) -> str | None:
@@ -140,7 +174,10 @@ def _symbols(text: str) -> str | None:
     lines = text.split("\n")
     marks = [(index, match) for index, line in enumerate(lines) if (match := _MARK.match(line))]
     marks = [(i, m) for i, m in marks if len(m[1].rstrip("\ufe0f")) > 1 or _is_symbol(m[1])]
-    if len(marks) < 2 or len({match[1] for _, match in marks}) > 1:
+    are_pictures = len(marks) == len([line for line in lines if line.strip()]) and all(
+        unicodedata.category(match[1][0]) == "So" for _, match in marks
+    )
+    if len(marks) < 2 or (len({match[1] for _, match in marks}) > 1 and not are_pictures):
         return None
     for index, match in marks:
         lines[index] = f"- {lines[index][match.end() :]}"
@@ -157,7 +194,11 @@ def _inline(text: str) -> str | None:
         return None
     marks = list(_INLINE.finditer(text))
     if len(marks) < 2 or [int(mark[1]) for mark in marks] != list(range(1, len(marks) + 1)):
-        return None
+        marks = list(_INLINE_LETTER.finditer(text))
+        letters = "".join(mark[1].lower() for mark in marks)
+        # Behind anything else they are the options of a question.
+        if len(marks) < 2 or marks[0].start() or letters not in "abcdefghijklmnopqrstuvwxyz":
+            return None
     if all(mark.start() == 0 or text[mark.start() - 1] == "\n" for mark in marks):
         return None
     ends = [*(mark.start() for mark in marks[1:]), len(text)]

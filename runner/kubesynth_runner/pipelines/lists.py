@@ -15,6 +15,10 @@ from collections.abc import Callable, Iterable
 from kubesynth_runner.pipelines import json_lists, list_containers, list_forms, marked_lines
 
 _FENCE = re.compile(r"```[a-zA-Z0-9_-]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
+# What follows it is another list.
+_ANSWERS = re.compile(
+    r"\n[*_#\s]{0,8}(?:answers?|answer key|solutions?)[*_:\s]{0,8}(?=\n)", re.IGNORECASE
+)
 _QUESTION_MARKS = ("?", "\uff1f", "\u061f", "\u037e")
 _HASHES = re.compile("#*")
 _GREETING = re.compile(r"(?:sure|certainly|of course|absolutely|okay|ok)\b[\w ,]{0,40}[.!]", re.I)
@@ -34,6 +38,10 @@ _QUOTES = (
     ("\u00ab", "\u00bb"),
     ("\u300c", "\u300d"),
     ("`", "`"),
+    ("<b>", "</b>"),
+    ("<i>", "</i>"),
+    ("<em>", "</em>"),
+    ("<strong>", "</strong>"),
     ("'", "'"),
 )
 
@@ -45,10 +53,14 @@ def parse(text: str, expected: int | None = None) -> list[str]:
     was wanted: it may as well be an excuse.
     """
     text = list_containers.unfold(list_forms.normalise(text))
+    answers = _ANSWERS.search(text)
+    if answers and len(parse(text[: answers.start()], expected)) > 1:
+        text = text[: answers.start()]
     fenced = _FENCE.search(text)
     # A block below the first item is part of the list, not all of it.
     if fenced and not marked_lines.items(text[: fenced.start()]):
-        inside = _of_blocks(text) or _parse_structured(fenced[1])
+        inside = _of_blocks(text) or _clean_all(list_containers.objects(fenced[1])) or None
+        inside = _parse_structured(fenced[1]) if inside is None else inside
         if inside is not None:
             return inside
         if not marked_lines.items(text[fenced.end() :]):

@@ -38,6 +38,12 @@ _TAIL = re.compile(_SEPARATOR)
 # The end of emphasis that began before the marker: **Question 1**: or **Question 1:**
 _BOLD_TAIL = re.compile(rf"(?:(?:\*\*|__){_SEPARATOR}|{_SEPARATOR}(?:\*\*|__))")
 _COLONS = (":", "\uff1a")
+# Below an item: a number of its own (1.1), and a label.
+_PART_NUMBER = re.compile(r"\s+\d{1,3}\.\d{1,3}[.)]?\s")
+_LABEL = re.compile(r"\s+[*_]{0,3}([^\W\d_][^\s\d:\uff1a*_]{0,19})[*_]{0,3}[:\uff1a][*_]{0,3}\s")
+_NO_PART = frozenset({"answer", "solution", "explanation", "rationale", "hint", "difficulty"})
+_AROUND = "\"'*_\u201d\u00bb "
+_QUESTION_MARKS = ("?", "\uff1f", "\u061f", "\u037e")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -106,7 +112,8 @@ def _read(text: str) -> list[Line]:
     raw = text.split("\n")
     lines = [read_line(line) for line in raw]
     letters = [line.number for line in lines if line.kind == "letter"]
-    others = any(line.kind not in (None, "letter") for line in lines)
+    margin = min((line.indent for line in lines if line.kind == "letter"), default=0)
+    others = any(line.kind not in (None, "letter") and line.indent <= margin + 1 for line in lines)
     if letters and (others or letters[:2] != [1, 2]):
         return [
             line
@@ -138,11 +145,26 @@ def _collect(lines: list[Line], depth: int, has_numbers: bool) -> list[str]:
     return found
 
 
+def _is_apart(item: str, text: str) -> bool:
+    """Tell whether an indented line says something about an item instead of going on with it."""
+    if text[:1] not in (" ", "\t") or not text.strip():
+        return False
+    is_title = len(item) > 4 and item[:2] == item[-2:] == "**" and "**" not in item[2:-2]
+    if is_title or _PART_NUMBER.match(text):
+        return True
+    label = _LABEL.match(text)
+    # What is below a question and has a name is no part of it; of a task it may well be.
+    is_question = item.rstrip(_AROUND).endswith(_QUESTION_MARKS)
+    return label is not None and (is_question or label[1].lower() in _NO_PART)
+
+
 def _continue(found: list[str], text: str) -> bool:
     """Add an unmarked line to the last item if it belongs to it; return whether it stays open."""
     if not found[-1]:  # a heading, such as "Question 1": the item stands below it
         found[-1] = text.strip()
         return True
+    if _is_apart(found[-1], text):
+        return False
     is_wrapped = text[:1].islower() and found[-1][-1:].isalnum()
     if (text[:1] in (" ", "\t") or is_wrapped) and text.strip():
         found[-1] += " " + text.strip()
