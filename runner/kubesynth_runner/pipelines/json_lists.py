@@ -10,9 +10,9 @@ from typing import Any
 # Where JSON begins: on a line of its own, or after a colon or an equals sign.
 _START = re.compile(r"""(?:\A|\n|:|=)[ \t]*(?=[\[{]\s*[\[{"'\]}])""")
 _SINGLE_QUOTED = re.compile(r"'((?:[^'\\]|\\.|'(?=\w))*)'\s*(?=[,\]}])")
-# A text that has its line for itself, as in pretty-printed JSON.
+# A text that has its line for itself, as in pretty-printed JSON, and is no key.
 _QUOTED_LINE = re.compile(
-    r'^[ \t]*"(?![^\n]*"[ \t]*:)(.+)"[ \t]*,?[ \t]*(?://[^"\n]*)?$', re.MULTILINE
+    r'^[ \t]*"(?![^\n]*"[ \t]*:)(.+)"[ \t]*,?[ \t]*(?://[^"\n]*)?$(?!\s*:)', re.MULTILINE
 )
 _NUMBERED = re.compile(r"\s*(\d{1,3})[.)]\s+")
 _GAP = re.compile(r"[\s,]*")

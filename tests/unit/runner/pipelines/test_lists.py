@@ -187,6 +187,11 @@ def test_items_of_odd_answers(text: str, items: list[str]) -> None:
     assert lists.parse(text, expected=3) == items
 
 
+def test_a_key_on_a_line_of_its_own_is_no_item() -> None:
+    text = f'{{\n\n"questions"\n\n:\n\n[\n\n"{WHO}"\n\n,\n\n"{WHEN}"\n\n]\n\n}}'
+    assert lists.parse(text, 1) == [WHO, WHEN]
+
+
 def test_one_line_is_a_list_of_one_if_one_was_asked_for() -> None:
     assert lists.parse("The mill burned down", expected=1) == ["The mill burned down"]
 

@@ -1,0 +1,188 @@
+"""Every stage on a real language model, whole pipelines of a record or two.
+
+SmolLM2-135M understands little of what it is asked, so that what it says is not looked at: there
+are rows, with the columns that the stage promises, and whatever failed says why. Left alone at
+temperature 0 it says the same again until it is cut off, and what is cut off is dropped: its
+answers are drawn, kept from repeating themselves, and stopped after a sentence. A core reads and
+writes about a hundred tokens a second: that is what all of it costs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubesynth_api.runner_contract import RunnerPhase
+from kubesynth_runner import run
+from kubesynth_runner.embedded.process import EmbeddedServer
+from kubesynth_runner.io.locations import Mounts
+from kubesynth_testing import runs
+
+TEXT = "Glass is made of sand, soda and lime. Most flat glass is floated on molten tin."
+QUESTION = "Why does bread rise?"
+EXAMPLES = Path(__file__).parents[3] / "examples"
+SAMPLING = {"temperature": 0.7, "frequencyPenalty": 0.6, "maxTokens": 80}
+LINE = {"stop": ["\n"]}
+Stages = Sequence[Mapping[str, Any]]
+Rows = list[dict[str, Any]]
+
+
+async def make(
+    folder: Path, llm: EmbeddedServer, pipeline: Stages, *records: Mapping[str, Any]
+) -> Rows:
+    """Run a pipeline; return its rows, having seen that whatever failed says why."""
+    given: dict[str, Any] = {"input": None}
+    if records:
+        (folder / "in").mkdir()
+        text = "".join(json.dumps({"text": TEXT} | record) + "\n" for record in records)
+        (folder / "in" / "records.jsonl").write_text(text)
+        given = {"input": {"uri": f"file://{folder}/in/*.jsonl"}}
+    model = {
+        "name": "generator",
+        "external": {"url": llm.url, "model": llm.model},
+        "limits": {"concurrency": 4},
+        "sampling": SAMPLING,
+    }
+    spec = runs.a_run(
+        folder,
+        models=[model],
+        pipeline=list(pipeline),
+        failurePolicy={"maxFailedRecordsPercent": 100},
+        **given,
+    )
+    context = runs.a_context(spec)
+    mounts = Mounts(config_maps={"plugins": EXAMPLES / "data"})
+    environment = dataclasses.replace(context.environment, mounts=mounts)
+    context = dataclasses.replace(context, environment=environment)
+    await run.run_phase(context, run.PhaseRequest(RunnerPhase.ALL))
+    for failed in runs.read_errors(folder / "out"):
+        print(failed)  # shown where there are too few rows
+        assert failed["kind"]
+        assert failed["message"]
+    return runs.read_rows(folder / "out")
+
+
+async def test_documents_become_text(tmp_path: Path, real_llm: EmbeddedServer) -> None:
+    no_limits = {"minDocumentTokens": 0, "minSegmentTokens": 0, "minOutputTokens": 0}
+    recipe = {**no_limits, "onNothing": "Keep", "sampling": {"stop": ["."]}}
+    text = {**recipe, "output": "Text"}
+    pipeline = [
+        {"segment": {"maxTokens": 100, "minTokens": 0}},
+        {"wikipediaRewrite": text},
+        {"diverseQA": {**text, "pairs": 2}},
+        {"distill": text},
+        {"extractKnowledge": text},
+        {"knowledgeList": recipe},
+    ]
+    rows = await make(tmp_path, real_llm, pipeline, {})
+    assert {row["segment_id"] for row in rows} == {0}
+    assert {row["text"] for row in rows} == {TEXT}
+    made = ("rewritten", "diverse_qa", "distilled", "knowledge", "fact")
+    found = [row[name] for row in rows for name in made]
+    assert all(text is None or text.strip() for text in found)
+    assert any(found)
+    stages = [call["stage"] for call in rows[0]["provenance"]]
+    assert [stage.split("-")[0] for stage in stages] == [next(iter(s)) for s in pipeline[1:]]
+
+
+TOPICS = {"macroTopics": 0, "additionalSubtopics": ["adding", "fractions"]}
+FROM_NOTHING = {
+    "openQA": {
+        "macroTopics": 1,
+        "subtopics": 1,
+        "combineTopics": False,
+        "questions": 1,
+        "revisions": 1,
+    },
+    "math": {**TOPICS, "problems": 1, "schoolLevel": "primary school"},
+    "coding": {**TOPICS, "problems": 1},
+    "writing": {"topics": ["bread"], "materials": ["poem", "letter"], "tasks": 1, "revisions": 0},
+}
+
+
+@pytest.mark.parametrize("kind", FROM_NOTHING)
+async def test_opening_lines_from_nothing(
+    tmp_path: Path, real_llm: EmbeddedServer, kind: str
+) -> None:
+    rows = await make(tmp_path, real_llm, [{kind: FROM_NOTHING[kind]}])
+    assert 1 <= len(rows) <= 2
+    assert all(row["question"].strip() and row["topic"].strip() for row in rows)
+
+
+async def test_question_with_answer_from_nothing(tmp_path: Path, real_llm: EmbeddedServer) -> None:
+    stage = {"languages": ["English"], "samples": 1, "topics": ["bread"]}
+    rows = await make(
+        tmp_path, real_llm, [{"multilingualQA": {**stage, "sampling": {"maxTokens": 160}}}]
+    )
+    assert len(rows) == 1
+    for row in rows:
+        assert (row["language"], row["topic"]) == ("English", "bread")
+        assert row["question"].strip()
+        assert row["answer"].strip()
+
+
+CRITERIA = [{"name": "truth", "description": "Is it true?", "min": 0, "max": 100}]
+
+
+async def test_conversations_of_a_question(tmp_path: Path, real_llm: EmbeddedServer) -> None:
+    short = {"sampling": {"maxTokens": 20}, "useDocument": False}
+    pipeline: Stages = [
+        {"twoTurnPrompt": {**short, "userSampling": {"maxTokens": 20}}},
+        {"answer": short},
+        {"score": {"criteria": CRITERIA, "useDocument": False, "explanationColumn": "why"}},
+    ]
+    (row,) = await make(tmp_path, real_llm, pipeline, {"question": QUESTION})
+    roles = [message["role"] for message in json.loads(row["messages"])]
+    assert (roles, row["turns"]) == (["user", "assistant", "user"], 2)
+    assert 0 <= row["score"] <= 1
+    assert json.loads(row["scores"]) == {"truth": round(100 * row["score"])}
+
+
+async def test_pairs_of_answers_are_judged(tmp_path: Path, real_llm: EmbeddedServer) -> None:
+    stage = {
+        "answers": 2,
+        "sampling": {"temperature": 1.2, "maxTokens": 20},
+        "criteria": CRITERIA,
+        "useDocument": False,
+    }
+    rows = await make(tmp_path, real_llm, [{"preferencePairs": stage}], {"question": QUESTION})
+    for row in rows:
+        assert row["chosen"] != row["rejected"]
+        assert row["chosen_score"] - row["rejected_score"] == pytest.approx(row["margin"])
+        assert len(json.loads(row["answers"])) == 2
+    # Of equal scores comes no pair, and a judge of this size may find all answers alike.
+    assert len(rows) <= 1
+
+
+async def test_labels_and_languages(tmp_path: Path, real_llm: EmbeddedServer) -> None:
+    classes = [{"name": "food", "description": "what is eaten"}, {"name": "place"}]
+    labels = {"type": "Label", "labels": ["old", "new"], "column": "age"}
+    pipeline: Stages = [
+        {"classifyEntity": {"classes": classes}},
+        {"prompt": {"user": {"inline": "Is {{ entity }} old or new?"}, "output": labels}},
+        {"translate": {"languages": ["German"], "columns": ["entity"], "sampling": LINE}},
+    ]
+    rows = await make(tmp_path, real_llm, pipeline, {"entity": "bread"})
+    assert rows
+    for row in rows:
+        assert row["label"] in ("food", "place")
+        assert row["label_answer"]
+        assert row["age"] in ("old", "new")
+        assert row["language"] == "German"
+        assert row["entity_translated"].strip()
+
+
+async def test_plugin_asks_for_lists(tmp_path: Path, real_llm: EmbeddedServer) -> None:
+    plugin = {
+        "file": {"configMapKeyRef": {"name": "plugins", "key": "headlines.py"}},
+        "parameters": {"count": 2},
+        "outputColumns": ["headline", "characters"],
+    }
+    rows = await make(tmp_path, real_llm, [{"plugin": plugin}], {})
+    assert rows
+    assert all(row["characters"] == len(row["headline"]) > 0 for row in rows)
