@@ -20,7 +20,7 @@ import pytest
 from kubesynth_api.runner_contract import RunnerPhase
 from kubesynth_runner import run
 from kubesynth_runner.embedded.process import EmbeddedServer
-from kubesynth_runner.io.locations import Mounts
+from kubesynth_runner.io.mounts import Mounts
 from kubesynth_testing import runs
 
 TEXT = "Glass is made of sand, soda and lime. Most flat glass is floated on molten tin."
@@ -39,7 +39,7 @@ async def make(
     given: dict[str, Any] = {"input": None}
     if records:
         (folder / "in").mkdir()
-        text = "".join(json.dumps({"text": TEXT} | record) + "\n" for record in records)
+        text = "".join(json.dumps({"text": TEXT, **record}) + "\n" for record in records)
         (folder / "in" / "records.jsonl").write_text(text)
         given = {"input": {"uri": f"file://{folder}/in/*.jsonl"}}
     model = {
@@ -71,7 +71,7 @@ async def test_documents_become_text(tmp_path: Path, real_llm: EmbeddedServer) -
     no_limits = {"minDocumentTokens": 0, "minSegmentTokens": 0, "minOutputTokens": 0}
     recipe = {**no_limits, "onNothing": "Keep", "sampling": {"stop": ["."]}}
     text = {**recipe, "output": "Text"}
-    pipeline = [
+    pipeline: list[dict[str, Any]] = [
         {"segment": {"maxTokens": 100, "minTokens": 0}},
         {"wikipediaRewrite": text},
         {"diverseQA": {**text, "pairs": 2}},
