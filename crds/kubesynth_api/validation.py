@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from kubesynth_api import availability, choices, columns, endpoints, execution, stages
+from kubesynth_api import availability, choices, columns, endpoints, execution, rewards, stages
 from kubesynth_api._base import ApiModel
 from kubesynth_api.columns import RESERVED_COLUMNS
 from kubesynth_api.field_paths import walk
@@ -68,6 +68,7 @@ def check(
             *_prices(spec),
             *stages.check(spec, config_maps or {}),
             *choices.check(spec),
+            *rewards.check(spec),
             *execution.check(spec),
             *_size(spec, name),
         ]

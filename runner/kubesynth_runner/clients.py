@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+from kubesynth_api import rewards
 from kubesynth_api.chat_templates import TemplateProblem
 from kubesynth_api.conditions import Reason
 from kubesynth_api.v1alpha1.models import ExternalModel, ModelSpec
@@ -50,6 +51,7 @@ def connect(
             float(model.request_timeout_seconds),
             max_connections=share,
             azure_api_version=external.azure.api_version if external.azure else None,
+            is_reward_model=model.name in rewards.reward_roles(spec),
         )
     )
 

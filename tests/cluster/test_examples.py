@@ -27,6 +27,7 @@ RUN_ELSEWHERE = {
     "datasets-claim": "a volume claim",
     "triton-nemo-deploy": "tests/integration/triton/test_runs.py runs it on a real Triton",
     "model-server": "it needs a GPU; test_model_servers.py runs the like on a CPU",
+    "reward-model": "tests/integration/cli/test_reward_example.py runs it",
     "plugin": "tests/integration/cli/test_document_stages.py runs it",
     "object-storage": "test_runs.py of tests/integration/object_stores runs the like",
     **dict.fromkeys(

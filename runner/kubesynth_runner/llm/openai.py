@@ -42,7 +42,7 @@ class OpenAIEndpoint:
     certificate authorities. `request_timeout_seconds` is for a whole request, its wait for a
     connection included. `max_connections` 0 is any number. With `azure_api_version` the endpoint
     is Azure OpenAI's: `url` is that of the resource, and `model` the deployment, unless `url` names
-    one itself.
+    one itself. A reward model (`is_reward_model`) scores conversations and takes no others.
     """
 
     url: str
@@ -54,6 +54,7 @@ class OpenAIEndpoint:
     connect_timeout_seconds: float = 10.0
     max_connections: int = 32
     azure_api_version: str | None = None
+    is_reward_model: bool = False
 
     @property
     def base_url(self) -> str:
@@ -99,7 +100,7 @@ class OpenAIChatClient:
         """Send one chat completion, once."""
         body = wire.encode_request(self._endpoint.model, request)
         answer = await self._exchange("POST", self._chat_url, body)
-        return wire.decode_completion(answer)
+        return wire.decode_completion(answer, is_scored=self._endpoint.is_reward_model)
 
     async def probe(self) -> Capabilities:
         """Check that the model is served, and whether the server holds it to a JSON schema."""
@@ -108,6 +109,9 @@ class OpenAIChatClient:
         served = () if is_azure else await self._list_models()
         if served and self._endpoint.model not in served:
             raise probing.not_served(self._endpoint.model, served, self._endpoint.url)
+        if self._endpoint.is_reward_model:
+            await self.complete(probing.REWARD_REQUEST)
+            return Capabilities(json_schema=False, models=served)
         return Capabilities(json_schema=await self._understands_schema(), models=served)
 
     async def close(self) -> None:

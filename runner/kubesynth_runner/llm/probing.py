@@ -22,6 +22,8 @@ _FORMAT = JsonSchemaFormat(
         "additionalProperties": False,
     },
 )
+# A reward model refuses a conversation without an answer.
+REWARD_REQUEST = CompletionRequest((*_MESSAGES, Message("assistant", "Yes, on a clear day.")))
 # What a server that does not know response_format answers to it: most 400 or 422, llama-cpp-python
 # 500. Everything else is about the server, not the field.
 UNSUPPORTED_KINDS = frozenset({ErrorKind.BAD_REQUEST, ErrorKind.SERVER_ERROR})

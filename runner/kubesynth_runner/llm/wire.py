@@ -156,8 +156,10 @@ def fits_strict_mode(schema: Any) -> bool:
     return all(fits_strict_mode(value) for value in schema.values())
 
 
-def decode_completion(body: bytes) -> Completion:
+def decode_completion(body: bytes, *, is_scored: bool = False) -> Completion:
     """Return the completion in a 200 answer.
+
+    `is_scored`: it is a reward model's, which may say all that it has to say in the logprobs.
 
     Raises:
         ClientError: MALFORMED_RESPONSE, or EMPTY_COMPLETION when no choice says anything; a
@@ -172,7 +174,10 @@ def decode_completion(body: bytes) -> Completion:
     if not reply.choices:
         raise _without_choices(reply, body)
     first, *others = [_choice(choice, body) for choice in reply.choices]
-    if not any(choice.text.strip() or choice.refusal for choice in (first, *others)):
+    has_scores = is_scored and first.logprobs is not None
+    if not has_scores and not any(
+        choice.text.strip() or choice.refusal for choice in (first, *others)
+    ):
         raise _failed(ErrorKind.EMPTY_COMPLETION, _why_empty(first), body)
     return Completion(
         text=first.text,

@@ -12,7 +12,7 @@ from kubesynth_api.v1alpha1.stages.judgement import PreferencePairs
 from kubesynth_runner import records
 from kubesynth_runner.io.plan_file import ColumnType
 from kubesynth_runner.llm.base import Message
-from kubesynth_runner.pipelines import conversation, lists, score
+from kubesynth_runner.pipelines import conversation, lists, scorers
 from kubesynth_runner.pipelines.base import (
     Cost,
     ModelFailure,
@@ -23,7 +23,7 @@ from kubesynth_runner.pipelines.base import (
     accept_text,
 )
 from kubesynth_runner.pipelines.compiling import CompileContext
-from kubesynth_runner.pipelines.scoring import Scorer, Scores, Subject, scorer
+from kubesynth_runner.pipelines.scoring import Scorer, Scores, Subject
 from kubesynth_runner.pipelines.templates import PromptTemplate
 
 T = TypeVar("T")
@@ -138,7 +138,9 @@ class PairStage:
         rejected = min(scored, key=lambda pair: pair[1].overall)
         margin = chosen[1].overall - rejected[1].overall
         spec = self.question.spec
-        is_enough = margin >= spec.min_margin and chosen[1].overall >= spec.min_chosen_score
+        floor = spec.min_chosen_score
+        is_good = floor is None or chosen[1].overall >= floor
+        is_enough = margin >= spec.min_margin and is_good
         if margin > 0 and is_enough:
             yield {
                 "chosen": chosen[0],
@@ -176,7 +178,7 @@ def compile_stage(spec: PreferencePairs, context: CompileContext) -> Steps:
     # The document of a conversation is in the system prompt.
     name = "answer.v1" if spec.messages_column is None else "dialogue_assistant.v1"
     answers = AnswersStage(context.prompt(spec.prompts.answer, name), question, spec.answers)
-    pair = PairStage(scorer(spec.method, spec.prompts.judge, spec.rubric, context), question)
+    pair = PairStage(scorers.scorer(spec, spec.prompts.judge, context), question)
     return Steps(
         (
             Step(answers, "answers", sampling=SAMPLING, cost=Cost(calls=spec.answers)),
@@ -184,8 +186,8 @@ def compile_stage(spec: PreferencePairs, context: CompileContext) -> Steps:
                 pair,
                 "scores",
                 fields=("judgeModel",),
-                sampling=score.SAMPLING,
-                cost=dataclasses.replace(score.COST, calls=spec.answers),
+                sampling=scorers.sampling(spec.method),
+                cost=scorers.cost(spec.method, spec.answers),
             ),
         )
     )

@@ -5,20 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import AsyncIterator, Mapping
 
-from kubesynth_api.v1alpha1.sampling import SamplingParameters
 from kubesynth_api.v1alpha1.stages.judgement import Score
 from kubesynth_runner import records
 from kubesynth_runner.io.plan_file import ColumnType
 from kubesynth_runner.llm.base import Message
-from kubesynth_runner.pipelines import conversation
-from kubesynth_runner.pipelines.base import Cost, StageFailure, StageLlm, Step, Steps
+from kubesynth_runner.pipelines import conversation, scorers
+from kubesynth_runner.pipelines.base import StageFailure, StageLlm, Step, Steps
 from kubesynth_runner.pipelines.compiling import CompileContext
-from kubesynth_runner.pipelines.scoring import Scorer, Subject, scorer
-
-# The likeliest score, not one that chance has drawn.
-SAMPLING = SamplingParameters(temperature=0.0)
-# The rubric and the answer are in the prompt; reasons and numbers come back.
-COST = Cost(completion_tokens=120, history_tokens=400)
+from kubesynth_runner.pipelines.scoring import Scorer, Subject
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,6 +30,7 @@ class ScoreStage:
         columns: dict[str, ColumnType] = {spec.scores_column: "json", "score": "number"}
         if spec.criterion_columns:
             columns |= {f"score_{criterion.name}": "number" for criterion in spec.rubric}
+        columns |= {f"score_{name}": "number" for name in spec.attributes}
         if spec.explanation_column is not None:
             columns[spec.explanation_column] = "string"
         return columns
@@ -47,6 +42,7 @@ class ScoreStage:
         made: records.Columns = {spec.scores_column: dict(scores.by_name), "score": scores.overall}
         if spec.criterion_columns:
             made |= {f"score_{name}": float(value) for name, value in scores.by_name.items()}
+        made |= {f"score_{name}": scores.by_name[name] for name in spec.attributes}
         if spec.explanation_column is not None:
             made[spec.explanation_column] = scores.explanation
         yield made
@@ -71,8 +67,10 @@ def compile_stage(spec: Score, context: CompileContext) -> Steps:
     named = (spec.question_column, spec.answer_column, spec.messages_column)
     has_document = spec.use_document and context.text_column not in named
     stage = ScoreStage(
-        scorer(spec.method, spec.prompts, spec.rubric, context),
+        scorers.scorer(spec, spec.prompts, context),
         spec,
         context.text_column if has_document else None,
     )
-    return Steps((Step(stage, sampling=SAMPLING, cost=COST),))
+    return Steps(
+        (Step(stage, sampling=scorers.sampling(spec.method), cost=scorers.cost(spec.method)),)
+    )

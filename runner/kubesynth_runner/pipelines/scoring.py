@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, assert_never
+from typing import Any, Protocol
 
-from kubesynth_api.v1alpha1.stages.base import Prompts
-from kubesynth_api.v1alpha1.stages.judgement import Criterion, Method
+from kubesynth_api.v1alpha1.stages.judgement import Criterion
 from kubesynth_runner import records
 from kubesynth_runner.llm.base import Message
 from kubesynth_runner.pipelines import conversation, structured
 from kubesynth_runner.pipelines.base import StageLlm
-from kubesynth_runner.pipelines.compiling import CompileContext
 from kubesynth_runner.pipelines.templates import PromptTemplate
 
 
@@ -36,7 +34,7 @@ class Scores:
 
 
 class Scorer(Protocol):
-    """A way to score. One per `method`; a reward model is another."""
+    """A way to score. One per `method`."""
 
     async def score(self, subject: Subject, llm: StageLlm) -> Scores:
         """Ask for the scores of one answer.
@@ -98,14 +96,3 @@ def overall(by_name: Mapping[str, float], criteria: Sequence[Criterion]) -> floa
         weights = dict.fromkeys(weights, 1.0)
     total = sum(weights[c.name] * (by_name[c.name] - c.min) / (c.max - c.min) for c in criteria)
     return total / sum(weights.values())
-
-
-def scorer(
-    method: Method, prompts: Prompts, criteria: tuple[Criterion, ...], context: CompileContext
-) -> Scorer:
-    """Return the scorer of a method."""
-    match method:
-        case "Judge":
-            return JudgeScorer(context.prompt(prompts, "score.v1"), criteria)
-        case unreachable:
-            assert_never(unreachable)

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from kubesynth_api._base import ApiModel, CelRule, ColumnName
 from kubesynth_api.v1alpha1.sampling import SamplingParameters
-from kubesynth_api.v1alpha1.stages.base import LlmStage, Prompts, PromptSlot, RoleName
+from kubesynth_api.v1alpha1.stages.base import (
+    LlmStage,
+    Prompts,
+    PromptSlot,
+    RoleName,
+    StageSpec,
+)
 
-# Judge: a chat model that is asked for scores by a rubric.
-Method = Literal["Judge"]
+# Judge: a chat model that is asked for scores by a rubric. Attributes: a reward model that answers
+# a conversation with named numbers, as those of NVIDIA do.
+Method = Literal["Judge", "Attributes"]
+_METHOD = "Judge: a chat model with a rubric. Attributes: a reward model that answers with numbers."
+AttributeName = Annotated[
+    str, Field(min_length=1, max_length=40, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+]
 
 
 class Criterion(ApiModel):
@@ -73,6 +84,31 @@ _NAMES_DIFFER = CelRule(
     ".criteria",
     lambda stage: len({c.name for c in stage.criteria}) == len(stage.criteria),
 )
+
+
+def _only_with(method: Method, field: str, unset: str, is_unset: Callable[[Any], bool]) -> CelRule:
+    """Return the rule that a field is left alone with another method; `unset` is its CEL."""
+    return CelRule(
+        f"self.method == '{method}' || {unset}",
+        f"{field} belongs to method {method}; remove it",
+        f".{field}",
+        lambda stage: bool(stage.method == method or is_unset(stage)),
+    )
+
+
+_ATTRIBUTE = _only_with(
+    "Attributes", "attribute", "!has(self.attribute)", lambda stage: stage.attribute is None
+)
+_NO_CRITERIA = _only_with(
+    "Judge",
+    "criteria",
+    "!has(self.criteria) || self.criteria.size() == 0",
+    lambda stage: not stage.criteria,
+)
+_ATTRIBUTE_FIELD = (
+    "Method Attributes: the attribute that counts as `score`; without it helpfulness, or the only "
+    "one there is."
+)
 _CRITERIA = "What is scored; without it helpfulness, correctness, coherence and more, 0 to 4."
 _JUDGE_PROMPTS = "Prompts of the judge. Must use answer."
 JUDGE_VARIABLES = frozenset({"conversation", "answer", "document", "criteria"})
@@ -81,9 +117,42 @@ JUDGE_VARIABLES = frozenset({"conversation", "answer", "document", "criteria"})
 class Score(LlmStage):
     """Scores of an answer or a conversation, by a model with a rubric."""
 
-    cel: ClassVar[tuple[CelRule, ...]] = (_NAMES_DIFFER,)
+    cel: ClassVar[tuple[CelRule, ...]] = (
+        _NAMES_DIFFER,
+        _NO_CRITERIA,
+        _ATTRIBUTE,
+        _only_with(
+            "Attributes",
+            "attributes",
+            "!has(self.attributes) || self.attributes.size() == 0",
+            lambda stage: not stage.attributes,
+        ),
+        _only_with(
+            "Judge",
+            "criterionColumns",
+            "!has(self.criterionColumns) || !self.criterionColumns",
+            lambda stage: not stage.criterion_columns,
+        ),
+        _only_with(
+            "Judge",
+            "explanationColumn",
+            "!has(self.explanationColumn)",
+            lambda stage: stage.explanation_column is None,
+        ),
+        _only_with(
+            "Judge",
+            "prompts",
+            "!has(self.prompts) || (!has(self.prompts.system) && !has(self.prompts.user))",
+            lambda stage: stage.prompts == Prompts(),
+        ),
+    )
 
-    method: Method = Field(default="Judge", description="Judge: a chat model with a rubric.")
+    method: Method = Field(default="Judge", description=_METHOD)
+    attribute: AttributeName | None = Field(default=None, description=_ATTRIBUTE_FIELD)
+    attributes: Annotated[tuple[AttributeName, ...], Field(max_length=16)] = Field(
+        default=(),
+        description="Method Attributes: those that become columns score_NAME; none may be missing.",
+    )
     question_column: ColumnName = Field(default="question", description="Column of the question.")
     answer_column: ColumnName = Field(default="answer", description="Column of the answer.")
     messages_column: ColumnName | None = Field(
@@ -121,6 +190,7 @@ class Score(LlmStage):
         added = {"scoresColumn": self.scores_column, "[score]": "score"}
         if self.criterion_columns:
             added |= {f"[{c.name}]": f"score_{c.name}" for c in self.rubric}
+        added |= {f"[{name}]": f"score_{name}" for name in self.attributes}
         if self.explanation_column is not None:
             added["explanationColumn"] = self.explanation_column
         return added
@@ -140,9 +210,42 @@ class PreferencePrompts(ApiModel):
 class PreferencePairs(LlmStage):
     """The best and the worst of several answers to a question, as scored by another model."""
 
-    cel: ClassVar[tuple[CelRule, ...]] = (_NAMES_DIFFER,)
+    cel: ClassVar[tuple[CelRule, ...]] = (
+        _NAMES_DIFFER,
+        _NO_CRITERIA,
+        _ATTRIBUTE,
+        _only_with(
+            "Judge",
+            "prompts.judge",
+            "!has(self.prompts) || !has(self.prompts.judge) || "
+            "(!has(self.prompts.judge.system) && !has(self.prompts.judge.user))",
+            lambda stage: stage.prompts.judge == Prompts(),
+        ),
+        CelRule(
+            "self.method == 'Attributes' || !has(self.minMargin) || self.minMargin <= 1.0",
+            "scores of a judge are 0 to 1",
+            ".minMargin",
+            lambda stage: bool(stage.method == "Attributes" or stage.min_margin <= 1),
+        ),
+        CelRule(
+            "self.method == 'Attributes' || !has(self.minChosenScore) || "
+            "(self.minChosenScore >= 0.0 && self.minChosenScore <= 1.0)",
+            "scores of a judge are 0 to 1",
+            ".minChosenScore",
+            lambda stage: bool(
+                stage.method == "Attributes" or 0 <= (stage.min_chosen_score or 0) <= 1
+            ),
+        ),
+        CelRule(
+            "self.method != 'Attributes' || has(self.judgeModel)",
+            "method Attributes needs judgeModel: a reward model scores and cannot answer",
+            ".judgeModel",
+            lambda stage: stage.method != "Attributes" or stage.judge_model is not None,
+        ),
+    )
 
-    method: Method = Field(default="Judge", description="Judge: a chat model with a rubric.")
+    method: Method = Field(default="Judge", description=_METHOD)
+    attribute: AttributeName | None = Field(default=None, description=_ATTRIBUTE_FIELD)
     question_column: ColumnName = Field(default="question", description="Column of the question.")
     messages_column: ColumnName | None = Field(
         default=None,
@@ -150,14 +253,15 @@ class PreferencePairs(LlmStage):
     )
     use_document: bool = Field(default=True, description="Show the document, if there is one.")
     answers: int = Field(default=4, ge=2, le=32, description="Answers to each question.")
-    min_margin: Annotated[float, Field(ge=0, le=1)] = Field(
+    min_margin: Annotated[float, Field(ge=0, le=1000)] = Field(
         default=0.0,
         description=(
-            "Drop pairs whose overall scores (0 to 1) differ by less. Equal scores make no pair."
+            "Drop pairs whose overall scores differ by less. Equal scores make no pair. Scores of "
+            "a judge are 0 to 1; a reward model has a scale of its own."
         ),
     )
-    min_chosen_score: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.0, description="Drop pairs whose better answer scores less."
+    min_chosen_score: Annotated[float, Field(ge=-1000, le=1000)] | None = Field(
+        default=None, description="Drop pairs whose better answer scores less."
     )
     judge_model: RoleName | None = Field(
         default=None, description="Role of the model that scores; else `model`."
@@ -202,3 +306,13 @@ class PreferencePairs(LlmStage):
             PromptSlot("prompts.answer", self.prompts.answer, variables, required),
             PromptSlot("prompts.judge", self.prompts.judge, JUDGE_VARIABLES, "answer"),
         )
+
+
+def is_reward_model(stage: StageSpec, field: str) -> bool:
+    """Tell whether a stage asks the model of a role field for numbers instead of text."""
+    match stage:
+        case Score():
+            return stage.method == "Attributes" and field == "model"
+        case PreferencePairs():
+            return stage.method == "Attributes" and field == "judgeModel"
+    return False
