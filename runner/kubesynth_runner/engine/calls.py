@@ -160,6 +160,10 @@ class Caller:
             outcome, call.key, call.request_hash, call.ordinal, connection.place
         )
         self._journal.append(frame)
+        # Whoever got the slot sends the next request first: what comes of this answer is no hurry.
+        # Twice, for when many answers come at once the turns of others come up after ours.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
         return frame
 
     def _request_hash(self, model: str, request: CompletionRequest) -> bytes:

@@ -1,10 +1,10 @@
 """Streams records through the stages: depth first, every slot busy, a bounded number in flight.
 
-Each model has a lane: as many workers as it has slots, and the records that wait for it, deepest
-stage first. A worker that finds its lane empty takes the next input record, so an input record is
-only begun when nothing nearer its end can use the slot; the last few are begun early. There is no
-task per record and no barrier. A stage that asks no model needs no slot: whoever has made its
-record runs it at once.
+Each model has a lane: workers, a few more than it has slots, and the records that wait for it,
+deepest stage first. A worker that finds its lane empty takes the next input record, so an input
+record is only begun when nothing nearer its end can use the slot; the last few are begun early.
+There is no task per record and no barrier. A stage that asks no model needs no slot: whoever has
+made its record runs it at once.
 
 An input record and all that is made of it end together (`RootOutcome`): that is the unit that the
 output commits and that a restart repeats, out of the journal.
@@ -21,7 +21,14 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 import msgspec
 
 from kubesynth_runner import errors, records
-from kubesynth_runner.engine.calls import Caller, CallFailed, Deferred, StageBinding, StagePlace
+from kubesynth_runner.engine.calls import (
+    Caller,
+    CallFailed,
+    Deferred,
+    ModelConnection,
+    StageBinding,
+    StagePlace,
+)
 from kubesynth_runner.engine.failed_records import failed_call, failed_stage
 from kubesynth_runner.engine.purse import Purse
 from kubesynth_runner.engine.stage_calls import NO_CALLS, NoCalls, StageCalls, children
@@ -34,6 +41,8 @@ from kubesynth_runner.tally import Tally
 READ_BATCH_RECORDS = 128
 # Calls under way when the process is asked to stop get this long to end.
 STOP_GRACE_SECONDS = 5.0
+# One worker more for so many slots of a model: it has its next request ready when a slot is free.
+SLOTS_PER_SPARE_WORKER = 8
 # Workers of a pipeline that asks no model at all.
 WORKERS_WITHOUT_MODEL = 4
 _NO_MODEL_LANE = ""
@@ -154,7 +163,7 @@ class Scheduler:
     def _make_lanes(self) -> Mapping[str, _Lane]:
         count = len(self._stages)
         lanes = {
-            binding.connection.role: _Lane(count, binding.connection.gate.admission.concurrency)
+            binding.connection.role: _Lane(count, _workers(binding.connection))
             for binding in (stage.binding for stage in self._stages)
             if isinstance(binding, StageBinding)
         }
@@ -192,7 +201,7 @@ class Scheduler:
                 continue
             connection = stage.binding.connection
             lane = self._lanes[connection.role]
-            more = connection.gate.admission.concurrency - lane.workers
+            more = _workers(connection) - lane.workers
             if more > 0 and not self._is_over:
                 lane.workers += more
                 self._add_workers(self._group, lane, more)
@@ -376,6 +385,11 @@ class Scheduler:
             return
         root.pending += 1
         self._lanes[role].push(_Work(root, record, index))
+
+
+def _workers(connection: ModelConnection) -> int:
+    slots = connection.gate.admission.concurrency
+    return slots + slots // SLOTS_PER_SPARE_WORKER
 
 
 def _first(group: BaseExceptionGroup[errors.RunnerError]) -> errors.RunnerError:

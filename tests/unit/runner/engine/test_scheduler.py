@@ -155,6 +155,21 @@ def test_the_last_records_do_not_end_alone(tmp_path: Path) -> None:
     virtual_time.run(main())
 
 
+def test_a_free_slot_is_used_before_anything_is_made_of_the_answer(tmp_path: Path) -> None:
+    """The next request is ready already: a server is not to wait for our bookkeeping."""
+    delivered: list[int] = []
+
+    class Watching(SlowClient):
+        async def complete(self, request: CompletionRequest) -> Completion:
+            delivered.append(len(shard.outcomes))
+            return await super().complete(request)
+
+    shard = Shard(tmp_path, [FanOut()], [Watching(lambda: 1.0)], concurrency=8, roots=9)
+    virtual_time.run(shard.run())
+    assert delivered == [0] * 9
+    assert len(shard.outcomes) == 9
+
+
 @pytest.mark.parametrize("stages", [1, 3])
 def test_all_slots_are_busy_whatever_the_latencies(tmp_path: Path, stages: int) -> None:
     async def main() -> float:
