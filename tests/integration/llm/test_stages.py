@@ -39,9 +39,11 @@ async def make(
     given: dict[str, Any] = {"input": None}
     if records:
         (folder / "in").mkdir()
-        text = "".join(json.dumps({"text": TEXT, **record}) + "\n" for record in records)
+        # With ids of their own, records have the same seeds in every run.
+        lines = [{"id": str(n), "text": TEXT, **record} for n, record in enumerate(records)]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
         (folder / "in" / "records.jsonl").write_text(text)
-        given = {"input": {"uri": f"file://{folder}/in/*.jsonl"}}
+        given = {"input": {"uri": f"file://{folder}/in/*.jsonl", "idColumn": "id"}}
     model = {
         "name": "generator",
         "external": {"url": llm.url, "model": llm.model},
@@ -136,11 +138,16 @@ async def test_conversations_of_a_question(tmp_path: Path, real_llm: EmbeddedSer
         {"answer": short},
         {"score": {"criteria": CRITERIA, "useDocument": False, "explanationColumn": "why"}},
     ]
-    (row,) = await make(tmp_path, real_llm, pipeline, {"question": QUESTION})
-    roles = [message["role"] for message in json.loads(row["messages"])]
-    assert (roles, row["turns"]) == (["user", "assistant", "user"], 2)
-    assert 0 <= row["score"] <= 1
-    assert json.loads(row["scores"]) == {"truth": round(100 * row["score"])}
+    questions = [
+        {"question": text} for text in (QUESTION, "What is glass made of?", "Who are you?")
+    ]
+    rows = await make(tmp_path, real_llm, pipeline, *questions)
+    assert rows
+    for row in rows:
+        roles = [message["role"] for message in json.loads(row["messages"])]
+        assert (roles, row["turns"]) == (["user", "assistant", "user"], 2)
+        assert 0 <= row["score"] <= 1
+        assert json.loads(row["scores"]) == {"truth": round(100 * row["score"])}
 
 
 async def test_pairs_of_answers_are_judged(tmp_path: Path, real_llm: EmbeddedServer) -> None:
@@ -167,7 +174,7 @@ async def test_labels_and_languages(tmp_path: Path, real_llm: EmbeddedServer) ->
         {"prompt": {"user": {"inline": "Is {{ entity }} old or new?"}, "output": labels}},
         {"translate": {"languages": ["German"], "columns": ["entity"], "sampling": LINE}},
     ]
-    rows = await make(tmp_path, real_llm, pipeline, {"entity": "bread"})
+    rows = await make(tmp_path, real_llm, pipeline, {"entity": "bread"}, {"entity": "Rome"})
     assert rows
     for row in rows:
         assert row["label"] in ("food", "place")
