@@ -107,8 +107,10 @@ def _to_json(value: Any) -> str:
         raise ValueError(f"{value!r:.100} cannot be written as JSON: {exc}") from exc
 
 
-def to_row(record: records.Record, columns: Mapping[str, ColumnType]) -> dict[str, Any]:
-    """Return the row of a record.
+def to_row(
+    record: records.Record, columns: Mapping[str, ColumnType], *, logprobs: bool = False
+) -> dict[str, Any]:
+    """Return the row of a record, without log probabilities that nobody has asked for.
 
     Raises:
         ValueError: a column's value does not fit its type; the message names the column.
@@ -128,13 +130,13 @@ def to_row(record: records.Record, columns: Mapping[str, ColumnType]) -> dict[st
             row[name] = to_column_value(record.columns.get(name), kind)
         except ValueError as exc:
             raise ValueError(f"column {name!r}: {exc}") from exc
-    row["provenance"] = [_provenance_row(call) for call in record.provenance]
+    row["provenance"] = [_provenance_row(call, logprobs) for call in record.provenance]
     return row
 
 
-def _provenance_row(call: records.CallProvenance) -> dict[str, Any]:
+def _provenance_row(call: records.CallProvenance, logprobs: bool) -> dict[str, Any]:
     row = msgspec.structs.asdict(call)
-    if call.logprobs is None:
+    if call.logprobs is None or not logprobs:
         del row["logprobs"]
     return row
 

@@ -101,7 +101,7 @@ class ShardOutput:
         failed = list(outcome.failed)
         for record in sorted(outcome.rows, key=lambda record: record.path):
             try:
-                row = schema.to_row(record, self._options.columns)
+                row = schema.to_row(record, self._options.columns, logprobs=self._options.logprobs)
             except ValueError as exc:
                 failed.append(_unwritable(record, str(exc)))
                 continue

@@ -126,7 +126,10 @@ def test_log_probabilities_are_lists_by_token_where_they_were_asked_for() -> Non
         "top": [[{"token": "So", "logprob": -0.5}], []],
     }
     call = msgspec.structs.replace(RECORD.provenance[0], logprobs=logprobs)
-    row = schema.to_row(msgspec.structs.replace(RECORD, provenance=(call,)), {})
+    record = msgspec.structs.replace(RECORD, provenance=(call,))
+    # A server may send them unasked, as reward models do.
+    assert "logprobs" not in schema.to_row(record, {})["provenance"][0]
+    row = schema.to_row(record, {}, logprobs=True)
     table = pa.Table.from_pylist([row], schema=schema.build({}, logprobs=True))
     assert table.to_pylist()[0]["provenance"][0]["logprobs"] == logprobs
 
