@@ -51,7 +51,7 @@ def connect(
             float(model.request_timeout_seconds),
             max_connections=share,
             azure_api_version=external.azure.api_version if external.azure else None,
-            is_reward_model=model.name in rewards.reward_roles(spec),
+            reward_method=rewards.reward_methods(spec).get(model.name),
         )
     )
 

@@ -14,12 +14,14 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeGuard
 
 import aiohttp
 import yarl
 
+from kubesynth_api.v1alpha1.stages.judgement import RewardMethod
 from kubesynth_api.version import VERSION
-from kubesynth_runner.llm import probing, rate_limits, wire
+from kubesynth_runner.llm import probing, rate_limits, score_wire, wire
 from kubesynth_runner.llm.base import Capabilities, Completion, CompletionRequest
 from kubesynth_runner.llm.classify import classify
 from kubesynth_runner.llm.errors import BACKPRESSURE, ClientError, ErrorKind
@@ -42,7 +44,7 @@ class OpenAIEndpoint:
     certificate authorities. `request_timeout_seconds` is for a whole request, its wait for a
     connection included. `max_connections` 0 is any number. With `azure_api_version` the endpoint
     is Azure OpenAI's: `url` is that of the resource, and `model` the deployment, unless `url` names
-    one itself. A reward model (`is_reward_model`) scores conversations and takes no others.
+    one itself. A reward model (`reward_method`) scores conversations and takes no others.
     """
 
     url: str
@@ -54,7 +56,7 @@ class OpenAIEndpoint:
     connect_timeout_seconds: float = 10.0
     max_connections: int = 32
     azure_api_version: str | None = None
-    is_reward_model: bool = False
+    reward_method: RewardMethod | None = None
 
     @property
     def base_url(self) -> str:
@@ -81,6 +83,8 @@ class OpenAIChatClient:
         version = endpoint.azure_api_version
         query = "" if version is None else f"?api-version={version}"
         self._chat_url = yarl.URL(f"{endpoint.base_url}/chat/completions{query}")
+        if _scores(endpoint.reward_method):
+            self._chat_url = yarl.URL(score_wire.url(endpoint.base_url, endpoint.reward_method))
         self._models_url = yarl.URL(f"{endpoint.base_url}/models")
         self._tls = tls_context(endpoint)
         self._proxy = _proxy_for(self._chat_url)
@@ -98,9 +102,13 @@ class OpenAIChatClient:
 
     async def complete(self, request: CompletionRequest) -> Completion:
         """Send one chat completion, once."""
-        body = wire.encode_request(self._endpoint.model, request)
+        model, method = self._endpoint.model, self._endpoint.reward_method
+        if _scores(method):
+            body = score_wire.encode_request(model, request, method)
+            return score_wire.decode(await self._exchange("POST", self._chat_url, body), method)
+        body = wire.encode_request(model, request)
         answer = await self._exchange("POST", self._chat_url, body)
-        return wire.decode_completion(answer, is_scored=self._endpoint.is_reward_model)
+        return wire.decode_completion(answer, is_scored=method is not None)
 
     async def probe(self) -> Capabilities:
         """Check that the model is served, and whether the server holds it to a JSON schema."""
@@ -109,7 +117,7 @@ class OpenAIChatClient:
         served = () if is_azure else await self._list_models()
         if served and self._endpoint.model not in served:
             raise probing.not_served(self._endpoint.model, served, self._endpoint.url)
-        if self._endpoint.is_reward_model:
+        if self._endpoint.reward_method is not None:
             await self.complete(probing.REWARD_REQUEST)
             return Capabilities(json_schema=False, models=served)
         return Capabilities(json_schema=await self._understands_schema(), models=served)
@@ -226,6 +234,11 @@ class OpenAIChatClient:
     def _transport_error(self, exc: Exception, url: yarl.URL) -> ClientError:
         kind, what = _describe_transport_error(exc, self._endpoint)
         return ClientError(kind, f"{what} [{url}]")
+
+
+def _scores(method: RewardMethod | None) -> TypeGuard[score_wire.Api]:
+    """Tell whether a model is asked over an API for scores, and not as a chat model."""
+    return method is not None and method != "Attributes"
 
 
 def _describe_transport_error(exc: Exception, endpoint: OpenAIEndpoint) -> tuple[ErrorKind, str]:

@@ -18,7 +18,7 @@ def scorer(spec: Score | PreferencePairs, prompts: Prompts, context: CompileCont
     match spec.method:
         case "Judge":
             return JudgeScorer(context.prompt(prompts, "score.v1"), spec.rubric)
-        case "Attributes":
+        case "Attributes" | "Score" | "Pooling" | "Classify":
             required = spec.attributes if isinstance(spec, Score) else ()
             return AttributeScorer(spec.attribute, required)
         case unreachable:

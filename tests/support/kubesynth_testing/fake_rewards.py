@@ -1,16 +1,19 @@
-"""A fake reward model: the wire protocol of NVIDIA's, and numbers that mean nothing.
+"""Fake reward models: the wire protocols of NVIDIA's and of vLLM's, and numbers that mean nothing.
 
 The real ones need GPUs. Scores are drawn from the request body: equal conversations score equally.
 """
 
 from __future__ import annotations
 
+import json
 import random
-from typing import Any
+from collections import Counter
+from types import TracebackType
+from typing import Any, Self
 
 from aiohttp import web
 
-from kubesynth_testing.fake_llm import FakeLlm
+from kubesynth_testing.fake_llm import MODEL, FakeLlm
 
 ATTRIBUTES = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
 
@@ -36,3 +39,56 @@ class FakeRewards(FakeLlm):
         choice["logprobs"] = {"content": tokens}
         choice["finish_reason"] = "length"
         return await super()._deliver(request, key, reply, fault)
+
+
+class FakeScores:
+    """A server with vLLM's /score, /pooling and /classify, and its list of models."""
+
+    def __init__(self) -> None:
+        app = web.Application()
+        app.router.add_get("/v1/models", self._on_models)
+        for path in ("/score", "/pooling", "/classify"):
+            app.router.add_post(path, self._on_request)
+        self._runner = web.AppRunner(app, access_log=None)
+        self.received: Counter[str] = Counter()
+
+    async def __aenter__(self) -> Self:
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._runner.cleanup()
+
+    @property
+    def url(self) -> str:
+        """The base URL, with its /v1."""
+        return f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
+
+    async def _on_models(self, _: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
+
+    async def _on_request(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        fields = {"text_1", "text_2"} if request.path == "/score" else {"messages"}
+        if set(body) != {"model", *fields} or body["model"] != MODEL:
+            return web.json_response(
+                {"error": {"message": "wrong fields", "code": 400}}, status=400
+            )
+        key = json.dumps(body, sort_keys=True)
+        self.received[key] += 1
+        value = random.Random(key).uniform(-5, 5)
+        entry: dict[str, Any] = {"index": 0, "object": "score", "score": value}
+        if request.path == "/pooling":
+            entry = {"index": 0, "object": "pooling", "data": [[-value], [value]]}
+        if request.path == "/classify":
+            entry = {"index": 0, "label": None, "probs": [value], "num_classes": 1}
+        usage = {"prompt_tokens": 9, "total_tokens": 9, "completion_tokens": 0}
+        return web.json_response(
+            {"id": "x", "object": "list", "model": MODEL, "data": [entry], "usage": usage}
+        )

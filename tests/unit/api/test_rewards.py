@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kubesynth_api.rewards import reward_roles
+from kubesynth_api.rewards import reward_methods
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
 from kubesynth_api.validation import check
 
@@ -37,7 +37,26 @@ def pairs(**fields: Any) -> dict[str, Any]:
 def test_reward_model_is_accepted(stage: dict[str, Any]) -> None:
     spec = a_spec(stage)
     assert check(spec, "job") == []
-    assert reward_roles(spec) == {"reward"}
+    assert reward_methods(spec) == {"reward": "Attributes"}
+
+
+@pytest.mark.parametrize("method", ["Score", "Pooling", "Classify"])
+def test_scores_of_other_apis_are_accepted(method: str) -> None:
+    spec = a_spec(score(method=method))
+    assert check(spec, "job") == []
+    assert reward_methods(spec) == {"reward": method}
+
+
+def test_one_model_is_asked_in_one_way() -> None:
+    wire = a_spec(score()).to_wire()
+    wire["pipeline"].append({"score": {"method": "Score", "model": "reward", "scoresColumn": "b"}})
+    found = check(SyntheticDataJobSpec.from_wire(wire), "job")
+    assert "spec.pipeline[1].score.method" in [finding.path for finding in found]
+
+
+def test_batches_ask_no_reward_model() -> None:
+    spec = SyntheticDataJobSpec.from_wire({**a_spec(score()).to_wire(), "execution": "Batch"})
+    assert [finding.path for finding in check(spec, "job")] == ["spec.execution"]
 
 
 CRITERIA = [{"name": "truth", "description": "Is it true?"}]
@@ -54,6 +73,11 @@ PROMPT = {"user": {"inline": "{{ answer }}"}}
         (score(sampling={"temperature": 0.5}), "score.sampling"),
         (score(model="chat"), "answer.model"),
         (score(method="Judge", attribute="reward"), "score.attribute"),
+        (score(method="Score", attribute="reward"), "score.attribute"),
+        (score(method="Pooling", attributes=["reward"]), "score.attributes"),
+        (score(method="Classify", criteria=CRITERIA), "score.criteria"),
+        (pairs(method="Score", criteria=CRITERIA), "preferencePairs.criteria"),
+        ({"preferencePairs": {"method": "Pooling"}}, "preferencePairs.judgeModel"),
         (score(method="Judge", attributes=["reward"]), "score.attributes"),
         (pairs(criteria=CRITERIA), "preferencePairs.criteria"),
         (pairs(prompts={"judge": PROMPT}), "preferencePairs.prompts.judge"),

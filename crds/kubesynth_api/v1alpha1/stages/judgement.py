@@ -17,10 +17,15 @@ from kubesynth_api.v1alpha1.stages.base import (
     StageSpec,
 )
 
-# Judge: a chat model that is asked for scores by a rubric. Attributes: a reward model that answers
-# a conversation with named numbers, as those of NVIDIA do.
-Method = Literal["Judge", "Attributes"]
-_METHOD = "Judge: a chat model with a rubric. Attributes: a reward model that answers with numbers."
+# Judge: a chat model that is asked for scores by a rubric. The others are reward models: Attributes
+# answers a conversation with named numbers, as those of NVIDIA do; the rest are vLLM's APIs.
+RewardMethod = Literal["Attributes", "Score", "Pooling", "Classify"]
+Method = Literal["Judge", "Attributes", "Score", "Pooling", "Classify"]
+_METHOD = (
+    "Judge: a chat model with a rubric. Reward models: Attributes answers as a chat model, with "
+    "named numbers; Score, Pooling and Classify are vLLM's /score, /pooling and /classify."
+)
+_NAMED: tuple[Method, ...] = ("Attributes", "Classify")  # give several numbers, with names
 AttributeName = Annotated[
     str, Field(min_length=1, max_length=40, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
 ]
@@ -86,28 +91,30 @@ _NAMES_DIFFER = CelRule(
 )
 
 
-def _only_with(method: Method, field: str, unset: str, is_unset: Callable[[Any], bool]) -> CelRule:
-    """Return the rule that a field is left alone with another method; `unset` is its CEL."""
+def _only_with(
+    methods: tuple[Method, ...], field: str, unset: str, is_unset: Callable[[Any], bool]
+) -> CelRule:
+    """Return the rule that a field is left alone with other methods; `unset` is its CEL."""
     return CelRule(
-        f"self.method == '{method}' || {unset}",
-        f"{field} belongs to method {method}; remove it",
+        f"self.method in {list(methods)} || {unset}",
+        f"{field} belongs to method {' or '.join(methods)}; remove it",
         f".{field}",
-        lambda stage: bool(stage.method == method or is_unset(stage)),
+        lambda stage: bool(stage.method in methods or is_unset(stage)),
     )
 
 
 _ATTRIBUTE = _only_with(
-    "Attributes", "attribute", "!has(self.attribute)", lambda stage: stage.attribute is None
+    _NAMED, "attribute", "!has(self.attribute)", lambda stage: stage.attribute is None
 )
 _NO_CRITERIA = _only_with(
-    "Judge",
+    ("Judge",),
     "criteria",
     "!has(self.criteria) || self.criteria.size() == 0",
     lambda stage: not stage.criteria,
 )
 _ATTRIBUTE_FIELD = (
-    "Method Attributes: the attribute that counts as `score`; without it helpfulness, or the only "
-    "one there is."
+    "Methods Attributes and Classify: the number that counts as `score`; without it helpfulness, "
+    "or the only one there is."
 )
 _CRITERIA = "What is scored; without it helpfulness, correctness, coherence and more, 0 to 4."
 _JUDGE_PROMPTS = "Prompts of the judge. Must use answer."
@@ -122,25 +129,25 @@ class Score(LlmStage):
         _NO_CRITERIA,
         _ATTRIBUTE,
         _only_with(
-            "Attributes",
+            _NAMED,
             "attributes",
             "!has(self.attributes) || self.attributes.size() == 0",
             lambda stage: not stage.attributes,
         ),
         _only_with(
-            "Judge",
+            ("Judge",),
             "criterionColumns",
             "!has(self.criterionColumns) || !self.criterionColumns",
             lambda stage: not stage.criterion_columns,
         ),
         _only_with(
-            "Judge",
+            ("Judge",),
             "explanationColumn",
             "!has(self.explanationColumn)",
             lambda stage: stage.explanation_column is None,
         ),
         _only_with(
-            "Judge",
+            ("Judge",),
             "prompts",
             "!has(self.prompts) || (!has(self.prompts.system) && !has(self.prompts.user))",
             lambda stage: stage.prompts == Prompts(),
@@ -151,7 +158,7 @@ class Score(LlmStage):
     attribute: AttributeName | None = Field(default=None, description=_ATTRIBUTE_FIELD)
     attributes: Annotated[tuple[AttributeName, ...], Field(max_length=16)] = Field(
         default=(),
-        description="Method Attributes: those that become columns score_NAME; none may be missing.",
+        description="Those numbers that become columns score_NAME; none may be missing.",
     )
     question_column: ColumnName = Field(default="question", description="Column of the question.")
     answer_column: ColumnName = Field(default="answer", description="Column of the answer.")
@@ -215,32 +222,30 @@ class PreferencePairs(LlmStage):
         _NO_CRITERIA,
         _ATTRIBUTE,
         _only_with(
-            "Judge",
+            ("Judge",),
             "prompts.judge",
             "!has(self.prompts) || !has(self.prompts.judge) || "
             "(!has(self.prompts.judge.system) && !has(self.prompts.judge.user))",
             lambda stage: stage.prompts.judge == Prompts(),
         ),
         CelRule(
-            "self.method == 'Attributes' || !has(self.minMargin) || self.minMargin <= 1.0",
+            "self.method != 'Judge' || !has(self.minMargin) || self.minMargin <= 1.0",
             "scores of a judge are 0 to 1",
             ".minMargin",
-            lambda stage: bool(stage.method == "Attributes" or stage.min_margin <= 1),
+            lambda stage: bool(stage.method != "Judge" or stage.min_margin <= 1),
         ),
         CelRule(
-            "self.method == 'Attributes' || !has(self.minChosenScore) || "
+            "self.method != 'Judge' || !has(self.minChosenScore) || "
             "(self.minChosenScore >= 0.0 && self.minChosenScore <= 1.0)",
             "scores of a judge are 0 to 1",
             ".minChosenScore",
-            lambda stage: bool(
-                stage.method == "Attributes" or 0 <= (stage.min_chosen_score or 0) <= 1
-            ),
+            lambda stage: bool(stage.method != "Judge" or 0 <= (stage.min_chosen_score or 0) <= 1),
         ),
         CelRule(
-            "self.method != 'Attributes' || has(self.judgeModel)",
-            "method Attributes needs judgeModel: a reward model scores and cannot answer",
+            "self.method == 'Judge' || has(self.judgeModel)",
+            "judgeModel is required with this method: a reward model scores and cannot answer",
             ".judgeModel",
-            lambda stage: stage.method != "Attributes" or stage.judge_model is not None,
+            lambda stage: stage.method == "Judge" or stage.judge_model is not None,
         ),
     )
 
@@ -308,11 +313,11 @@ class PreferencePairs(LlmStage):
         )
 
 
-def is_reward_model(stage: StageSpec, field: str) -> bool:
-    """Tell whether a stage asks the model of a role field for numbers instead of text."""
+def reward_method(stage: StageSpec, field: str) -> RewardMethod | None:
+    """Return how a stage asks the model of a role field for numbers; None if it wants text."""
     match stage:
-        case Score():
-            return stage.method == "Attributes" and field == "model"
-        case PreferencePairs():
-            return stage.method == "Attributes" and field == "judgeModel"
-    return False
+        case Score() if field == "model" and stage.method != "Judge":
+            return stage.method
+        case PreferencePairs() if field == "judgeModel" and stage.method != "Judge":
+            return stage.method
+    return None
