@@ -32,7 +32,7 @@ def test_texts_are_compared_and_conversations_are_read() -> None:
     }
     messages = [{"role": m.role, "content": m.content} for m in ASKED]
     for api in ("Pooling", "Classify"):
-        assert body(request, api) == {"model": "m", "messages": messages, "priority": 3}  # type: ignore[arg-type]
+        assert body(request, api) == {"model": "m", "messages": messages, "priority": 3}
     several = body(CompletionRequest(TURNS), "Score")
     assert several["text_1"] == "system: Be short.\n\nuser: Hi\n\nuser: Why?"
 
