@@ -108,12 +108,24 @@ async def address(host: str, port: int, target: int) -> AsyncIterator[None]:
         # Also of a task that is cancelled before it has begun.
         task.add_done_callback(lambda _: writer.close())
 
-    async with await asyncio.start_server(connect, host, port):
+    server = await asyncio.start_server(connect, host, port)
+    try:
         yield
+    finally:
+        # A connection that is being accepted while its server is closed is left open and forgotten
+        # (asyncio before Python 3.12): first no more are accepted, then those have their turn.
+        for listening in server.sockets:
+            asyncio.get_running_loop().remove_reader(listening)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        server.close()
         # What a pod leaves open when it ends is closed with it.
-        for task in under_way:
-            task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
+        while under_way:
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
+            await asyncio.sleep(0)
+        await server.wait_closed()
 
 
 @dataclasses.dataclass

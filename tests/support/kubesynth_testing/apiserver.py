@@ -80,9 +80,7 @@ class ApiServer:
         Raises:
             ApiServerStartError: It did not become ready.
         """
-        names = list(recipe.API_SERVER)
-        if controllers:
-            names += ["kube-controller-manager", "kube-scheduler"]
+        names = recipe.CONTROL_PLANE if controllers else recipe.API_SERVER
         bin_folder = binaries.ensure(names)
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="apiserver-")))

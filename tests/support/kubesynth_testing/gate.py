@@ -1,9 +1,9 @@
 """Every check and every test of the project, and one summary at the end: `make test`.
 
 What is quick to fail comes first. The programs and images that the slow tests need are built beside
-it and at a lower priority: the integration tests wait for an API server, the cluster tests for the
-rest. After a failed check or unit test nothing slower is started; a failed integration test does
-not keep the cluster tests back.
+it and at a lower priority: the integration tests wait for a control plane, the cluster tests for
+the rest. After a failed check or unit test nothing slower is started; a failed integration test
+does not keep the cluster tests back.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ CLEAN_UP = (
 
 def preparation() -> tuple[Step, Step | None]:
     """Return the steps that build what integration and cluster tests need on this host."""
-    api_server = Step("api-server", ("nice", *_HARNESS, "programs", *recipe.API_SERVER, "helm"))
+    api_server = Step("api-server", ("nice", *_HARNESS, "programs", *recipe.CONTROL_PLANE, "helm"))
     if fixtures.cluster_source() is not fixtures.Source.KIND:
         return api_server, None
     return api_server, Step("cluster-image", ("nice", *_HARNESS, "prebuild"))

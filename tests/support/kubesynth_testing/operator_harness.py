@@ -45,7 +45,8 @@ from kubesynth_operator.settings import OperatorSettings
 from kubesynth_testing.builders import job_object
 
 ResultT = TypeVar("ResultT")
-_WAIT_SECONDS = 30.0
+# Garbage collection and restarts take a while beside a build that keeps all cores busy.
+_WAIT_SECONDS = 90.0
 _INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 
 

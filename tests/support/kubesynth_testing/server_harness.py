@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import time
@@ -19,6 +20,7 @@ from kubesynth_operator.kube.resources import (
 from kubesynth_testing.operator_harness import Namespace, eventually
 
 CLASS = "stand-in"
+_SCHEDULER_SECONDS = 0.2
 
 
 def class_spec(**spec: Any) -> dict[str, Any]:
@@ -139,8 +141,20 @@ class Servers:
 
         pod = await eventually(look, f"one pod of {name}")
         await self._bind(pod)
-        await self.namespace.set_pod_status(pod, pod_status(**step))
+
+        async def set_it() -> bool:
+            await self.namespace.set_pod_status(pod, pod_status(**step))
+            # The scheduler may be about to write what it found before the pod had a node.
+            await asyncio.sleep(_SCHEDULER_SECONDS)
+            return await self._is_scheduled(pod)
+
+        await eventually(set_it, f"{pod} keeps its status")
         return pod
+
+    async def _is_scheduled(self, pod: str) -> bool:
+        found = await self.namespace.client.get(PODS, self.namespace.name, pod)
+        conditions = found["status"].get("conditions", ())
+        return ("PodScheduled", "True") in {(each["type"], each["status"]) for each in conditions}
 
     async def _bind(self, pod: str) -> None:
         """Give a pod to a node that is not there, so that the scheduler leaves it alone."""

@@ -46,6 +46,9 @@ PACKAGES: dict[str, str] = {
 API_SERVER = ("kube-apiserver", "etcd", "kubectl")
 """What tests against a bare API server need: built first."""
 
+CONTROL_PLANE = (*API_SERVER, "kube-controller-manager", "kube-scheduler")
+"""The API server, and what makes pods of Jobs and collects garbage."""
+
 STOCK_NODE_IMAGE = "kindest/node:v1.37.0"
 """The node image that this version of kind goes with, for hosts that can pull it."""
 
