@@ -30,7 +30,8 @@ from kubesynth_testing import runs
 from kubesynth_testing.apiserver import ApiServer
 from kubesynth_testing.fake_llm import FakeLlm, Faults
 from kubesynth_testing.operator_harness import Namespace, running_operator
-from kubesynth_testing.runner_process import Nursery, Pod, free_port
+from kubesynth_testing.ports import free_port
+from kubesynth_testing.runner_process import Nursery, Pod
 
 SHARDS = 8
 DOCUMENTS = 80

@@ -18,8 +18,9 @@ from kubesynth_runner.io.local_storage import LocalStorage
 from kubesynth_runner.models import CapabilityStore
 from kubesynth_testing import runs
 from kubesynth_testing.fake_llm import FakeLlm, Faults
+from kubesynth_testing.ports import free_port
 from kubesynth_testing.recording_llm import RecordingLlm
-from kubesynth_testing.runner_process import Nursery, Pod, RunnerProcess, free_port
+from kubesynth_testing.runner_process import Nursery, Pod, RunnerProcess
 
 DOCUMENTS = 20
 

@@ -16,8 +16,9 @@ from kubesynth_api.run_spec import RunSpec
 from kubesynth_api.runner_contract import ExitCode, RunnerPhase
 from kubesynth_testing import runs
 from kubesynth_testing.fake_llm import Faults
+from kubesynth_testing.ports import free_port
 from kubesynth_testing.recording_llm import RecordingLlm
-from kubesynth_testing.runner_process import Nursery, Pod, RunnerProcess, free_port
+from kubesynth_testing.runner_process import Nursery, Pod, RunnerProcess
 
 DOCUMENTS = 30
 

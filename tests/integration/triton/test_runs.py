@@ -15,7 +15,8 @@ from kubesynth_api.run_spec import RunSpec
 from kubesynth_runner.embedded.process import EmbeddedServer
 from kubesynth_testing import runs
 from kubesynth_testing.cluster import paths
-from kubesynth_testing.runner_process import Pod, RunnerProcess, free_port
+from kubesynth_testing.ports import free_port
+from kubesynth_testing.runner_process import Pod, RunnerProcess
 from kubesynth_testing.triton.gateway import MODEL, Behaviour, Gateway
 from kubesynth_testing.triton.server import TritonServer
 

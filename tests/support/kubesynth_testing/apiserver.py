@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -31,6 +30,7 @@ import trustme
 
 from kubesynth_testing.cluster import binaries, recipe
 from kubesynth_testing.cluster.shell import Shell
+from kubesynth_testing.ports import free_port
 
 _READY_TIMEOUT_SECONDS = 90.0
 _POLL_SECONDS = 0.1
@@ -95,9 +95,9 @@ class ApiServer:
         """Start etcd and kube-apiserver and wait until the API server is ready."""
         folder = processes.folder
         etcd_url, peer_url, port = (
-            f"http://127.0.0.1:{_free_port()}",
-            f"http://127.0.0.1:{_free_port()}",
-            _free_port(),
+            f"http://127.0.0.1:{free_port()}",
+            f"http://127.0.0.1:{free_port()}",
+            free_port(),
         )
         tokens = _write_credentials(folder)
         processes.spawn("etcd", *_etcd_arguments(folder, etcd_url, peer_url))
@@ -125,7 +125,7 @@ class ApiServer:
             arguments = [
                 f"--kubeconfig={self.folder / f'{name}.kubeconfig'}",
                 "--leader-elect=false",
-                f"--secure-port={_free_port()}",
+                f"--secure-port={free_port()}",
                 "--bind-address=127.0.0.1",
                 f"--cert-dir={self.folder / name}",
             ]
@@ -290,11 +290,3 @@ def _api_server_arguments(folder: Path, etcd_url: str, port: int) -> list[str]:
         "--allow-privileged=true",
         "--profiling=false",
     ]
-
-
-def _free_port() -> int:
-    """Return a loopback port that nothing listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -21,7 +21,6 @@ import hmac
 import itertools
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -40,6 +39,7 @@ from kubesynth_runner.io.mounts import Mounts
 from kubesynth_runner.io.object_stores import open_bucket
 from kubesynth_testing import gcs_xml
 from kubesynth_testing import object_store_programs as programs
+from kubesynth_testing.ports import free_ports
 
 SECRET = "store-credentials"
 S3_STORES = ("seaweedfs", "versitygw")
@@ -95,8 +95,9 @@ def _seaweedfs(folder: Path) -> Iterator[ObjectStoreServer]:
     (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
     (folder / "data").mkdir()
     names = ("master", "volume", "filer", "s3")
-    ports = dict(zip(names, _free_ports(len(names)), strict=True))
-    grpc = dict(zip(names, _free_ports(len(names)), strict=True))
+    drawn = iter(free_ports(2 * len(names)))
+    ports = {name: next(drawn) for name in names}
+    grpc = {name: next(drawn) for name in names}
     command = [
         str(Path(sys.executable).with_name("weed")),
         *("server", f"-dir={folder}/data", "-s3", f"-s3.config={folder}/s3.json"),
@@ -104,7 +105,7 @@ def _seaweedfs(folder: Path) -> Iterator[ObjectStoreServer]:
         *("-master.volumeSizeLimitMB=64", "-volume.max=200", f"-filer.localSocket={folder}/filer"),
         *(f"-{name}.port={port}" for name, port in ports.items()),
         *(f"-{name}.port.grpc={port}" for name, port in grpc.items()),
-        *("-s3.port.iceberg=0", "-s3.port.lance=0", f"-debug.port={_free_ports(1)[0]}"),
+        *("-s3.port.iceberg=0", "-s3.port.lance=0", f"-debug.port={free_ports(1)[0]}"),
     ]
 
     def create(bucket: str) -> None:
@@ -132,7 +133,7 @@ def _s3(folder: Path, port: int, create: Callable[[str], None]) -> ObjectStoreSe
 
 @contextlib.contextmanager
 def _azurite(folder: Path) -> Iterator[ObjectStoreServer]:
-    (port,) = _free_ports(1)
+    (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}/{_AZURE_ACCOUNT}"
     command = [
         *("node", str(programs.azurite()), "--silent", "--skipApiVersionCheck"),
@@ -173,7 +174,7 @@ def _signed_container_request(container: str) -> dict[str, str]:
 @contextlib.contextmanager
 def _versitygw(folder: Path) -> Iterator[ObjectStoreServer]:
     """A gateway whose buckets are folders."""
-    (port,) = _free_ports(1)
+    (port,) = free_ports(1)
     (folder / "data").mkdir()
     command = [
         *(str(programs.versitygw()), "--access", _ACCESS_KEY, "--secret", _SECRET_KEY),
@@ -186,7 +187,7 @@ def _versitygw(folder: Path) -> Iterator[ObjectStoreServer]:
 
 @contextlib.contextmanager
 def _fake_gcs_server(folder: Path) -> Iterator[ObjectStoreServer]:
-    (port,) = _free_ports(1)
+    (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}"
     command = [
         *(str(programs.fake_gcs_server()), "-scheme", "http", "-backend", "memory"),
@@ -283,14 +284,6 @@ def _request(
     except urllib.error.HTTPError as error:
         with error:
             raise OSError(f"{method} {url}: {error.code} {error.read()[:500]!r}") from error
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for item in sockets:
-            item.bind(("127.0.0.1", 0))
-        return [int(item.getsockname()[1]) for item in sockets]
 
 
 def output_spec(server: ObjectStoreServer, prefix: str = "out") -> OutputSpec:

@@ -13,7 +13,6 @@ import json
 import os
 import queue
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -25,17 +24,10 @@ import aiohttp
 from kubesynth_api import runner_contract
 from kubesynth_api.run_spec import RunSpec
 from kubesynth_api.runner_contract import RunnerPhase
+from kubesynth_testing.ports import free_port
 
 START_LIMIT_SECONDS = 30.0
 EXIT_LIMIT_SECONDS = 60.0
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Pod:

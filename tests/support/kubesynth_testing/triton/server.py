@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import random
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
@@ -21,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from kubesynth_testing.ports import free_ports
 from kubesynth_testing.triton import environment
 
 MODELS = Path(__file__).with_name("served_models.py")
@@ -28,8 +27,6 @@ READY = "the models are ready\n"
 # About a second a model on an idle machine.
 START_LIMIT_SECONDS = 120.0
 STOP_LIMIT_SECONDS = 30.0
-# Below what Linux takes for outgoing connections (ip_local_port_range).
-_PORTS = (15_000, 32_000)
 
 
 class TritonServer:
@@ -52,7 +49,7 @@ class TritonServer:
         self._models = list(models)
         self._llm_url = llm_url
         self._latency_seconds = latency_seconds
-        self._ports = _free_ports(3)
+        self._ports = free_ports(3)
         self._log = folder / "triton.log"
         self._lines: queue.Queue[str] = queue.Queue()
         self._process: subprocess.Popen[str] | None = None
@@ -188,16 +185,4 @@ def _shared_memory(group: int) -> set[Path]:
                     _, slash, path = line.partition("/dev/shm/")
                     if slash:
                         found.add(Path("/dev/shm") / path.removesuffix(" (deleted)"))
-    return found
-
-
-def _free_ports(count: int) -> list[int]:
-    """Return ports that stay free while a server is down: none that outgoing connections get."""
-    found: list[int] = []
-    while len(found) < count:
-        port = random.randint(*_PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            if port not in found:
-                found.append(port)
     return found
