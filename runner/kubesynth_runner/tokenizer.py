@@ -6,9 +6,11 @@ The library is an extra (`tokenizers`), since most jobs do well with the estimat
 
 from __future__ import annotations
 
+import functools
 import gzip
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from kubesynth_api.conditions import Reason
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
@@ -29,8 +31,13 @@ def load(spec: SyntheticDataJobSpec, mounts: Mounts) -> tokens.Count:
     if spec.tokenizer is None:
         return tokens.count
     uri = spec.tokenizer.uri
+    return _read(local_path(uri, mounts), uri)
+
+
+@functools.lru_cache(maxsize=1)  # plan looks at it, and then every shard of the process
+def _read(path: Path, uri: str) -> tokens.Count:
     try:
-        data = local_path(uri, mounts).read_bytes()
+        data = path.read_bytes()
     except OSError as exc:
         raise errors.ConfigurationError(
             Reason.REFERENCE_NOT_FOUND, f"tokenizer.uri: {uri}: {exc}"

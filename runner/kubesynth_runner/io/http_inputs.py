@@ -58,11 +58,6 @@ _CONNECTIONS = 32
 _HAS_NO_RANGES = (HTTPStatus.OK, HTTPStatus.NOT_IMPLEMENTED)
 
 
-def is_http_uri(uri: str) -> bool:
-    """Return whether a URI is that of a web server's file."""
-    return uri.startswith(("http://", "https://"))
-
-
 class HttpInput:
     """One file at a URL. May be used from several threads."""
 

@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from kubesynth_runner.llm.base import Completion, CompletionRequest, Message, TokenUsage
-from kubesynth_runner.llm.errors import ClientError, ErrorKind
+from kubesynth_runner.llm import wire
+from kubesynth_runner.llm.base import Completion, CompletionRequest, Message
+from kubesynth_runner.llm.errors import ErrorKind
 
 Api = Literal["Score", "Pooling", "Classify"]
 
@@ -24,18 +25,12 @@ class _Entry(msgspec.Struct):
     label: str | None = None
 
 
-class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-
-
 class _Answer(msgspec.Struct):
     data: list[_Entry]
     model: str | None = None
-    usage: _Usage | None = None
+    usage: wire.Usage | None = None
 
 
-_encoder = msgspec.json.Encoder(order="sorted")
 _decoder = msgspec.json.Decoder(_Answer)
 
 
@@ -55,14 +50,9 @@ def encode_request(model: str, request: CompletionRequest, api: Api) -> bytes:
     if api == "Score":
         body |= {"text_1": _as_text(asked), "text_2": answer.content}
     else:
-        body["messages"] = [{"role": m.role, "content": m.content} for m in request.messages]
+        body["messages"] = wire.to_wire(request.messages)
     body.update(request.extra_body)
-    try:
-        return _encoder.encode(body)
-    except (TypeError, UnicodeEncodeError) as exc:
-        raise ClientError(
-            ErrorKind.BAD_REQUEST, f"the request cannot be written as JSON: {exc}"
-        ) from exc
+    return wire.encode_body(body)
 
 
 def _as_text(messages: list[Message]) -> str:
@@ -85,18 +75,12 @@ def decode(body: bytes, api: Api) -> Completion:
         answer = _decoder.decode(body)
         (entry,) = answer.data
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as exc:
-        text = body.decode("utf-8", "replace")
-        raise ClientError(
-            ErrorKind.MALFORMED_RESPONSE,
-            f"the answer is none of /{api.lower()}: {exc}",
-            status_code=200,
-            body=text,
-        ) from exc
-    usage = answer.usage or _Usage()
+        problem = f"the answer is none of /{api.lower()}: {exc}"
+        raise wire.failed(ErrorKind.MALFORMED_RESPONSE, problem, body) from exc
     return Completion(
         _numbers(entry, api),
         "stop",
-        TokenUsage(max(0, usage.prompt_tokens or 0), max(0, usage.completion_tokens or 0)),
+        wire.to_token_usage(answer.usage),
         answer.model or "",
     )
 

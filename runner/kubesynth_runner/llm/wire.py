@@ -8,7 +8,7 @@ vLLM's, `reasoning` OpenRouter's and newer vLLM's, content in parts Mistral's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from kubesynth_runner.llm.base import (
     Completion,
     CompletionRequest,
     JsonSchemaFormat,
+    Message,
     TokenLogprobs,
     TokenUsage,
 )
@@ -32,7 +33,9 @@ _THINK_OPENINGS = tuple(opening for opening, _ in _THINK_TAGS)
 _LONE_CLOSING = "</think>"
 
 
-class _Usage(msgspec.Struct):
+class Usage(msgspec.Struct):
+    """Token counts of an answer."""
+
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
 
@@ -73,7 +76,7 @@ class _Choice(msgspec.Struct):
 
 class _Reply(msgspec.Struct):
     choices: list[_Choice] | None = None
-    usage: _Usage | None = None
+    usage: Usage | None = None
     model: str | None = None
     error: Any = None
 
@@ -106,16 +109,32 @@ def encode_request(model: str, request: CompletionRequest) -> bytes:
     """
     body: dict[str, Any] = {
         "model": model,
-        "messages": [
-            {"role": message.role, "content": message.content} for message in request.messages
-        ],
+        "messages": to_wire(request.messages),
         **request.sampling,
     }
+    if request.response_format is not None:
+        body["response_format"] = _encode_format(request.response_format)
+    body.update(request.extra_body)
+    return encode_body(body)
+
+
+def to_wire(messages: Sequence[Message]) -> list[dict[str, str]]:
+    """Return messages as a request has them."""
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
+def encode_body(body: Mapping[str, Any]) -> bytes:
+    """Return a request's body as JSON; equal bodies give equal bytes.
+
+    Raises:
+        ClientError: BAD_REQUEST, it holds what JSON cannot.
+    """
+    return _encode(_sorted_encoder, body)
+
+
+def _encode(encoder: msgspec.json.Encoder, value: Any) -> bytes:
     try:
-        if request.response_format is not None:
-            body["response_format"] = _encode_format(request.response_format)
-        body.update(request.extra_body)
-        return _sorted_encoder.encode(body)
+        return encoder.encode(value)
     except (TypeError, UnicodeEncodeError) as exc:
         raise ClientError(
             ErrorKind.BAD_REQUEST, f"the request cannot be written as JSON: {exc}"
@@ -124,7 +143,8 @@ def encode_request(model: str, request: CompletionRequest) -> bytes:
 
 def _encode_format(response_format: JsonSchemaFormat) -> msgspec.Raw:
     return msgspec.Raw(
-        _schema_encoder.encode(
+        _encode(
+            _schema_encoder,
             {
                 "type": "json_schema",
                 "json_schema": {
@@ -132,7 +152,7 @@ def _encode_format(response_format: JsonSchemaFormat) -> msgspec.Raw:
                     "schema": response_format.schema,
                     "strict": fits_strict_mode(response_format.schema),
                 },
-            }
+            },
         )
     )
 
@@ -168,7 +188,7 @@ def decode_completion(body: bytes, *, is_scored: bool = False) -> Completion:
     try:
         reply = _decode_reply(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise _failed(
+        raise failed(
             ErrorKind.MALFORMED_RESPONSE, f"the answer is no chat completion: {exc}", body
         ) from exc
     if not reply.choices:
@@ -178,11 +198,11 @@ def decode_completion(body: bytes, *, is_scored: bool = False) -> Completion:
     if not has_scores and not any(
         choice.text.strip() or choice.refusal for choice in (first, *others)
     ):
-        raise _failed(ErrorKind.EMPTY_COMPLETION, _why_empty(first), body)
+        raise failed(ErrorKind.EMPTY_COMPLETION, _why_empty(first), body)
     return Completion(
         text=first.text,
         finish_reason=first.finish_reason,
-        usage=_usage(reply.usage),
+        usage=to_token_usage(reply.usage),
         model=reply.model or "",
         reasoning=first.reasoning,
         refusal=first.refusal,
@@ -193,7 +213,7 @@ def decode_completion(body: bytes, *, is_scored: bool = False) -> Completion:
 
 def _choice(choice: _Choice, body: bytes) -> Choice:
     if choice.message is None:
-        raise _failed(ErrorKind.MALFORMED_RESPONSE, "a choice has no message", body)
+        raise failed(ErrorKind.MALFORMED_RESPONSE, "a choice has no message", body)
     text, reasoning = _text_and_reasoning(choice.message)
     refusal = choice.message.refusal or None
     if refusal is None and choice.finish_reason == "content_filter" and not text.strip():
@@ -271,7 +291,8 @@ def _decode_reply(body: bytes) -> _Reply:
         return msgspec.convert(document, _Reply)
 
 
-def _usage(usage: _Usage | None) -> TokenUsage:
+def to_token_usage(usage: Usage | None) -> TokenUsage:
+    """Return the counts of an answer; none where it has none."""
     if usage is None:
         return TokenUsage()
     return TokenUsage(max(0, usage.prompt_tokens or 0), max(0, usage.completion_tokens or 0))
@@ -291,10 +312,10 @@ def _why_empty(choice: Choice) -> str:
 def _without_choices(reply: _Reply, body: bytes) -> ClientError:
     if reply.error is None:
         if reply.choices is None:
-            return _failed(
+            return failed(
                 ErrorKind.MALFORMED_RESPONSE, "the answer is no chat completion: no choices", body
             )
-        return _failed(ErrorKind.EMPTY_COMPLETION, "the answer has an empty list of choices", body)
+        return failed(ErrorKind.EMPTY_COMPLETION, "the answer has an empty list of choices", body)
     text = body.decode("utf-8", "replace")
     code = read_error(text).code
     status = int(code) if code.isdecimal() and 400 <= int(code) < 600 else 500
@@ -304,5 +325,6 @@ def _without_choices(reply: _Reply, body: bytes) -> ClientError:
     )
 
 
-def _failed(kind: ErrorKind, message: str, body: bytes) -> ClientError:
+def failed(kind: ErrorKind, message: str, body: bytes) -> ClientError:
+    """Return the error for a 200 answer that is of no use."""
     return ClientError(kind, message, status_code=200, body=body.decode("utf-8", "replace"))

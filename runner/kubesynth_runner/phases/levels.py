@@ -42,9 +42,7 @@ class Generation:
         self._run_id = run_id
         self._pipeline = pipeline
         self._book = ledger.Ledger(context.storage, layout.PLAN_SHARD, run_id, 1)
-        self._journal = Journal(context.storage, run_id, layout.PLAN_SHARD, 0)
-        self._purse = spending.purse(context, self._book, self._journal)
-        self._caller = Caller(self._journal, self._purse)
+        self._use(Journal(context.storage, run_id, layout.PLAN_SHARD, 0))
         self._failed: list[records.FailedRecord] = []
         self._tally = Tally()
 
@@ -58,11 +56,15 @@ class Generation:
             journal.load(book.done)
             return journal
 
-        self._journal = await asyncio.to_thread(load)
-        caps = spending.of_whole_job(self._context)
-        self._purse = spending.purse(self._context, self._book, self._journal, caps)
-        self._caller = Caller(self._journal, self._purse)
+        self._use(await asyncio.to_thread(load))
         return bool(self._book.tally.done)
+
+    def _use(self, journal: Journal) -> None:
+        """Ask models with a journal, and with what it says has been paid already."""
+        self._journal = journal
+        self._purse = spending.purse(self._context, self._book, journal)
+        self._purse.change(spending.of_whole_job(self._context))
+        self._caller = Caller(journal, self._purse)
 
     async def run(self) -> list[Seed]:
         """Return the generated records, at least one.

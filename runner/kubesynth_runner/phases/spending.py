@@ -78,11 +78,9 @@ def paid_by(tally: Tally) -> Tally:
     )
 
 
-def purse(
-    context: RunContext, book: ledger.Ledger, journal: Journal, caps: Caps | None = None
-) -> Purse:
+def purse(context: RunContext, book: ledger.Ledger, journal: Journal) -> Purse:
     """Return the purse of a shard, with all that earlier attempts have paid."""
-    made = Purse(caps or Caps(), context.prices, paid_by(book.tally).copy())
+    made = Purse(Caps(), context.prices, paid_by(book.tally).copy())
     made.accepted, made.done = book.tally.accepted, book.tally.done
     roles = [model.name for model in context.spec.spec.models]
     for place, (prompt, completion, answers) in journal.unfinished.items():

@@ -19,7 +19,6 @@ _FENCE = re.compile(r"```[a-zA-Z0-9_-]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTA
 _ANSWERS = re.compile(
     r"\n[*_#\s]{0,8}(?:answers?|answer key|solutions?)[*_:\s]{0,8}(?=\n)", re.IGNORECASE
 )
-_QUESTION_MARKS = ("?", "\uff1f", "\u061f", "\u037e")
 _HASHES = re.compile("#*")
 _GREETING = re.compile(r"(?:sure|certainly|of course|absolutely|okay|ok)\b[\w ,]{0,40}[.!]", re.I)
 _OFFER = re.compile(
@@ -105,7 +104,9 @@ def _from_lines(text: str, expected: int | None) -> list[str]:
         found = _outstanding(lines, is_item)
         if found:
             return found
-    questions = [line for line in lines if line.rstrip("\"'*_, ").endswith(_QUESTION_MARKS)]
+    questions = [
+        line for line in lines if line.rstrip("\"'*_, ").endswith(marked_lines.QUESTION_MARKS)
+    ]
     if 2 * len(questions) >= len(lines):
         return _without_offer(questions, expected)
     if len(lines) > 1 and all(line.endswith(",") for line in lines[:-1]):

@@ -43,7 +43,7 @@ _PART_NUMBER = re.compile(r"\s+\d{1,3}\.\d{1,3}[.)]?\s")
 _LABEL = re.compile(r"\s+[*_]{0,3}([^\W\d_][^\s\d:\uff1a*_]{0,19})[*_]{0,3}[:\uff1a][*_]{0,3}\s")
 _NO_PART = frozenset({"answer", "solution", "explanation", "rationale", "hint", "difficulty"})
 _AROUND = "\"'*_\u201d\u00bb "
-_QUESTION_MARKS = ("?", "\uff1f", "\u061f", "\u037e")
+QUESTION_MARKS = ("?", "\uff1f", "\u061f", "\u037e")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ def _is_apart(item: str, text: str) -> bool:
         return True
     label = _LABEL.match(text)
     # What is below a question and has a name is no part of it; of a task it may well be.
-    is_question = item.rstrip(_AROUND).endswith(_QUESTION_MARKS)
+    is_question = item.rstrip(_AROUND).endswith(QUESTION_MARKS)
     return label is not None and (is_question or label[1].lower() in _NO_PART)
 
 
