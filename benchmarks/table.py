@@ -213,18 +213,11 @@ def of_kill(results: Mapping[str, list[Kill]]) -> list[Row]:
 
 def of_memory(runs: list[Memory]) -> list[Row]:
     """Return peaks and their slope."""
-    peaks = ", ".join(f"{run.peak_proportional_bytes / MEGABYTE:.0f}" for run in runs)
     resident = ", ".join(f"{run.peak_resident_bytes / MEGABYTE:.0f}" for run in runs)
-    lengths = ", ".join(f"{run.rows:,}" for run in runs)
     slope = memory.slope_bytes_per_row(runs)
     is_full = runs[-1].rows >= MEGABYTE
     return [
-        Row(
-            f"peak PSS, MB, at {lengths} rows",
-            {ENGINE: f"{peaks} (resident {resident})"},
-            "≤ 130",
-            runs[-1].peak_proportional_bytes <= 130 * MEGABYTE,
-        ),
+        _peaks(runs, "peak PSS, MB, at {} rows", f"resident {resident}"),
         Row(
             f"— growth from {runs[-2].rows:,} to {runs[-1].rows:,}, bytes per row",
             {ENGINE: f"{slope:.0f}"},
@@ -260,17 +253,20 @@ def of_triton(trials: Mapping[str, list[Trial]]) -> list[Row]:
 
 def of_documents(runs: list[Memory]) -> list[Row]:
     """Return the peaks of the routed document stages, and their growth."""
-    peaks = ", ".join(f"{run.peak_proportional_bytes / MEGABYTE:.0f}" for run in runs)
-    lengths = ", ".join(f"{run.rows:,}" for run in runs)
+    what = "five document stages, routed: peak PSS, MB, at {} documents"
     slope = memory.slope_bytes_per_row(runs)
-    return [
-        Row(
-            f"five document stages, routed: peak PSS, MB, at {lengths} documents",
-            {ENGINE: f"{peaks} (growth {slope:.0f} bytes per document)"},
-            "≤ 130",
-            runs[-1].peak_proportional_bytes <= 130 * MEGABYTE,
-        )
-    ]
+    return [_peaks(runs, what, f"growth {slope:.0f} bytes per document")]
+
+
+def _peaks(runs: list[Memory], what: str, beside: str) -> Row:
+    """Return the row of the peaks; their lengths go into `what`."""
+    peaks = ", ".join(f"{run.peak_proportional_bytes / MEGABYTE:.0f}" for run in runs)
+    return Row(
+        what.format(", ".join(f"{run.rows:,}" for run in runs)),
+        {ENGINE: f"{peaks} ({beside})"},
+        "≤ 130",
+        runs[-1].peak_proportional_bytes <= 130 * MEGABYTE,
+    )
 
 
 def of_lists(results: list[UglyLists]) -> list[Row]:

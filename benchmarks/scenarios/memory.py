@@ -6,6 +6,7 @@ Short documents and a short latency, so that a million rows take minutes and not
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 from benchmarks import clients
 from benchmarks.scenarios import Bench
@@ -28,15 +29,18 @@ class Memory:
 
 def measure(bench: Bench) -> list[Memory]:
     """Return one result for each length."""
-    return [_run(bench, rows) for rows in bench.sizes.memory_rows]
+    return [
+        run(bench, bench.documents(rows, DOCUMENT_WORDS), rows) for rows in bench.sizes.memory_rows
+    ]
 
 
-def _run(bench: Bench, rows: int) -> Memory:
-    job = Job(bench.documents(rows, DOCUMENT_WORDS), rows, CONCURRENCY, bench.new_output())
+def run(bench: Bench, documents: Path, count: int, *arguments: str) -> Memory:
+    """Run so many documents through a pipeline and look at the memory meanwhile."""
+    job = Job(documents, count, CONCURRENCY, bench.new_output(), arguments)
     endpoint = ("-latency", f"{LATENCY_SECONDS}s")
     done = bench.run(clients.ENGINE, job, *endpoint, sample_memory=True)
     return Memory(
-        rows,
+        done.rows,
         done.peak_proportional_bytes,
         done.peak_resident_bytes,
         done.cpu_ms_per_answer,
