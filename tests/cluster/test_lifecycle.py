@@ -14,7 +14,7 @@ from kubesynth_testing.scenarios.model_pods import ServedModel
 from kubesynth_testing.scenarios.patience import eventually
 from kubesynth_testing.scenarios.recording import exit_codes, record
 from kubesynth_testing.scenarios.stage import seen_in
-from kubesynth_testing.scenarios.world import Manifest, Workspace, World
+from kubesynth_testing.scenarios.world import Manifest, Workspace, World, condition
 
 JOB = "qa"
 GENERATE_PODS = "kubesynth.io/phase=generate"
@@ -38,10 +38,6 @@ class Ended:
         assert records["in"] == records["done"] == self.documents
         assert records["accepted"] == len(self.dataset.rows) > 0
         assert records["failed"] == len(self.dataset.errors) == 0
-
-
-def condition(status: Manifest, kind: str) -> Manifest:
-    return next(item for item in status["conditions"] if item["type"] == kind)
 
 
 def ended(space: Workspace, documents: int, name: str = JOB) -> Ended:

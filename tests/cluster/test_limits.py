@@ -12,7 +12,7 @@ from kubesynth_testing.scenarios.dataset import Dataset
 from kubesynth_testing.scenarios.job_manifests import JobShape
 from kubesynth_testing.scenarios.patience import eventually
 from kubesynth_testing.scenarios.stage import seen_in
-from kubesynth_testing.scenarios.world import Manifest, World, config_map, json_lines
+from kubesynth_testing.scenarios.world import Manifest, World, condition, config_map, json_lines
 
 JOB = "limited"
 SHARDS = 8
@@ -63,8 +63,8 @@ def the_operator_is_away_in_the_middle(world: World) -> Limited:
 
 @seen_in(the_operator_is_away_in_the_middle)
 def test_budget_that_is_enough_is_moved_to_the_shards_that_need_it(evidence: Limited) -> None:
-    complete = [item for item in evidence.status["conditions"] if item["type"] == "Complete"]
-    assert (complete[0]["status"], complete[0]["reason"]) == ("True", "AllShardsSucceeded")
+    complete = condition(evidence.status, "Complete")
+    assert (complete["status"], complete["reason"]) == ("True", "AllShardsSucceeded")
     # An even part would not have been enough for the long documents.
     assert len(evidence.dataset.rows) == 2 * DOCUMENTS
     assert evidence.dataset.faults() == []
@@ -113,8 +113,8 @@ def eight_shards_share_a_target(world: World) -> Reached:
 
 @seen_in(eight_shards_share_a_target)
 def test_target_is_reached_by_all_shards_together(evidence: Reached) -> None:
-    complete = [item for item in evidence.status["conditions"] if item["type"] == "Complete"]
-    assert (complete[0]["status"], complete[0]["reason"]) == ("True", "TargetReached")
+    complete = condition(evidence.status, "Complete")
+    assert (complete["status"], complete["reason"]) == ("True", "TargetReached")
     assert evidence.dataset.faults() == []
     assert evidence.dataset.is_complete
     rows = len(evidence.dataset.rows)

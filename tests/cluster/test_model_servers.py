@@ -12,7 +12,7 @@ from kubesynth_testing.scenarios.job_manifests import JobShape
 from kubesynth_testing.scenarios.patience import eventually
 from kubesynth_testing.scenarios.recording import Recording, record
 from kubesynth_testing.scenarios.stage import seen_in
-from kubesynth_testing.scenarios.world import Manifest, Workspace, World
+from kubesynth_testing.scenarios.world import Manifest, Workspace, World, condition
 
 ENGINE, BROKEN = "engine", "broken"
 LAST_WORDS = "401 Client Error: Access to this model is restricted"
@@ -32,11 +32,6 @@ def job(space: Workspace, name: str, model: Manifest, documents: int = DOCUMENTS
     # Any answer will do: a small model cannot be counted on for questions.
     spec["pipeline"] = [{"prompt": {"user": {"inline": "What is this about? {{ text }}"}}}]
     return manifest
-
-
-def condition(status: Manifest, kind: str) -> Manifest:
-    found = [each for each in status.get("conditions", ()) if each["type"] == kind]
-    return found[0] if found else {}
 
 
 def reasons(recording: Recording, name: str) -> list[str]:

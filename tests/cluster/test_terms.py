@@ -12,13 +12,9 @@ from kubesynth_testing.scenarios.job_manifests import JobShape
 from kubesynth_testing.scenarios.model_pods import ServedModel
 from kubesynth_testing.scenarios.patience import eventually
 from kubesynth_testing.scenarios.stage import seen_in
-from kubesynth_testing.scenarios.world import Manifest, Workspace, World, claim
+from kubesynth_testing.scenarios.world import Manifest, Workspace, World, claim, condition
 
 API_KEY = "a-key-for-tests"
-
-
-def condition(status: Manifest, kind: str) -> Manifest:
-    return next(item for item in status["conditions"] if item["type"] == kind)
 
 
 def begin(space: Workspace, name: str, model: ServedModel, shape: JobShape, **spec: Any) -> None:

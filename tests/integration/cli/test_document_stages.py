@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
+from kubesynth_testing.cli_process import kubesynth
 from kubesynth_testing.fake_llm import MODEL, FakeLlm
+from kubesynth_testing.runs import read_rows
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
-
-
-async def _run(*arguments: str | Path) -> tuple[int | None, str, str]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "kubesynth_runner.cli",
-        "run",
-        *map(str, arguments),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate()
-    return process.returncode, out.decode(), err.decode()
-
-
-def _rows(folder: Path) -> list[dict[str, object]]:
-    files = sorted((folder / "data").glob("*.parquet"))
-    return [row for path in files for row in pq.read_table(path).to_pylist()]
 
 
 async def test_pages_are_routed_by_quality(
@@ -42,14 +22,15 @@ async def test_pages_are_routed_by_quality(
         text = text.replace("http://llm:8000/v1", server.url)
         text = text.replace("smollm2-135m-instruct", MODEL)
         pages = EXAMPLES / "data" / "web-pages.jsonl"
-        code, out, err = await _run(
+        code, out, err = await kubesynth(
+            "run",
             write_manifest(text),
             *("--config", f"web-pages={pages}", "--volume", f"datasets={tmp_path}"),
         )
         # A call for each poor page, four for each good one, and the probe.
         assert (code, server.statistics.answered.total()) == (0, 4 + 8 * 4 + 1), err
     assert "complete: 12 rows from 12 of 12 input records" in out
-    for row in _rows(tmp_path / "nemotron-cc"):
+    for row in read_rows(tmp_path / "nemotron-cc"):
         is_poor = int(str(row["quality"])) <= 11
         assert (row["rewritten"] is not None) <= is_poor
         assert all(row[name] is None for name in ("distilled", "knowledge", "facts")) >= is_poor
@@ -73,12 +54,12 @@ async def test_example_makes_rows_of_records(
         text = text.replace("llama-3.1-8b-instruct", MODEL)
         files = ((key, EXAMPLES / "data" / f"{key}.jsonl") for key in ("documents", "entities"))
         configs = (f"--config={key}={path}" for key, path in files)
-        code, _, err = await _run(
-            write_manifest(text), *configs, "--volume", f"datasets={tmp_path}"
+        code, _, err = await kubesynth(
+            "run", write_manifest(text), *configs, "--volume", f"datasets={tmp_path}"
         )
     assert code == 0, err
     column, at_least = EXAMPLES_OF_RECORDS[name]
-    rows = _rows(tmp_path / name)
+    rows = read_rows(tmp_path / name)
     assert len(rows) >= at_least
     assert all(row[column] for row in rows)
 
@@ -96,10 +77,10 @@ async def test_plugin_out_of_a_file_runs_like_any_stage(
             *("--config", f"plugins={EXAMPLES / 'data' / 'headlines.py'}"),
             *("--volume", f"datasets={tmp_path}"),
         )
-        code, _, err = await _run(*arguments)
+        code, _, err = await kubesynth("run", *arguments)
         asked = server.statistics.answered.total()
-        again, _, _ = await _run(*arguments)
+        again, _, _ = await kubesynth("run", *arguments)
         assert (code, again, asked, server.statistics.answered.total()) == (0, 0, 7, 7), err
-    rows = _rows(tmp_path / "plugin")
+    rows = read_rows(tmp_path / "plugin")
     assert len(rows) == 12
     assert all(row["characters"] == len(str(row["headline"])) for row in rows)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
+from kubesynth_testing.cli_process import kubesynth
 from kubesynth_testing.fake_llm import MODEL, FakeLlm
+from kubesynth_testing.runs import read_rows
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 # A column that each of them makes.
@@ -35,16 +34,12 @@ async def test_example_makes_rows(
         for url in ("http://llm:8000/v1", "http://judge:8000/v1"):
             text = text.replace(url, server.url)
         text = re.sub(r"( model: )\S+-instruct", rf"\1{MODEL}", text)
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "kubesynth_runner.cli", "run", str(write_manifest(text))),
+        code, _, err = await kubesynth(
+            *("run", write_manifest(text)),
             *("--config", f"questions={EXAMPLES / 'data' / 'questions.jsonl'}"),
             *("--volume", f"datasets={tmp_path}"),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
         )
-        _, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
-    parts = sorted((tmp_path / name / "data").glob("*.parquet"))
-    rows = [row for part in parts for row in pq.read_table(part).to_pylist()]
+    assert code == 0, err
+    rows = read_rows(tmp_path / name)
     assert rows
     assert all(row[MADE[name]] for row in rows)

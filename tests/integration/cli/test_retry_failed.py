@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from pathlib import Path
 
 from kubesynth_testing import runs
+from kubesynth_testing.cli_process import kubesynth
 from kubesynth_testing.cluster import paths
 from kubesynth_testing.fake_llm import FakeLlm, Faults
 
@@ -23,17 +22,14 @@ async def run_example(name: str, server: FakeLlm, folder: Path) -> str:
     policy = "  failurePolicy: {maxFailedRecordsPercent: 100}\n"
     manifest.write_text(text if "failurePolicy" in text else text + policy)
     (folder / "keys.env").write_text("api-key=k\n")
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "kubesynth_runner.cli", "run", str(manifest)),
+    code, said, problems = await kubesynth(
+        *("run", manifest),
         *("--secret", f"inference={folder}/keys.env"),
         *("--volume", f"datasets={folder}/datasets"),
         *([] if name != "answer" else ["--config", f"questions={EXAMPLES}/data/questions.jsonl"]),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
     )
-    said, problems = await process.communicate()
-    assert process.returncode == 0, problems.decode()
-    return said.decode()
+    assert code == 0, problems
+    return said
 
 
 async def test_example_makes_the_rows_that_are_missing(tmp_path: Path) -> None:

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
+from kubesynth_testing.cli_process import kubesynth
 from kubesynth_testing.fake_llm import MODEL, FakeLlm
 from kubesynth_testing.fake_rewards import FakeRewards, FakeScores
+from kubesynth_testing.runs import read_rows
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
 async def run(manifest: Path, folder: Path) -> list[dict[str, Any]]:
     """Run a version of the example and return its rows."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "kubesynth_runner.cli", "run", str(manifest)),
+    code, _, err = await kubesynth(
+        *("run", manifest),
         *("--config", f"questions={EXAMPLES / 'data' / 'questions.jsonl'}"),
         *("--volume", f"datasets={folder}"),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
     )
-    _, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
-    parts = sorted((folder / "reward-model" / "data").glob("*.parquet"))
-    return [row for part in parts for row in pq.read_table(part).to_pylist()]
+    assert code == 0, err
+    return read_rows(folder / "reward-model")
 
 
 def example(chat: str, reward: str) -> str:

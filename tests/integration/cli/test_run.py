@@ -6,16 +6,16 @@ import asyncio
 import contextlib
 import json
 import signal
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 from kubesynth_runner.embedded import weights
+from kubesynth_testing.cli_process import kubesynth, start
 from kubesynth_testing.fake_llm import MODEL, FakeLlm, Faults
+from kubesynth_testing.runs import read_rows
 
 DOCUMENTS = 6
 QUESTIONS = 2
@@ -58,39 +58,14 @@ def _external(server: FakeLlm) -> str:
     return JOB.format(model=f"external: {{url: '{server.url}', model: {MODEL}}}")
 
 
-async def _start(*arguments: str | Path) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "kubesynth_runner.cli",
-        *map(str, arguments),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-
-
-async def _kubesynth(*arguments: str | Path) -> tuple[int, str, str]:
-    process = await _start(*arguments)
-    out, err = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
-
-
-def _rows(folder: Path) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = []
-    for path in sorted((folder / "data").glob("*.parquet")):
-        rows += pq.read_table(path).to_pylist()
-    return rows
-
-
 async def test_job_runs_to_a_dataset_next_to_its_manifest(
     server: FakeLlm, write_manifest: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    code, out, err = await _kubesynth("run", write_manifest(_external(server)))
+    code, out, err = await kubesynth("run", write_manifest(_external(server)))
     assert (code, (tmp_path / "out" / "_SUCCESS").exists()) == (0, True), err
     assert f"complete: {DOCUMENTS * QUESTIONS} rows from 6 of 6 input records" in out
     assert err.splitlines()[0] == "planning"
-    rows = _rows(tmp_path / "out")
+    rows = read_rows(tmp_path / "out")
     assert len({row["id"] for row in rows}) == DOCUMENTS * QUESTIONS
     assert Counter(row["root_id"] for row in rows).most_common(1)[0][1] == QUESTIONS
 
@@ -99,9 +74,9 @@ async def test_same_command_again_asks_nothing_again(
     server: FakeLlm, write_manifest: Callable[[str], Path]
 ) -> None:
     path = write_manifest(_external(server))
-    first_code, first_out, _ = await _kubesynth("run", path)
+    first_code, first_out, _ = await kubesynth("run", path)
     received = server.statistics.received.total()
-    again_code, again_out, _ = await _kubesynth("run", path)
+    again_code, again_out, _ = await kubesynth("run", path)
     assert (first_code, again_code, again_out) == (0, 0, first_out)
     assert server.statistics.received.total() == received
 
@@ -111,7 +86,7 @@ async def test_interrupted_run_goes_on_where_it_stopped(
 ) -> None:
     server.set_faults(Faults(latency_seconds=0.3))
     path = write_manifest(_external(server))
-    process = await _start("run", path)
+    process = await start("run", path)
     async with asyncio.timeout(30):
         while server.statistics.answered.total() < 5:
             await asyncio.sleep(0.02)
@@ -121,7 +96,7 @@ async def test_interrupted_run_goes_on_where_it_stopped(
     assert "the same command goes on from here" in err.decode()
     assert not (tmp_path / "out" / "_SUCCESS").exists()
     server.set_faults(Faults())
-    code, out, _ = await _kubesynth("run", path)
+    code, out, _ = await kubesynth("run", path)
     assert (code, f"complete: {DOCUMENTS * QUESTIONS} rows" in out) == (0, True)
     # One call more: the probe. What was answered before the interrupt is not asked again.
     assert not server.statistics.to_json(hashes=False)["answered_again"]
@@ -131,9 +106,9 @@ async def test_interrupted_run_goes_on_where_it_stopped(
 async def test_changed_pipeline_meets_the_finished_output(
     server: FakeLlm, write_manifest: Callable[[str], Path]
 ) -> None:
-    await _kubesynth("run", write_manifest(_external(server)))
+    await kubesynth("run", write_manifest(_external(server)))
     changed = write_manifest(_external(server).replace("seed: 7", "seed: 8"))
-    code, _, err = await _kubesynth("run", changed)
+    code, _, err = await kubesynth("run", changed)
     assert (code, "output.ifExists" in err) == (64, True)
 
 
@@ -141,7 +116,7 @@ async def test_failures_above_the_limit_exit_65_and_are_written_down(
     server: FakeLlm, write_manifest: Callable[[str], Path], tmp_path: Path
 ) -> None:
     server.set_faults(Faults(context_tokens=20))
-    code, _, err = await _kubesynth("run", write_manifest(_external(server)))
+    code, _, err = await kubesynth("run", write_manifest(_external(server)))
     assert (code, "maxFailedRecordsPercent" in err) == (65, True)
     errors = [
         json.loads(line)
@@ -155,7 +130,7 @@ async def test_wrong_key_ends_the_run_and_names_it(
     server: FakeLlm, write_manifest: Callable[[str], Path]
 ) -> None:
     server.set_faults(Faults(api_key="right"))
-    code, _, err = await _kubesynth("run", write_manifest(_external(server)))
+    code, _, err = await kubesynth("run", write_manifest(_external(server)))
     assert (code, "apiKey" in err, "Traceback" in err) == (64, True, False)
 
 
@@ -169,7 +144,7 @@ async def test_key_from_a_secret_flag_is_sent(
         " apiKey: {secretKeyRef: {name: llm, key: token}}}"
     )
     path = write_manifest(JOB.format(model=model))
-    code, out, err = await _kubesynth("run", path, "--secret", f"llm={tmp_path / 'keys.env'}")
+    code, out, err = await kubesynth("run", path, "--secret", f"llm={tmp_path / 'keys.env'}")
     assert (code, "complete: 12 rows" in out) == (0, True), err
 
 
@@ -177,27 +152,27 @@ async def test_server_flag_stands_in_for_a_model_server(
     server: FakeLlm, write_manifest: Callable[[str], Path]
 ) -> None:
     path = write_manifest(JOB.format(model="serverRef: {name: shared}"))
-    code, out, err = await _kubesynth("run", path, "--server", f"shared={server.url}#{MODEL}")
+    code, out, err = await kubesynth("run", path, "--server", f"shared={server.url}#{MODEL}")
     assert (code, "complete: 12 rows" in out) == (0, True), err
 
 
 async def test_show_prints_the_first_rows_and_lineage_on_demand(
     server: FakeLlm, write_manifest: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    await _kubesynth("run", write_manifest(_external(server)))
-    code, out, _ = await _kubesynth("show", tmp_path / "out", "--rows", "3")
+    await kubesynth("run", write_manifest(_external(server)))
+    code, out, _ = await kubesynth("show", tmp_path / "out", "--rows", "3")
     assert (code, "3 of 12 rows" in out, "question" in out, "root_id" in out) == (
         0,
         True,
         True,
         False,
     )
-    _, out, _ = await _kubesynth("show", tmp_path / "out", "--rows", "1", "--all-columns")
+    _, out, _ = await kubesynth("show", tmp_path / "out", "--rows", "1", "--all-columns")
     assert "root_id" in out
 
 
 async def test_show_of_anything_else_says_what_it_is(tmp_path: Path) -> None:
-    code, _, err = await _kubesynth("show", tmp_path)
+    code, _, err = await kubesynth("show", tmp_path)
     assert (code, "it is no output of kubesynth" in err) == (64, True)
 
 
@@ -207,10 +182,10 @@ async def test_embedded_model_makes_a_dataset_without_key_or_network(
     assert pulled_weights.path.exists()
     model = "embedded: {slots: 2, contextTokens: 1024}"
     text = JOB.format(model=model).replace("docs/*.md", "docs/[0-2].md")
-    process = await _start("run", write_manifest(text))
+    process = await start("run", write_manifest(text))
     out, err = await process.communicate()
     assert (process.returncode, b"complete: " in out) == (0, True), err
-    rows = _rows(tmp_path / "out")
+    rows = read_rows(tmp_path / "out")
     assert rows
     assert all(row["question"] and row["answer"] for row in rows)
     assert not _servers_of(process.pid)

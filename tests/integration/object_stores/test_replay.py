@@ -14,6 +14,7 @@ from kubesynth_runner.environment import RunEnvironment
 from kubesynth_runner.io.locations import open_storage
 from kubesynth_runner.run import PhaseRequest
 from kubesynth_testing import runs
+from kubesynth_testing.bucket_runs import copy_of
 from kubesynth_testing.fake_llm import FakeLlm, Faults
 from kubesynth_testing.object_stores import ObjectStoreServer
 
@@ -27,11 +28,7 @@ async def run(spec: RunSpec, store: ObjectStoreServer, folder: Path) -> Path:
         runs.a_context(spec, storage), environment=RunEnvironment(store.mounts, writer="test")
     )
     await runner.run_phase(context, PhaseRequest(RunnerPhase.ALL))
-    for file in await asyncio.to_thread(storage.list_files, ""):
-        target = folder / file.path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(await asyncio.to_thread(storage.read, file.path))
-    return folder
+    return await asyncio.to_thread(copy_of, storage, folder)
 
 
 async def test_what_failed_in_one_bucket_is_replayed_into_another(

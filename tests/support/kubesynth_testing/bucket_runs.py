@@ -14,6 +14,7 @@ from kubesynth_api.runner_contract import ExitCode
 from kubesynth_api.v1alpha1.storage import OutputSpec
 from kubesynth_runner.io.locations import open_storage
 from kubesynth_runner.io.mounts import Mounts
+from kubesynth_runner.io.storage import Storage
 from kubesynth_testing.object_stores import SECRET, ObjectStoreServer
 
 CONCURRENCY = 4
@@ -46,12 +47,17 @@ class Command:
 
     def fetch(self, folder: Path) -> Path:
         """Copy the output to a folder."""
-        storage = open_storage(self.output, self.store.mounts if self.store else Mounts())
-        for file in storage.list_files(""):
-            target = folder / file.path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(storage.read(file.path))
-        return folder
+        mounts = self.store.mounts if self.store else Mounts()
+        return copy_of(open_storage(self.output, mounts), folder)
+
+
+def copy_of(storage: Storage, folder: Path) -> Path:
+    """Copy everything in a storage to a folder and return the folder. Blocking."""
+    for file in storage.list_files(""):
+        target = folder / file.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(storage.read(file.path))
+    return folder
 
 
 def make(

@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from aiohttp import web
 
@@ -41,37 +40,15 @@ class FakeRewards(FakeLlm):
         return await super()._deliver(request, key, reply, fault)
 
 
-class FakeScores:
-    """A server with vLLM's /score, /pooling and /classify, and its list of models."""
+class FakeScores(FakeLlm):
+    """A server with vLLM's /score, /pooling and /classify, too."""
 
     def __init__(self) -> None:
-        app = web.Application()
-        app.router.add_get("/v1/models", self._on_models)
-        for path in ("/score", "/pooling", "/classify"):
-            app.router.add_post(path, self._on_request)
-        self._runner = web.AppRunner(app, access_log=None)
+        super().__init__()
         self.received: Counter[str] = Counter()
-
-    async def __aenter__(self) -> Self:
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._runner.cleanup()
-
-    @property
-    def url(self) -> str:
-        """The base URL, with its /v1."""
-        return f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
-
-    async def _on_models(self, _: web.Request) -> web.Response:
-        return web.json_response({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
+        self._runner.app.add_routes(
+            [web.post(path, self._on_request) for path in ("/score", "/pooling", "/classify")]
+        )
 
     async def _on_request(self, request: web.Request) -> web.Response:
         body = await request.json()

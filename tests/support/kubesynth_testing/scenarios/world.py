@@ -180,6 +180,12 @@ class Workspace:
             return error.output
 
 
+def condition(status: Manifest, kind: str) -> Manifest:
+    """Return a condition of a status; empty if it is not there."""
+    found = (each for each in status.get("conditions", ()) if each["type"] == kind)
+    return next(found, {})
+
+
 def claim(name: str, storage_class: str, modes: Sequence[str] = ("ReadWriteMany",)) -> Manifest:
     """Return a volume claim."""
     return {
