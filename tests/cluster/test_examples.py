@@ -38,7 +38,7 @@ RUN_ELSEWHERE = {
         "tests/integration/cli/test_generation_examples.py runs it",
     ),
     **dict.fromkeys(
-        ("classify-entities", "distill", "nemotron-cc", "translate"),
+        ("classify-entities", "distill", "nemotron-cc", "tokenizer", "translate"),
         "tests/integration/cli/test_document_stages.py runs it",
     ),
 }

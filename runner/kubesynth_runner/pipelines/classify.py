@@ -79,7 +79,7 @@ class ClassifyStage:
 def compile_stage(spec: ClassifyEntity, context: CompileContext) -> Steps:
     """Return the step of a `classifyEntity`."""
     classes = PRESETS[spec.preset] if spec.preset is not None else spec.classes
-    stage = ClassifyStage(context.prompt(spec.prompts, "classify_entity.v1"), spec, classes)
+    stage = ClassifyStage(context.prompt(spec.prompts, "classify_entity.v2"), spec, classes)
     tokens = _EXPLAINED_TOKENS if spec.explain else _LABEL_TOKENS
     sampling = SamplingParameters(temperature=_TEMPERATURE, max_tokens=tokens)
     return Steps((Step(stage, sampling=sampling, cost=Cost(completion_tokens=tokens // 4)),))

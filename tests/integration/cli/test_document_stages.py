@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from kubesynth_testing.cli_process import kubesynth
 from kubesynth_testing.fake_llm import MODEL, FakeLlm
@@ -62,6 +65,39 @@ async def test_example_makes_rows_of_records(
     rows = read_rows(tmp_path / name)
     assert len(rows) >= at_least
     assert all(row[column] for row in rows)
+
+
+def a_tokenizer() -> Tokenizer:
+    """Return one like those of current models, byte-pair encoding, if of a small vocabulary."""
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    lines = (EXAMPLES / "data" / "documents.jsonl").read_text().splitlines()
+    trainer = trainers.BpeTrainer(vocab_size=400, show_progress=False)
+    made.train_from_iterator((json.loads(line)["text"] for line in lines), trainer)
+    return made
+
+
+async def test_segments_are_as_long_as_the_jobs_tokenizer_says(
+    write_manifest: Callable[[str], Path], tmp_path: Path
+) -> None:
+    tokenizer = a_tokenizer()
+    (tmp_path / "tokenizer.json.gz").write_bytes(gzip.compress(tokenizer.to_str().encode()))
+    text = (EXAMPLES / "tokenizer.yaml").read_text()
+    async with FakeLlm() as server:
+        text = text.replace("http://llm:8000/v1", server.url)
+        text = text.replace("smollm2-135m-instruct", MODEL)
+        code, _, err = await kubesynth(
+            *("run", write_manifest(text)),
+            *("--config", f"documents={EXAMPLES / 'data' / 'documents.jsonl'}"),
+            *("--config", f"tokenizer={tmp_path / 'tokenizer.json.gz'}"),
+            *("--volume", f"datasets={tmp_path}"),
+        )
+    assert code == 0, err
+    rows = read_rows(tmp_path / "tokenizer")
+    assert all(row["knowledge"] for row in rows)
+    lengths = [len(tokenizer.encode(str(row["text"])).ids) for row in rows]
+    # As the estimate counts them, segments would have nearly twice the tokens of this vocabulary.
+    assert 50 < max(lengths) <= 64
 
 
 async def test_plugin_out_of_a_file_runs_like_any_stage(
