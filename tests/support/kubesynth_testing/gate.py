@@ -76,8 +76,8 @@ QUICK = (
 # They run side by side; what mypy has found out about unchanged files outlives the clone.
 TYPES = tool("types", "mypy", f"--cache-dir={paths.cache_root() / 'mypy'}")
 UNIT = pytest_step("unit", f"--numprocesses={_PROCESSES}")
-# Half of the time they wait for servers. The groups are the folders, which share servers.
-INTEGRATION = pytest_step("integration", f"--numprocesses={_PROCESSES}", "--dist=loadgroup")
+# Half of the time they wait for servers. Their conftest.py tells what stays together.
+INTEGRATION = pytest_step("integration", f"--numprocesses={_PROCESSES}", "--dist=loadscope")
 CLUSTER = pytest_step("cluster")
 CLEAN_UP = (
     Step("cluster-down", (*_HARNESS, "down")),
