@@ -35,6 +35,7 @@ class Reason(StrEnum):
     NOT_IMPLEMENTED = "NotImplemented"  # a field whose behaviour this version does not have
     REFERENCE_NOT_FOUND = "ReferenceNotFound"  # a Secret, ConfigMap, PVC or key is missing
     REFERENCE_DENIED = "ReferenceDenied"  # it exists, but this job may not use it
+    KIND_NOT_INSTALLED = "KindNotInstalled"  # LeaderWorkerSet, for servers on several nodes
     OUTPUT_CONFLICT = "OutputConflict"  # the output holds another run
     ACCESS_MODE_CONFLICT = "AccessModeConflict"  # the volume cannot be mounted by all shards
     MANAGED_EXTERNALLY = "ManagedExternally"  # spec.managedBy names another controller

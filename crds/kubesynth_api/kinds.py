@@ -97,7 +97,7 @@ MODEL_SERVER = Kind(
     columns=(
         PrinterColumn("Model", "string", ".spec.model", "The model that it serves."),
         PrinterColumn("Phase", "string", ".status.phase", "The conditions in one word."),
-        PrinterColumn("Ready", "string", ".status.summary", "Pods that serve of those wanted."),
+        PrinterColumn("Ready", "string", ".status.summary", "Replicas that serve of those wanted."),
         PrinterColumn("Users", "integer", ".status.users.count", "Jobs that need it now."),
         PrinterColumn("Class", "string", ".status.usedClass", "What it is made from.", priority=1),
         PrinterColumn("Endpoint", "string", ".status.endpoint", "Its base URL.", priority=1),

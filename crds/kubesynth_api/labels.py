@@ -30,6 +30,10 @@ CACHE_LABEL = "kubesynth.io/model-cache"
 INPUTS_ANNOTATION = "kubesynth.io/inputs"
 # On a server's pods: the version of the token's Secret, if a change of it restarts them.
 SECRET_ANNOTATION = "kubesynth.io/secret-version"
+# Of the LeaderWorkerSet controller, on the pods of servers on several nodes.
+WORKER_INDEX_LABEL = "leaderworkerset.sigs.k8s.io/worker-index"
+GROUP_INDEX_LABEL = "leaderworkerset.sigs.k8s.io/group-index"
+GROUP_REVISION_LABEL = "leaderworkerset.sigs.k8s.io/template-revision-hash"
 # The one container of a server's pod.
 SERVER_CONTAINER = "server"
 

@@ -98,8 +98,8 @@ Action = (
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ApplyDeployment:
-    """Apply a server's Deployment server-side."""
+class ApplyWorkload:
+    """Apply a server's Deployment or LeaderWorkerSet server-side."""
 
     manifest: Manifest
 
@@ -119,16 +119,17 @@ class CreateClaim:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class PatchDeployment:
-    """Change the number of pods, or how they are replaced, of exactly the version that was seen."""
+class PatchWorkload:
+    """Change how many replicas, or how they are replaced, of exactly the version that was seen."""
 
+    kind: Literal["Deployment", "LeaderWorkerSet"]
     name: str
     uid: str
     resource_version: str
     changes: Manifest
 
 
-ServerAction = ApplyDeployment | ApplyService | CreateClaim | PatchDeployment
+ServerAction = ApplyWorkload | ApplyService | CreateClaim | PatchWorkload
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

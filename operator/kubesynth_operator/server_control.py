@@ -15,9 +15,11 @@ from kubesynth_operator.child_cache import ChildCache
 from kubesynth_operator.kube.client import KubeClient
 from kubesynth_operator.kube.event_recorder import EventRecorder
 from kubesynth_operator.kube.limiter import RateLimiter
+from kubesynth_operator.kube.optional_watch import OptionalWatch, Presence
 from kubesynth_operator.kube.resources import (
     CLUSTER_SERVER_CLASSES,
     DEPLOYMENTS,
+    LEADER_WORKER_SETS,
     MODEL_SERVERS,
     PODS,
     SERVER_CLASSES,
@@ -30,7 +32,7 @@ from kubesynth_operator.servers import classes, wire
 from kubesynth_operator.servers.catalog import Catalog, ClassSink, ServerSink
 from kubesynth_operator.servers.observe import ServerObserver, ServerSnapshots
 from kubesynth_operator.servers.reconcile import ServerReconciler
-from kubesynth_operator.servers.seen import Deployment, ServerPod, Service
+from kubesynth_operator.servers.seen import ServerPod, Service, Workload
 from kubesynth_operator.settings import OperatorSettings
 from kubesynth_operator.work_queue import WorkQueue
 from kubesynth_operator.workers import Workers
@@ -54,9 +56,13 @@ class ServerControl:
         self.queue: WorkQueue[JobKey] = WorkQueue(clock=time.monotonic, random=random.random)
         add = self.queue.add
         self.catalog = Catalog(add, wake_job)
-        self._deployments: ChildCache[Deployment] = ChildCache(
+        self._deployments: ChildCache[Workload] = ChildCache(
             wire.parse_deployment, add, owner_label=SERVER_NAME_LABEL
         )
+        self._groups: ChildCache[Workload] = ChildCache(
+            wire.parse_groups, add, owner_label=SERVER_NAME_LABEL
+        )
+        self._group_watches: list[OptionalWatch] = []
         self._services: ChildCache[Service] = ChildCache(
             wire.parse_service, add, owner_label=SERVER_NAME_LABEL
         )
@@ -82,8 +88,35 @@ class ServerControl:
         if not self._settings.namespaces:
             shared = Scope(CLUSTER_SERVER_CLASSES, None, "", size)
             scopes.append((shared, ClassSink(self.catalog, CLUSTER_KIND)))
-        self._watches = [Watch(self._client, scope, sink, beat(scope)) for scope, sink in scopes]
+        self._group_watches = [
+            OptionalWatch(
+                self._client,
+                Scope(LEADER_WORKER_SETS, namespace, _CHILDREN, size),
+                self._groups,
+                self.resync,
+            )
+            for namespace in self._settings.watched_namespaces
+        ]
+        self._watches = [
+            *(Watch(self._client, scope, sink, beat(scope)) for scope, sink in scopes),
+            *self._group_watches,
+        ]
         return self._watches
+
+    def _groups_problem(self) -> str:
+        """Return why there can be no LeaderWorkerSets; an empty text if there can."""
+        found = {watch.presence for watch in self._group_watches}
+        if Presence.MISSING in found:
+            return (
+                "a server on several nodes needs LeaderWorkerSet, which this cluster does not "
+                "have; install it (https://lws.sigs.k8s.io)"
+            )
+        if Presence.DENIED in found:
+            return (
+                "the operator may not list leaderworkersets (leaderworkerset.x-k8s.io); "
+                "upgrade its chart, which has the right in its roles"
+            )
+        return ""
 
     def resync(self) -> None:
         """Look at every server again."""
@@ -99,7 +132,14 @@ class ServerControl:
             await watch.synced.wait()
         observer = ServerObserver(
             self._client,
-            ServerSnapshots(self.catalog, self._deployments, self._services, self._pods),
+            ServerSnapshots(
+                self.catalog,
+                self._deployments,
+                self._groups,
+                self._services,
+                self._pods,
+                self._groups_problem,
+            ),
             lambda: datetime.now(UTC),
             list_jobs,
         )

@@ -23,6 +23,7 @@ KIND = "ModelServer"
 PLURAL = "modelservers"
 SERVER_NAME_MAX_LENGTH = 50
 _SERVER_NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
+NODES_MAX = 64
 USERS_SHOWN = 20
 STEPS_SHOWN = 16
 
@@ -119,9 +120,21 @@ class ServerSettings(ApiModel):
         default=None,
         ge=0,
         le=64,
-        description="GPUs of each replica; without it what the class says.",
+        description="GPUs of each pod; without it what the class says.",
     )
-    replicas: int = Field(default=1, ge=0, le=256, description="Pods that serve the model.")
+    nodes: int = Field(
+        default=1,
+        ge=1,
+        le=NODES_MAX,
+        description=(
+            "Pods of each replica, for a model that is too large for one node: one leads and "
+            "answers, the others join it, and each has gpus. More than one needs LeaderWorkerSet "
+            "in the cluster, and a class with multiNode."
+        ),
+    )
+    replicas: int = Field(
+        default=1, ge=0, le=256, description="Servers of the model, of so many nodes each."
+    )
     args: Annotated[tuple[Argument, ...], Field(max_length=64)] = Field(
         default=(), description="Arguments after those of the class."
     )
@@ -209,6 +222,7 @@ class ModelServerSpec(ServerSettings):
             "cache is immutable",
             ".cache",
         ),
+        CelRule("self.nodes == oldSelf.nodes", "nodes is immutable", ".nodes"),
     )
 
     idle: Idle | None = Field(
@@ -249,6 +263,23 @@ class StartupStep(ApiModel):
     )
 
 
+class GroupFailure(ApiModel):
+    """How pods of a server on several nodes have failed since its start began.
+
+    One failing pod has the whole group made anew, and so takes its last words with it.
+    """
+
+    message: Annotated[str, Field(max_length=1024)] = Field(
+        description="How a container ended last, and the last line of its log."
+    )
+    count: int = Field(default=1, ge=1, description="Pods that failed.")
+    pod_uid: Annotated[str, Field(max_length=64)] = Field(description="The last one of them.")
+    start_time: Annotated[str, Field(max_length=40)] = Field(
+        description="When the first of them had a node.",
+        json_schema_extra={"format": "date-time"},
+    )
+
+
 class ModelServerStatus(ApiModel):
     """What the operator has seen."""
 
@@ -259,17 +290,17 @@ class ModelServerStatus(ApiModel):
         default="", description="The conditions in one word, for people; nothing reads it."
     )
     summary: Annotated[str, Field(max_length=64)] = Field(
-        default="", description="Pods that serve of pods that are wanted, as 1/2."
+        default="", description="Replicas that serve of those that are wanted, as 1/2."
     )
     conditions: Annotated[tuple[Condition, ...], Field(max_length=16)] = Field(
         default=(),
         description="Accepted, Ready, Degraded, and kstatus's Reconciling and Stalled.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
-    replicas: int = Field(default=0, ge=0, description="Pods that are wanted now.")
-    ready_replicas: int = Field(default=0, ge=0, description="Pods that serve.")
+    replicas: int = Field(default=0, ge=0, description="Replicas that are wanted now.")
+    ready_replicas: int = Field(default=0, ge=0, description="Replicas that serve.")
     selector: Annotated[str, Field(max_length=500)] = Field(
-        default="", description="Label selector of the pods, for autoscalers."
+        default="", description="Label selector of the pods that answer, for autoscalers."
     )
     endpoint: Annotated[str, Field(max_length=1024)] = Field(
         default="", description="Base URL for jobs; known before anything runs."
@@ -301,6 +332,10 @@ class ModelServerStatus(ApiModel):
     )
     startup: Annotated[tuple[StartupStep, ...], Field(max_length=STEPS_SHOWN)] = Field(
         default=(), description="The steps of the latest start, each with its time."
+    )
+    last_failure: GroupFailure | None = Field(
+        default=None,
+        description="How pods of a server on several nodes have failed since its start began.",
     )
 
 

@@ -31,7 +31,7 @@ PLURAL = "modelserverclasses"
 CLUSTER_KIND = "ClusterModelServerClass"
 CLUSTER_PLURAL = "clustermodelserverclasses"
 
-PLACEHOLDERS = ("model", "revision", "name", "gpus", "port", "cache")
+PLACEHOLDERS = ("model", "revision", "name", "gpus", "nodes", "port", "cache")
 # ${name} is a shell's, "{" in JSON is followed by a quote.
 _PLACEHOLDER = re.compile(r"(?<!\$)\{([a-z][a-zA-Z]*)\}")
 
@@ -69,14 +69,47 @@ class Probes(ApiModel):
     )
 
 
+class Leader(ApiModel):
+    """The pod that answers, where a replica has several nodes."""
+
+    command: Annotated[tuple[Argument, ...], Field(max_length=32)] = Field(
+        default=(), description="Entry point; without it that of servers on one node."
+    )
+    args: Annotated[tuple[Argument, ...], Field(max_length=64)] = Field(
+        default=(), description="Arguments after those of servers on one node."
+    )
+
+
+class Worker(ApiModel):
+    """The pods that join the leader. They have the same image, environment, GPUs and volumes."""
+
+    command: Annotated[tuple[Argument, ...], Field(min_length=1, max_length=32)] = Field(
+        description="Entry point."
+    )
+    args: Annotated[tuple[Argument, ...], Field(max_length=64)] = Field(
+        default=(), description="Arguments, and no others: what a server adds is for the leader."
+    )
+
+
+class MultiNode(ApiModel):
+    """How the engine runs on several nodes: one pod leads and answers, the others join it.
+
+    Each container finds the leader at LWS_LEADER_ADDRESS, and its own number (0 is the leader) in
+    LWS_WORKER_INDEX. If one ends, the whole group starts again.
+    """
+
+    leader: Leader = Field(default_factory=Leader, description="The pod that answers.")
+    worker: Worker = Field(description="The pods that join it.")
+
+
 class ServerClassSpec(ApiModel):
     """How to run one engine. Servers of a class say which model, how many GPUs, how many pods.
 
-    `image`, `command`, `args`, `revisionArgs`, `servedModel` and the values of `env` may have the
-    placeholders {model}, {revision}, {name} (of the server), {gpus}, {port} and {cache} (the folder
-    of `cachePath`). The container also has them as KUBESYNTH_MODEL, KUBESYNTH_REVISION,
-    KUBESYNTH_NAME, KUBESYNTH_GPUS, KUBESYNTH_PORT and KUBESYNTH_CACHE, which is how a shell gets at
-    them safely.
+    `image`, `command`, `args`, `revisionArgs`, `servedModel`, `multiNode` and the values of `env`
+    may have the placeholders {model}, {revision}, {name} (of the server), {gpus}, {nodes}, {port}
+    and {cache} (the folder of `cachePath`). The container also has them as KUBESYNTH_MODEL,
+    KUBESYNTH_REVISION, KUBESYNTH_NAME, KUBESYNTH_GPUS, KUBESYNTH_NODES, KUBESYNTH_PORT and
+    KUBESYNTH_CACHE, which is how a shell gets at them safely.
 
     A change of a class rolls the servers that are made from it.
     """
@@ -134,6 +167,10 @@ class ServerClassSpec(ApiModel):
     )
     token_variables: Annotated[tuple[VariableName, ...], Field(max_length=8)] = Field(
         default=(), description="Environment variables that get a server's token."
+    )
+    multi_node: MultiNode | None = Field(
+        default=None,
+        description="How the engine runs on several nodes; without it servers have one.",
     )
     port: PortNumber = Field(default=8000, description="Port of the endpoint.")
     api_path: HttpPath = Field(default="/v1", description="Path below which jobs send requests.")
@@ -194,11 +231,20 @@ def unknown_placeholders(spec: ServerClassSpec) -> Iterator[tuple[str, str]]:
         *(("spec.args", text) for text in spec.args),
         *(("spec.revisionArgs", text) for text in spec.revision_args),
         *(("spec.env", variable.value or "") for variable in spec.env),
+        *_texts_of(spec.multi_node),
     ]
     for path, text in texts:
         for found in _PLACEHOLDER.finditer(text):
             if found.group(1) not in PLACEHOLDERS:
                 yield path, found.group(0)
+
+
+def _texts_of(several: MultiNode | None) -> Iterator[tuple[str, str]]:
+    if several is None:
+        return
+    for name, process in (("leader", several.leader), ("worker", several.worker)):
+        yield from ((f"spec.multiNode.{name}.command", text) for text in process.command)
+        yield from ((f"spec.multiNode.{name}.args", text) for text in process.args)
 
 
 class ModelServerClass(ApiModel):

@@ -35,6 +35,10 @@ ClusterRole. Secrets, ConfigMaps and claims are read by name only: no list, no w
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch]
+- apiGroups: [leaderworkerset.x-k8s.io]
+  # servers on several nodes, where the cluster has the kind
+  resources: [leaderworkersets]
+  verbs: [get, list, watch, create, patch]
 - apiGroups: [""]
   resources: [services]
   verbs: [get, list, watch, create, patch]

@@ -10,9 +10,9 @@ from kubesynth_api.runner_contract import LEASE_TOKEN_KEY
 from kubesynth_operator import wire
 from kubesynth_operator.actions import (
     Action,
-    ApplyDeployment,
     ApplyNetworkPolicy,
     ApplyService,
+    ApplyWorkload,
     CreateClaim,
     CreateConfigMap,
     CreateJob,
@@ -22,8 +22,8 @@ from kubesynth_operator.actions import (
     DeleteJob,
     DeleteModelServer,
     Manifest,
-    PatchDeployment,
     PatchJob,
+    PatchWorkload,
     ServerAction,
 )
 from kubesynth_operator.kube import errors
@@ -33,6 +33,7 @@ from kubesynth_operator.kube.resources import (
     CONFIG_MAPS,
     DEPLOYMENTS,
     JOBS,
+    LEADER_WORKER_SETS,
     MODEL_SERVERS,
     NETWORK_POLICIES,
     SECRETS,
@@ -43,6 +44,7 @@ from kubesynth_operator.kube.resources import (
 from kubesynth_operator.observation import JobKey, Obstacle, ObstacleKind
 
 _TOKEN_BYTES = 32
+_WORKLOADS = {"Deployment": DEPLOYMENTS, "LeaderWorkerSet": LEADER_WORKER_SETS}
 
 
 async def carry_out(client: KubeClient, key: JobKey, action: Action) -> Obstacle | None:
@@ -87,24 +89,24 @@ async def carry_out_for_server(
 ) -> Obstacle | None:
     """Do what `action` says, for the ModelServer `key`; otherwise as `carry_out`."""
     match action:
-        case ApplyDeployment(manifest):
-            return await _apply(client, DEPLOYMENTS, key, manifest)
+        case ApplyWorkload(manifest):
+            return await _apply(client, _WORKLOADS[manifest["kind"]], key, manifest)
         case ApplyService(manifest):
             return await _apply(client, SERVICES, key, manifest)
         case CreateClaim(manifest):
             return await _create_once(client, CLAIMS, key, manifest)
-        case PatchDeployment():
-            await _patch_deployment(client, key, action)
+        case PatchWorkload():
+            await _patch_workload(client, key, action)
         case _ as never:
             assert_never(never)
     return None
 
 
-async def _patch_deployment(client: KubeClient, key: JobKey, action: PatchDeployment) -> None:
+async def _patch_workload(client: KubeClient, key: JobKey, action: PatchWorkload) -> None:
     version = {"uid": action.uid, "resourceVersion": action.resource_version}
     patch = {"metadata": version, "spec": action.changes}
     try:
-        await client.merge_patch(DEPLOYMENTS, key.namespace, action.name, patch)
+        await client.merge_patch(_WORKLOADS[action.kind], key.namespace, action.name, patch)
     except errors.NotFoundError:
         return  # deleted a moment ago; the watch will say so
 

@@ -1,4 +1,4 @@
-"""The children of a server: Deployment, Service and volume claim. Pure."""
+"""The children of a server: Deployment or LeaderWorkerSet, Service, volume claim. Pure."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from kubesynth_operator.servers.seen import Server
 
 # Raised only when pods of an earlier operator cannot be left as they are.
 _FORMAT = 1
+_GROUPS_NAME_MAX_LENGTH = 48
 _SCALING_FIELDS = {"replicas", "idle", "allowed_namespaces", "rollout", "triton"}
 
 
@@ -29,11 +30,33 @@ def inputs(spec: ModelServerSpec, template: ServerClassSpec, secret_version: str
             mode="json", exclude=_SCALING_FIELDS, exclude_defaults=True, exclude_none=True
         ),
         "class": template.model_dump(
-            mode="json", exclude={"triton"}, exclude_defaults=True, exclude_none=True
+            mode="json",
+            exclude={"triton"} if spec.nodes > 1 else {"triton", "multi_node"},
+            exclude_defaults=True,
+            exclude_none=True,
         ),
         "secret": secret_version,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def workload(
+    server: Server,
+    template: ServerClassSpec,
+    *,
+    replicas: int,
+    strategy: str,
+    secret_version: str,
+) -> dict[str, Any]:
+    """Return the Deployment, or the LeaderWorkerSet where replicas have several nodes.
+
+    Raises:
+        ValueError: the spec was not understood, or the class does not say how.
+    """
+    make = groups if _spec(server).nodes > 1 else deployment
+    return make(
+        server, template, replicas=replicas, strategy=strategy, secret_version=secret_version
+    )
 
 
 def deployment(
@@ -72,8 +95,77 @@ def deployment(
     }
 
 
+def groups(
+    server: Server,
+    template: ServerClassSpec,
+    *,
+    replicas: int,
+    strategy: str,
+    secret_version: str,
+) -> dict[str, Any]:
+    """Return the LeaderWorkerSet.
+
+    Raises:
+        ValueError: the spec was not understood, or the class does not say how.
+    """
+    spec = _spec(server)
+    metadata = _metadata(server, groups_name(server.key.name))
+    metadata["annotations"] = {labels.INPUTS_ANNOTATION: inputs(spec, template, secret_version)}
+    made = {
+        role: pods.template(
+            server, template, claim=claim_name(server), secret_version=secret_version, role=role
+        )
+        for role in (pods.Role.LEADER, pods.Role.WORKER)
+    }
+    return {
+        "apiVersion": "leaderworkerset.x-k8s.io/v1",
+        "kind": "LeaderWorkerSet",
+        "metadata": metadata,
+        "spec": {
+            "replicas": replicas,
+            # Engines wait for their workers before they answer.
+            "startupPolicy": "LeaderCreated",
+            "leaderWorkerTemplate": {
+                "size": spec.nodes,
+                # No engine takes back a worker that was gone.
+                "restartPolicy": "RecreateGroupOnPodRestart",
+                "leaderTemplate": made[pods.Role.LEADER],
+                "workerTemplate": made[pods.Role.WORKER],
+            },
+            **rollout.of_groups(strategy),
+        },
+    }
+
+
+def groups_name(server_name: str) -> str:
+    """Return the name of a server's LeaderWorkerSet.
+
+    Not the server's own: its controller makes a headless Service of that name. Short enough for the
+    StatefulSet of a group, which has the group's number behind it.
+    """
+    whole = f"{server_name}-lws"
+    if len(whole) <= _GROUPS_NAME_MAX_LENGTH:
+        return whole
+    tail = f"-{hashlib.sha256(server_name.encode()).hexdigest()[:8]}-lws"
+    return server_name[: _GROUPS_NAME_MAX_LENGTH - len(tail)] + tail
+
+
+def selector(server: Server) -> dict[str, str]:
+    """Return the labels of the pods that answer.
+
+    Raises:
+        ValueError: the spec was not understood.
+    """
+    found = {labels.SERVER_UID_LABEL: server.uid}
+    return found | {labels.WORKER_INDEX_LABEL: "0"} if _spec(server).nodes > 1 else found
+
+
 def service(server: Server, template: ServerClassSpec) -> dict[str, Any]:
-    """Return the Service: the endpoint's port first, then the others."""
+    """Return the Service: the endpoint's port first, then the others.
+
+    Raises:
+        ValueError: the spec was not understood.
+    """
     named = [(pods.PORT_NAME, template.port)]
     named += [(extra.name, extra.port) for extra in template.extra_ports]
     return {
@@ -81,7 +173,7 @@ def service(server: Server, template: ServerClassSpec) -> dict[str, Any]:
         "kind": "Service",
         "metadata": _metadata(server, server.key.name),
         "spec": {
-            "selector": {labels.SERVER_UID_LABEL: server.uid},
+            "selector": selector(server),
             "ports": [
                 {"name": name, "port": port, "targetPort": name, "protocol": "TCP"}
                 for name, port in named

@@ -14,12 +14,12 @@ from kubesynth_operator.observation import JobKey, Referent
 from kubesynth_operator.servers import wire
 from kubesynth_operator.servers.catalog import Catalog
 from kubesynth_operator.servers.seen import (
-    Deployment,
     Server,
     ServerClass,
     ServerObservation,
     ServerPod,
     Service,
+    Workload,
 )
 
 
@@ -28,9 +28,12 @@ class ServerSnapshots:
     """What the watches keep current."""
 
     catalog: Catalog
-    deployments: ChildCache[Deployment]
+    deployments: ChildCache[Workload]
+    groups: ChildCache[Workload]
     services: ChildCache[Service]
     pods: ChildCache[ServerPod]
+    # Why there can be no LeaderWorkerSet; empty where there can.
+    groups_problem: Callable[[], str]
 
 
 class ServerObserver:
@@ -59,20 +62,21 @@ class ServerObserver:
         except errors.NotFoundError:
             return None
         seen = self._snapshots
-        deployments = [
-            each for each in seen.deployments.of_job(key) if each.owner_uid == server.uid
-        ]
+        grouped = server.spec is not None and server.spec.nodes > 1
+        cache = seen.groups if grouped else seen.deployments
+        workloads = [each for each in cache.of_job(key) if each.owner_uid == server.uid]
         services = [each for each in seen.services.of_job(key) if each.owner_uid == server.uid]
         observation = ServerObservation(
             now=self._clock(),
             server=server,
             server_class=self._class_of(server),
             users=seen.catalog.users_of(key),
-            deployment=deployments[0] if deployments else None,
+            workload=workloads[0] if workloads else None,
             service=services[0] if services else None,
             pods=tuple(pod for pod in seen.pods.of_job(key) if pod.server_uid == server.uid),
             secret=await self._secret_of(server),
             class_hint=self._hint(server),
+            groups_problem=seen.groups_problem(),
         )
         if _may_be_stopped(observation):
             # The last moment to learn of a job that the watch has not brought yet.
@@ -114,5 +118,5 @@ def missing_class(kind: str | None, name: str) -> str:
 
 def _may_be_stopped(seen: ServerObservation) -> bool:
     spec = seen.server.spec
-    running = seen.deployment is not None and seen.deployment.wanted > 0
+    running = seen.workload is not None and seen.workload.wanted > 0
     return running and not seen.users and spec is not None and spec.idle is not None

@@ -8,12 +8,14 @@ they should have now, and a status that says where they stand.
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 from kubesynth_api.conditions import ConditionType, Reason
 from kubesynth_api.meta import Condition
 from kubesynth_api.v1alpha1.model_servers import (
     STEPS_SHOWN,
     USERS_SHOWN,
+    GroupFailure,
     ModelServerSpec,
     ModelServerStatus,
     ServerUsers,
@@ -25,15 +27,15 @@ from kubesynth_api.v1alpha1.server_classes import ServerClassSpec, unknown_place
 from kubesynth_operator import status as statuses
 from kubesynth_operator import wire
 from kubesynth_operator.actions import (
-    ApplyDeployment,
     ApplyService,
+    ApplyWorkload,
     CreateClaim,
-    PatchDeployment,
+    PatchWorkload,
     ServerAction,
 )
 from kubesynth_operator.observation import Problem
 from kubesynth_operator.servers import demand, manifests, rollout, startup, telling
-from kubesynth_operator.servers.seen import IDLE, ServerObservation, ServerPlan
+from kubesynth_operator.servers.seen import IDLE, ServerClass, ServerObservation, ServerPlan
 from kubesynth_operator.status import Verdict
 
 # Secrets cannot be watched, and what stands in the way of a child may go away.
@@ -73,7 +75,7 @@ def reconcile(seen: ServerObservation) -> ServerPlan:
     waits = [each for each in (requeue, wanted.demand.idle_in_seconds) if each is not None]
     if wanted.spec.rollout.restart_on_secret_change or seen.obstacles:
         waits.append(_RECHECK_SECONDS)
-    if seen.deployment is not None and seen.deployment.rolling and wanted.demand.replicas:
+    if seen.workload is not None and seen.workload.rolling and wanted.demand.replicas:
         waits.append(rollout.PATIENCE.total_seconds() / 4)
     return _plan(seen, after, actions, min(waits, default=None))
 
@@ -98,7 +100,20 @@ def _problem_with(seen: ServerObservation) -> Problem | None:
         if options is not None and _refers(options):
             message = f"{owner}.triton.chatTemplate: give the template inline, without a ConfigMap"
             return Problem(Reason.INVALID_SPEC, message)
-    return _problem_with_token(seen, server.spec)
+    return _problem_with_nodes(seen, server.spec, chosen) or _problem_with_token(seen, server.spec)
+
+
+def _problem_with_nodes(
+    seen: ServerObservation, spec: ModelServerSpec, chosen: ServerClass
+) -> Problem | None:
+    if spec.nodes == 1:
+        return None
+    if chosen.spec is None or chosen.spec.multi_node is None:
+        message = f"spec.nodes: {chosen.label} does not say how several nodes work (multiNode)"
+        return Problem(Reason.INVALID_SPEC, message)
+    if seen.groups_problem:
+        return Problem(Reason.KIND_NOT_INSTALLED, f"spec.nodes: {seen.groups_problem}")
+    return None
 
 
 def _refers(options: TritonOptions) -> bool:
@@ -145,7 +160,7 @@ def _wanted(seen: ServerObservation) -> _Wanted:
     spec, chosen = seen.server.spec, seen.server_class
     if spec is None or chosen is None or chosen.spec is None:
         raise ValueError("the server was not accepted")
-    before, current = seen.server.status, seen.deployment
+    before, current = seen.server.status, seen.workload
     last_used = demand.last_used_time(before, users=len(seen.users), now=seen.now)
     version = ""
     if spec.rollout.restart_on_secret_change and seen.secret is not None:
@@ -160,14 +175,14 @@ def _wanted(seen: ServerObservation) -> _Wanted:
             last_used=wire.parse_time(last_used),
             now=seen.now,
         ),
-        strategy=rollout.strategy(spec.rollout, current, seen.pods, seen.now),
+        strategy=rollout.strategy(spec, current, seen.pods, seen.now),
         secret_version=version,
         inputs=manifests.inputs(spec, chosen.spec, version),
     )
 
 
 def _actions(seen: ServerObservation, wanted: _Wanted) -> tuple[ServerAction, ...]:
-    server, current = seen.server, seen.deployment
+    server, current = seen.server, seen.workload
     actions: list[ServerAction] = []
     if seen.service is None or seen.service.port != wanted.template.port:
         actions.append(ApplyService(manifests.service(server, wanted.template)))
@@ -177,30 +192,31 @@ def _actions(seen: ServerObservation, wanted: _Wanted) -> tuple[ServerAction, ..
         claim = manifests.claim(server)
         if claim is not None:
             actions.append(CreateClaim(claim))
-        manifest = manifests.deployment(
+        manifest = manifests.workload(
             server,
             wanted.template,
             replicas=wanted.demand.replicas,
             strategy=wanted.strategy,
             secret_version=wanted.secret_version,
         )
-        return (*actions, ApplyDeployment(manifest))
+        return (*actions, ApplyWorkload(manifest))
     changes: dict[str, object] = {}
     if current.wanted != wanted.demand.replicas:
         changes["replicas"] = wanted.demand.replicas
     if current.strategy != wanted.strategy:
-        changes |= rollout.patch(wanted.strategy)
+        grouped = wanted.spec.nodes > 1
+        changes |= (rollout.of_groups if grouped else rollout.patch)(wanted.strategy)
     if changes:
-        patch = PatchDeployment(current.name, current.uid, current.resource_version, changes)
-        actions.append(patch)
+        version = (current.uid, current.resource_version)
+        actions.append(PatchWorkload(current.kind, current.name, *version, changes))
     return tuple(actions)
 
 
 def _status(seen: ServerObservation, wanted: _Wanted) -> tuple[ModelServerStatus, float | None]:
     """Return the status, and after how many seconds the clock alone may change it."""
     before, server = seen.server.status, seen.server
-    ready_count = sum(pod.ready and not pod.deleting for pod in seen.pods)
-    ready, start_time, requeue = _ready(seen, wanted, ready_count)
+    ready_count = sum(pod.ready and pod.leads and not pod.deleting for pod in seen.pods)
+    ready, start_time, failure, requeue = _ready(seen, wanted, ready_count)
     verdicts: dict[ConditionType, Verdict] = {
         ConditionType.ACCEPTED: Verdict(True, Reason.VALID, "The spec is valid."),
         ConditionType.READY: ready,
@@ -217,7 +233,7 @@ def _status(seen: ServerObservation, wanted: _Wanted) -> tuple[ModelServerStatus
             "summary": f"{ready_count}/{wanted.demand.replicas}",
             "replicas": wanted.demand.replicas,
             "ready_replicas": ready_count,
-            "selector": f"kubesynth.io/server-uid={server.uid}",
+            "selector": ",".join(f"{k}={v}" for k, v in manifests.selector(server).items()),
             "endpoint": manifests.endpoint(server, wanted.template),
             "served_model": manifests.served_model(server, wanted.template),
             "protocol": wanted.template.protocol,
@@ -227,6 +243,7 @@ def _status(seen: ServerObservation, wanted: _Wanted) -> tuple[ModelServerStatus
             "last_used_time": demand.last_used_time(before, users=len(seen.users), now=seen.now),
             "start_time": start_time,
             "startup": _steps(seen, ready, start_time),
+            "last_failure": failure,
         }
     )
     return after, requeue
@@ -239,31 +256,42 @@ def _triton(wanted: _Wanted) -> TritonOptions | None:
     return wanted.spec.triton or wanted.template.triton or TritonOptions()
 
 
-def _ready(
-    seen: ServerObservation, wanted: _Wanted, ready_count: int
-) -> tuple[Verdict, str | None, float | None]:
-    """Return the verdict on Ready, when the start under way began, and when to look again."""
+class _Standing(NamedTuple):
+    """The verdict on Ready; the start under way and its failures; and when to look again."""
+
+    ready: Verdict
+    start_time: str | None = None
+    failure: GroupFailure | None = None
+    requeue: float | None = None
+
+
+def _ready(seen: ServerObservation, wanted: _Wanted, ready_count: int) -> _Standing:
     replicas = wanted.demand.replicas
     if replicas == 0:
         why = "spec.replicas is 0." if wanted.spec.replicas == 0 else "No job needs it."
-        return Verdict(False, Reason.IDLE, why), None, None
+        return _Standing(Verdict(False, Reason.IDLE, why))
     if ready_count:
-        return Verdict(True, Reason.ALL_READY, _serving(ready_count, replicas)), None, None
-    current, before = seen.deployment, seen.server.status
+        return _Standing(Verdict(True, Reason.ALL_READY, _serving(ready_count, replicas)))
+    current, before = seen.workload, seen.server.status
     changed = current is None or current.inputs != wanted.inputs
     started_at = None if changed else wire.parse_time(before.start_time)
     start_time = wire.format_time(started_at or seen.now)
     if seen.obstacles:
-        return Verdict(False, Reason.PROVISIONING, seen.obstacles[0].message), start_time, None
-    step = startup.step(current, seen.pods)
+        return _Standing(Verdict(False, Reason.PROVISIONING, seen.obstacles[0].message), start_time)
+    nodes, began_at = wanted.spec.nodes, started_at or seen.now
+    failure = None
+    if nodes > 1:
+        known = before.last_failure if started_at is not None else None
+        failure = startup.failure(known, seen.pods, started_at=began_at)
+    step = startup.step(current, seen.pods, nodes, failure)
     timeout = wanted.spec.startup_timeout_seconds or wanted.template.startup_timeout_seconds
-    clock = startup.clock(
-        seen.pods, started_at=started_at or seen.now, timeout_seconds=timeout, now=seen.now
-    )
+    start = startup.Start(began_at, timeout, nodes, failure)
+    clock = startup.clock(seen.pods, start, seen.now)
     if not clock.timed_out:
-        return Verdict(False, step.reason, step.message), start_time, clock.due_in_seconds
+        verdict = Verdict(False, step.reason, step.message)
+        return _Standing(verdict, start_time, failure, clock.due_in_seconds)
     message = f"Not ready within {timeout} s. {step.reason}: {step.message}"
-    return Verdict(False, Reason.STARTUP_TIMEOUT, message), start_time, None
+    return _Standing(Verdict(False, Reason.STARTUP_TIMEOUT, message), start_time, failure)
 
 
 def _serving(ready: int, replicas: int) -> str:
@@ -274,7 +302,7 @@ def _trouble(
     seen: ServerObservation, wanted: _Wanted, ready: Verdict
 ) -> dict[ConditionType, Verdict]:
     """Return Degraded for what goes on, but not as it should."""
-    current = seen.deployment
+    current = seen.workload
     if seen.obstacles:
         obstacle = seen.obstacles[0]
         return {ConditionType.DEGRADED: Verdict(True, Reason.CHILD_CONFLICT, obstacle.message)}

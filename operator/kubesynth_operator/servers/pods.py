@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 
 from kubesynth_api import labels
@@ -14,6 +15,14 @@ PORT_NAME = "endpoint"
 _STARTUP_PERIOD_SECONDS = 3
 # A pod that is going is taken out of the Service before it is told to stop.
 _LEAVE_SECONDS = 5
+
+
+class Role(Enum):
+    """What a pod does. Where a replica has one node, each pod is alone."""
+
+    ALONE = "alone"
+    LEADER = "leader"
+    WORKER = "worker"
 
 
 def own_labels(server: Server) -> dict[str, str]:
@@ -38,18 +47,24 @@ def placeholders(server: Server, template: ServerClassSpec) -> dict[str, str]:
         "revision": spec.revision or template.default_revision or "",
         "name": server.key.name,
         "gpus": str(template.gpus if spec.gpus is None else spec.gpus),
+        "nodes": str(spec.nodes),
         "port": str(template.port),
         "cache": template.cache_path,
     }
 
 
 def template(
-    server: Server, template: ServerClassSpec, *, claim: str | None, secret_version: str
+    server: Server,
+    template: ServerClassSpec,
+    *,
+    claim: str | None,
+    secret_version: str,
+    role: Role = Role.ALONE,
 ) -> dict[str, Any]:
     """Return the pod template.
 
     Raises:
-        ValueError: the spec was not understood.
+        ValueError: the spec was not understood, or the class does not say how several nodes work.
     """
     spec = _spec(server)
     metadata: dict[str, Any] = {"labels": own_labels(server)}
@@ -67,7 +82,7 @@ def template(
             ),
             "containers": [
                 {
-                    **_container(server, template),
+                    **_container(server, template, role),
                     "volumeMounts": [mount for mount, _ in volumes],
                 }
             ],
@@ -76,28 +91,48 @@ def template(
     }
 
 
-def _container(server: Server, template: ServerClassSpec) -> dict[str, Any]:
+def _container(server: Server, template: ServerClassSpec, role: Role) -> dict[str, Any]:
     spec = _spec(server)
     values = placeholders(server, template)
-    args = [*template.args, *(template.revision_args if values["revision"] else ())]
     ports = [(PORT_NAME, template.port)]
     ports += [(extra.name, extra.port) for extra in template.extra_ports]
     container: dict[str, Any] = {
         "name": labels.SERVER_CONTAINER,
         "image": spec.image or fill_in(template.image, values),
         "imagePullPolicy": template.image_pull_policy or "IfNotPresent",
-        "command": [fill_in(text, values) for text in template.command],
-        # A server's own arguments are taken as they are.
-        "args": [*(fill_in(text, values) for text in args), *spec.args],
+        **_command(spec, template, values, role),
         "env": _env(spec, template, values),
-        "ports": [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in ports],
         "resources": _resources(spec, template),
         "securityContext": template.security_context,
         "lifecycle": {"preStop": {"sleep": {"seconds": _LEAVE_SECONDS}}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        **_probes(spec, template),
     }
+    if role is not Role.WORKER:
+        container["ports"] = [
+            {"name": name, "containerPort": port, "protocol": "TCP"} for name, port in ports
+        ]
+        container |= _probes(spec, template)
     return {name: value for name, value in container.items() if value not in (None, [], {})}
+
+
+def _command(
+    spec: ModelServerSpec, template: ServerClassSpec, values: dict[str, str], role: Role
+) -> dict[str, Any]:
+    """Return entry point and arguments. A server's own arguments are taken as they are."""
+    command, own = template.command, spec.args
+    args = [*template.args, *(template.revision_args if values["revision"] else ())]
+    if role is not Role.ALONE:
+        several = template.multi_node
+        if several is None:
+            raise ValueError(f"a class of {template.engine} does not say how several nodes work")
+        if role is Role.LEADER:
+            command, args = several.leader.command or command, [*args, *several.leader.args]
+        else:
+            command, args, own = several.worker.command, [*several.worker.args], ()
+    return {
+        "command": [fill_in(text, values) for text in command],
+        "args": [*(fill_in(text, values) for text in args), *own],
+    }
 
 
 def _env(

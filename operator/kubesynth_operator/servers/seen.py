@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import datetime
+from typing import Literal
 
 from kubesynth_api.v1alpha1.model_servers import ModelServerSpec, ModelServerStatus
 from kubesynth_api.v1alpha1.server_classes import ServerClassSpec
@@ -46,12 +47,14 @@ class ServerClass:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Deployment:
-    """A server's Deployment. `current` says that its controller has seen the latest version.
+class Workload:
+    """A server's Deployment, or its LeaderWorkerSet where replicas have several nodes.
 
-    `pods`, `updated` and `ready` count pods; `trouble` is why it cannot make any.
+    `current` says that its controller has seen the latest version. `pods`, `updated` and `ready`
+    count replicas; `trouble` is why it cannot make any.
     """
 
+    kind: Literal["Deployment", "LeaderWorkerSet"]
     name: str
     uid: str
     resource_version: str
@@ -68,7 +71,7 @@ class Deployment:
 
     @property
     def rolling(self) -> bool:
-        """Whether pods of an older version are there, or new ones are missing."""
+        """Whether replicas of an older version are there, or new ones are missing."""
         return not self.current or self.updated < self.wanted or self.pods > self.updated
 
 
@@ -85,12 +88,18 @@ class Service:
 class ServerPod:
     """A pod of a server. `scheduled_at` is None until it has a node.
 
+    `group` is the replica that it belongs to, and `leads` whether it is the one that answers: where
+    a replica has one node, each pod is a group of its own.
+
     `last_exit` says how its container ended last ("exit code 1"), `last_line` what it said then;
     both are empty as long as it has not ended.
     """
 
     name: str
+    uid: str
     server_uid: str
+    group: str
+    leads: bool
     revision: str
     deleting: bool
     ready: bool
@@ -110,17 +119,19 @@ class ServerObservation:
     """Everything that a decision about one server may depend on.
 
     `users` are the jobs that need it now, as NAMESPACE/NAME. `secret` is None without a token.
+    `groups_problem` says why there can be no LeaderWorkerSet; it is empty where there can.
     """
 
     now: datetime
     server: Server
     server_class: ServerClass | None
     users: tuple[str, ...] = ()
-    deployment: Deployment | None = None
+    workload: Workload | None = None
     service: Service | None = None
     pods: tuple[ServerPod, ...] = ()
     secret: Referent | None = None
     class_hint: str = ""
+    groups_problem: str = ""
     obstacles: tuple[Obstacle, ...] = ()
 
 

@@ -68,7 +68,14 @@ def _change(
 
 
 # Of a server that is not accepted, which Ready repeats.
-_REFUSALS = frozenset({Reason.INVALID_SPEC, Reason.REFERENCE_NOT_FOUND, Reason.REFERENCE_DENIED})
+_REFUSALS = frozenset(
+    {
+        Reason.INVALID_SPEC,
+        Reason.REFERENCE_NOT_FOUND,
+        Reason.REFERENCE_DENIED,
+        Reason.KIND_NOT_INSTALLED,
+    }
+)
 
 
 def _scaling(

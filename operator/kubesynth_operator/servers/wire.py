@@ -14,7 +14,8 @@ from kubesynth_api.v1alpha1.model_servers import ModelServerSpec, ModelServerSta
 from kubesynth_api.v1alpha1.server_classes import CLUSTER_KIND, KIND, ServerClassSpec
 from kubesynth_operator import wire
 from kubesynth_operator.observation import JobKey, Problem
-from kubesynth_operator.servers.seen import Deployment, Server, ServerClass, ServerPod, Service
+from kubesynth_operator.servers import rollout
+from kubesynth_operator.servers.seen import Server, ServerClass, ServerPod, Service, Workload
 
 Object = Mapping[str, Any]
 
@@ -68,12 +69,13 @@ def _complaint(exc: ValidationError) -> str:
     )
 
 
-def parse_deployment(raw: Object) -> Deployment:
+def parse_deployment(raw: Object) -> Workload:
     """Read a server's Deployment."""
     metadata, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
     seen = int(status.get("observedGeneration") or 0)
     trouble = _condition(status, "ReplicaFailure", "True")
-    return Deployment(
+    return Workload(
+        kind="Deployment",
         name=metadata["name"],
         uid=metadata["uid"],
         resource_version=str(metadata.get("resourceVersion", "")),
@@ -87,6 +89,29 @@ def parse_deployment(raw: Object) -> Deployment:
         updated=int(status.get("updatedReplicas") or 0),
         ready=int(status.get("readyReplicas") or 0),
         trouble=str(trouble.get("message", "")),
+    )
+
+
+def parse_groups(raw: Object) -> Workload:
+    """Read a server's LeaderWorkerSet. It tells nothing of why pods cannot be made."""
+    metadata, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
+    how = (spec.get("rolloutStrategy") or {}).get("rollingUpdateConfiguration") or {}
+    return Workload(
+        kind="LeaderWorkerSet",
+        name=metadata["name"],
+        uid=metadata["uid"],
+        resource_version=str(metadata.get("resourceVersion", "")),
+        owner_uid=wire.controller_uid(raw) or "",
+        deleting="deletionTimestamp" in metadata,
+        inputs=str((metadata.get("annotations") or {}).get(labels.INPUTS_ANNOTATION, "")),
+        wanted=int(spec.get("replicas", 1)),
+        strategy=rollout.strategy_of_groups(how.get("maxUnavailable")),
+        # Its status does not say which version it is about.
+        current=True,
+        pods=int(status.get("replicas") or 0),
+        updated=int(status.get("updatedReplicas") or 0),
+        ready=int(status.get("readyReplicas") or 0),
+        trouble="",
     )
 
 
@@ -106,11 +131,18 @@ def parse_server_pod(raw: Object) -> ServerPod:
     container = _container(status)
     state = container.get("state") or {}
     waiting = state.get("waiting") or {}
-    ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated") or {}
+    ends = [state.get("terminated"), (container.get("lastState") or {}).get("terminated")]
+    if "deletionTimestamp" in metadata:
+        ends.reverse()  # the last end is the deletion's, and tells nothing
+    ended = ends[0] or ends[1] or {}
+    revision = pod_labels.get("pod-template-hash") or pod_labels.get(labels.GROUP_REVISION_LABEL)
     return ServerPod(
         name=metadata["name"],
+        uid=str(metadata.get("uid", "")),
         server_uid=str(pod_labels.get(labels.SERVER_UID_LABEL, "")),
-        revision=str(pod_labels.get("pod-template-hash", "")),
+        group=str(pod_labels.get(labels.GROUP_INDEX_LABEL, metadata["name"])),
+        leads=pod_labels.get(labels.WORKER_INDEX_LABEL, "0") == "0",
+        revision=str(revision or ""),
         deleting="deletionTimestamp" in metadata,
         ready=bool(_condition(status, "Ready", "True")),
         created_at=wire.parse_time(metadata.get("creationTimestamp")) or _EPOCH,

@@ -26,6 +26,7 @@ OPERATOR_RIGHTS: dict[tuple[str, str], str] = {
     ("kubesynth.io", "modelservers/finalizers"): "update",
     ("kubesynth.io", "modelserverclasses"): "get list watch create",
     ("apps", "deployments"): "get list watch create patch",
+    ("leaderworkerset.x-k8s.io", "leaderworkersets"): "get list watch create patch",
     ("", "services"): "get list watch create patch",
     ("batch", "jobs"): "get list watch create patch delete",
     ("", "pods"): "get list watch",

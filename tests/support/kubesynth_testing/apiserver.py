@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import trustme
 
@@ -33,6 +34,7 @@ from kubesynth_testing.cluster.shell import Shell
 from kubesynth_testing.ports import free_port
 
 _READY_TIMEOUT_SECONDS = 90.0
+_ESTABLISHED_TIMEOUT_SECONDS = 30.0
 _POLL_SECONDS = 0.1
 _LOG_TAIL_CHARACTERS = 3000
 
@@ -153,10 +155,21 @@ class ApiServer:
         return Shell().run(*command, stdin=stdin, timeout_seconds=timeout_seconds)
 
     def wait_for_crds(self) -> None:
-        """Wait until all kinds that were made known can be used."""
-        # Not --for=condition=Established: that fails on a definition so new that it has no status.
-        established = 'jsonpath={.status.conditions[?(@.type=="Established")].status}=True'
-        self.kubectl("wait", f"--for={established}", "crd", "--all", "--timeout=30s")
+        """Wait until all kinds that were made known can be used.
+
+        Raises:
+            TimeoutError: One was not established in time.
+        """
+        # Not `kubectl wait`: it fails on a definition so new that it has no status.
+        deadline = time.monotonic() + _ESTABLISHED_TIMEOUT_SECONDS
+        while waiting := [
+            crd["metadata"]["name"]
+            for crd in json.loads(self.kubectl("get", "crd", "-o", "json"))["items"]
+            if not _is_established(crd)
+        ]:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not established: {', '.join(waiting)}")
+            time.sleep(_POLL_SECONDS)
 
     def write_kubeconfig(self, name: str, token: str) -> Path:
         """Write `NAME.kubeconfig` for the bearer of a token, and return its path."""
@@ -290,3 +303,8 @@ def _api_server_arguments(folder: Path, etcd_url: str, port: int) -> list[str]:
         "--allow-privileged=true",
         "--profiling=false",
     ]
+
+
+def _is_established(crd: dict[str, Any]) -> bool:
+    conditions = (crd.get("status") or {}).get("conditions") or []
+    return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)

@@ -22,7 +22,9 @@ CLAIMS = {
 }
 
 # Reasons that only a ModelServer has.
-OF_SERVERS = frozenset({Reason.IDLE, Reason.NO_ROOM_FOR_SURGE, Reason.MODEL_UNHEALTHY})
+OF_SERVERS = frozenset(
+    {Reason.IDLE, Reason.NO_ROOM_FOR_SURGE, Reason.MODEL_UNHEALTHY, Reason.KIND_NOT_INSTALLED}
+)
 # Reasons of what is not there yet: Kueue's unlabelled jobs.
 NOT_YET = frozenset(
     {

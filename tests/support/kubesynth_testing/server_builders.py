@@ -9,19 +9,19 @@ from typing import Any
 from kubesynth_api import labels
 from kubesynth_api.v1alpha1.model_servers import ModelServerStatus
 from kubesynth_operator.observation import Obstacle, Referent
-from kubesynth_operator.servers import manifests, plan, wire
+from kubesynth_operator.servers import manifests, plan, rollout, wire
 from kubesynth_operator.servers.seen import (
-    Deployment,
     Server,
     ServerClass,
     ServerObservation,
     ServerPlan,
     ServerPod,
     Service,
+    Workload,
 )
 from kubesynth_operator.wire import format_time
 from kubesynth_testing.builders import NOW
-from kubesynth_testing.server_harness import CLASS, class_spec, pod_status
+from kubesynth_testing.server_harness import CLASS, MULTI_NODE, class_spec, pod_status
 
 UID = "22222222-2222-3333-4444-555555555555"
 
@@ -59,7 +59,7 @@ def a_deployment(
     strategy: str = "RollingUpdate",
     status: dict[str, Any] | None = None,
     inputs: str | None = None,
-) -> Deployment:
+) -> Workload:
     """Return the Deployment that the operator would have applied, and what became of it."""
     chosen = template or a_class()
     assert chosen.spec is not None
@@ -74,6 +74,26 @@ def a_deployment(
     return wire.parse_deployment(raw)
 
 
+def some_groups(
+    server: Server,
+    template: ServerClass | None = None,
+    *,
+    replicas: int = 1,
+    strategy: str = rollout.ONE_BY_ONE,
+    inputs: str | None = None,
+) -> Workload:
+    """Return the LeaderWorkerSet that the operator would have applied."""
+    chosen = template or a_class(multiNode=MULTI_NODE)
+    assert chosen.spec is not None
+    raw = manifests.groups(
+        server, chosen.spec, replicas=replicas, strategy=strategy, secret_version=""
+    )
+    raw["metadata"] |= {"uid": "uid-of-groups", "resourceVersion": "7", "generation": 1}
+    if inputs is not None:
+        raw["metadata"]["annotations"] = {labels.INPUTS_ANNOTATION: inputs}
+    return wire.parse_groups(raw)
+
+
 def a_server_pod(
     name: str = "llama-1",
     *,
@@ -81,9 +101,13 @@ def a_server_pod(
     scheduled: timedelta = timedelta(minutes=1),
     age: timedelta = timedelta(minutes=1),
     deleting: bool = False,
+    member: tuple[int, int] | None = None,
     **step: Any,
 ) -> ServerPod:
-    """Return a pod; `step` says where it stands, see `server_harness.pod_status`."""
+    """Return a pod; `step` says where it stands, see `server_harness.pod_status`.
+
+    `member` has its group and its number in it, where a replica has several nodes.
+    """
     status = pod_status(**step)
     for condition in status["conditions"]:
         condition["lastTransitionTime"] = format_time(NOW - scheduled)
@@ -91,7 +115,14 @@ def a_server_pod(
         "name": name,
         "labels": {labels.SERVER_UID_LABEL: UID, "pod-template-hash": revision},
         "creationTimestamp": format_time(NOW - age),
+        "uid": f"uid-of-{name}",
     }
+    if member is not None:
+        group, index = member
+        metadata["labels"] |= {
+            labels.GROUP_INDEX_LABEL: str(group),
+            labels.WORKER_INDEX_LABEL: str(index),
+        }
     if deleting:
         metadata["deletionTimestamp"] = format_time(NOW)
     return wire.parse_server_pod({"metadata": metadata, "status": status})
@@ -107,11 +138,12 @@ class Around:
     now: datetime = NOW
     server_class: ServerClass | None = dataclasses.field(default_factory=a_class)
     users: tuple[str, ...] = ()
-    deployment: Deployment | None = None
+    workload: Workload | None = None
     service: Service | None = _SERVICE
     pods: tuple[ServerPod, ...] = ()
     secret: Referent | None = None
     class_hint: str = "there is no such class"
+    groups_problem: str = ""
     obstacles: tuple[Obstacle, ...] = ()
 
 

@@ -12,15 +12,22 @@ from kubesynth_api.labels import API_VERSION, SERVER_CONTAINER, SERVER_NAME_LABE
 from kubesynth_operator.kube import errors
 from kubesynth_operator.kube.resources import (
     DEPLOYMENTS,
+    LEADER_WORKER_SETS,
     MODEL_SERVERS,
     PODS,
     SERVER_CLASSES,
     Resource,
 )
+from kubesynth_operator.servers.manifests import groups_name
 from kubesynth_testing.operator_harness import Namespace, eventually
 
 CLASS = "stand-in"
 _SCHEDULER_SECONDS = 0.2
+MULTI_NODE: dict[str, Any] = {
+    "leader": {"command": ["lead"], "args": ["--nodes={nodes}"]},
+    "worker": {"command": ["join", "$(LWS_LEADER_ADDRESS)"], "args": ["--gpus={gpus}"]},
+}
+"""How the stand-in would run on several nodes."""
 
 
 def class_spec(**spec: Any) -> dict[str, Any]:
@@ -102,6 +109,24 @@ class Servers:
         except errors.NotFoundError:
             return None
 
+    async def groups(self, name: str = "llama") -> dict[str, Any] | None:
+        """Return a server's LeaderWorkerSet, or None."""
+        try:
+            return await self.namespace.client.get(
+                LEADER_WORKER_SETS, self.namespace.name, groups_name(name)
+            )
+        except errors.NotFoundError:
+            return None
+
+    async def until_groups(self, count: int, name: str = "llama") -> None:
+        """Wait until the LeaderWorkerSet wants so many groups."""
+
+        async def look() -> bool:
+            found = await self.groups(name)
+            return found is not None and found["spec"]["replicas"] == count
+
+        await eventually(look, f"{name} wants {count} groups")
+
     async def until_replicas(self, count: int, name: str = "llama") -> None:
         """Wait until the Deployment wants so many pods."""
 
@@ -140,6 +165,11 @@ class Servers:
             return str(pods[0]["metadata"]["name"]) if len(pods) == 1 else None
 
         pod = await eventually(look, f"one pod of {name}")
+        await self.play_pod(pod, **step)
+        return pod
+
+    async def play_pod(self, pod: str, **step: Any) -> None:
+        """Bring one pod to a step of its start."""
         await self._bind(pod)
 
         async def set_it() -> bool:
@@ -149,7 +179,15 @@ class Servers:
             return await self._is_scheduled(pod)
 
         await eventually(set_it, f"{pod} keeps its status")
-        return pod
+
+    async def until_pods(self, *names: str, server: str = "llama") -> list[dict[str, Any]]:
+        """Wait until a server has exactly these pods, and return them in this order."""
+
+        async def look() -> list[dict[str, Any]] | None:
+            found = {pod["metadata"]["name"]: pod for pod in await self.pods(server)}
+            return [found[name] for name in names] if set(found) == set(names) else None
+
+        return await eventually(look, f"{server} has the pods {', '.join(names)}")
 
     async def _is_scheduled(self, pod: str) -> bool:
         found = await self.namespace.client.get(PODS, self.namespace.name, pod)

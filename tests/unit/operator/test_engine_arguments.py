@@ -124,6 +124,21 @@ def test_vllm_takes_the_arguments_of_its_class(shape: str) -> None:
     assert parsed.revision == server.get("revision")
 
 
+def test_vllm_takes_the_arguments_of_its_leader_on_several_nodes() -> None:
+    manifest = manifests.groups(
+        a_server(nodes=2, gpus=8),
+        class_of("vllm"),
+        replicas=1,
+        strategy="OneByOne",
+        secret_version="",
+    )
+    template = manifest["spec"]["leaderWorkerTemplate"]["leaderTemplate"]
+    [found] = template["spec"]["containers"]
+    parsed = Parser().parse(found["args"])
+    assert (parsed.tensor_parallel_size, parsed.pipeline_parallel_size) == (8, 2)
+    assert parsed.distributed_executor_backend == "ray"
+
+
 @pytest.mark.parametrize("arguments", list(documented("vllm")))
 def test_vllm_takes_the_arguments_in_the_documentation(arguments: list[str]) -> None:
     Parser().parse(container("vllm", args=arguments)["args"])

@@ -28,7 +28,7 @@ def look(
     """Return one look at a server whose pod stands at a step, after another look."""
     server = a_server(status=before, **spec)
     pods = () if pod is None else (a_server_pod(**pod),)
-    return decide(server, users=users, deployment=a_deployment(server), pods=pods)
+    return decide(server, users=users, workload=a_deployment(server), pods=pods)
 
 
 def told(plan: ServerPlan) -> list[tuple[str, str, str]]:
@@ -102,8 +102,8 @@ def test_a_trouble_that_is_over_is_told_too() -> None:
     failure = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}
     pods = (a_server_pod(ready=True),)
     short = a_deployment(server, status={"conditions": [failure]})
-    degraded = decide(server, deployment=short, pods=pods)
+    degraded = decide(server, workload=short, pods=pods)
     assert ("Warning", "Degraded", "ModelUnhealthy") in told(degraded)
-    healed = decide(a_server(status=degraded.status), deployment=a_deployment(server), pods=pods)
+    healed = decide(a_server(status=degraded.status), workload=a_deployment(server), pods=pods)
     assert told(healed) == [("Normal", "Degraded", "ModelUnhealthy")]
     assert healed.events[0].message == "No longer Degraded: exceeded quota"

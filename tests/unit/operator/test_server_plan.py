@@ -10,10 +10,10 @@ import pytest
 from kubesynth_api.conditions import Reason
 from kubesynth_api.v1alpha1.model_servers import ModelServerStatus, ServerUsers
 from kubesynth_operator.actions import (
-    ApplyDeployment,
     ApplyService,
+    ApplyWorkload,
     CreateClaim,
-    PatchDeployment,
+    PatchWorkload,
 )
 from kubesynth_operator.observation import Obstacle, ObstacleKind, Referent
 from kubesynth_operator.servers.seen import IDLE, Service
@@ -37,7 +37,7 @@ USED = ("team/qa",)
 def test_a_new_server_gets_its_service_its_claim_and_its_deployment_in_that_order() -> None:
     server = a_server(cache={"shared": {"size": "1Gi"}})
     result = decide(server, service=None)
-    assert [type(each) for each in result.actions] == [ApplyService, CreateClaim, ApplyDeployment]
+    assert [type(each) for each in result.actions] == [ApplyService, CreateClaim, ApplyWorkload]
     assert result.status is not None
     assert result.status.endpoint == "http://llama.team.svc:8000/v1"
     assert result.status.served_model == "small"
@@ -48,7 +48,7 @@ def test_a_new_server_gets_its_service_its_claim_and_its_deployment_in_that_orde
 def test_a_server_that_is_as_it_should_be_is_left_alone() -> None:
     server = a_server()
     around: dict[str, Any] = {
-        "deployment": a_deployment(server),
+        "workload": a_deployment(server),
         "pods": (a_server_pod(ready=True),),
     }
     first = decide(server, **around)
@@ -80,12 +80,12 @@ def test_pods_follow_users(
     last = format_time(NOW - timedelta(seconds=released)) if released is not None else None
     server = a_server(status=ModelServerStatus(last_used_time=last), **spec)
     deployment = a_deployment(server, replicas=running)
-    actions = decide(server, users=users, deployment=deployment).actions
+    actions = decide(server, users=users, workload=deployment).actions
     if running == wanted:
         assert actions == ()
     else:
         [action] = actions
-        assert isinstance(action, PatchDeployment)
+        assert isinstance(action, PatchWorkload)
         assert action.changes == {"replicas": wanted}
         assert (action.uid, action.resource_version) == (deployment.uid, "7")
 
@@ -93,7 +93,7 @@ def test_pods_follow_users(
 def test_the_last_job_s_leave_starts_the_clock() -> None:
     before = ModelServerStatus(users=ServerUsers(count=1, names=USED))
     server = a_server(status=before, **SLEEPY)
-    result = decide(server, deployment=a_deployment(server))
+    result = decide(server, workload=a_deployment(server))
     assert result.status is not None
     assert result.status.last_used_time == format_time(NOW)
     assert result.requeue_after_seconds == 600
@@ -139,7 +139,7 @@ STEPS = [
 @pytest.mark.parametrize(("step", "reason", "words"), STEPS)
 def test_ready_says_what_keeps_the_server(step: dict[str, Any], reason: str, words: str) -> None:
     server = a_server()
-    result = decide(server, deployment=a_deployment(server), pods=(a_server_pod(**step),))
+    result = decide(server, workload=a_deployment(server), pods=(a_server_pod(**step),))
     status, found, message = conditions(result)["Ready"]
     assert (status, found) == ("False", reason)
     assert words in message
@@ -151,7 +151,7 @@ def test_pods_that_cannot_be_made_say_why() -> None:
     server = a_server()
     failure = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: gpus"}
     deployment = a_deployment(server, status={"conditions": [failure]})
-    assert "exceeded quota" in conditions(decide(server, deployment=deployment))["Ready"][2]
+    assert "exceeded quota" in conditions(decide(server, workload=deployment))["Ready"][2]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_the_startup_timeout_counts_from_a_node(
     before = ModelServerStatus(start_time=format_time(NOW - timedelta(seconds=started)))
     server = a_server(status=before)
     pod = a_server_pod(scheduled=timedelta(seconds=scheduled), **step)
-    result = decide(server, deployment=a_deployment(server), pods=(pod,))
+    result = decide(server, workload=a_deployment(server), pods=(pod,))
     found = conditions(result)
     assert (found["Ready"][1] == "StartupTimeout") is late
     assert ("Stalled" in found) is late
@@ -180,8 +180,8 @@ def test_a_change_of_a_failing_server_starts_the_clock_again() -> None:
     before = ModelServerStatus(start_time=format_time(NOW - timedelta(hours=2)))
     server = a_server(status=before)
     pod = a_server_pod(scheduled=timedelta(hours=2), waiting=("CrashLoopBackOff", ""), restarts=9)
-    result = decide(server, deployment=a_deployment(server, inputs="old"), pods=(pod,))
-    assert isinstance(result.actions[0], ApplyDeployment)
+    result = decide(server, workload=a_deployment(server, inputs="old"), pods=(pod,))
+    assert isinstance(result.actions[0], ApplyWorkload)
     assert result.status is not None
     assert result.status.start_time == format_time(NOW)
     assert conditions(result)["Ready"][1] == "CrashLooping"
@@ -195,9 +195,9 @@ def test_a_surge_without_room_becomes_a_recreation_and_says_so() -> None:
     old = a_server_pod("old", revision="1", ready=True)
     stuck = a_server_pod("new", revision="2", unschedulable="Insufficient nvidia.com/gpu")
     deployment = a_deployment(server, status=ROLLING)
-    result = decide(server, deployment=deployment, pods=(old, stuck))
+    result = decide(server, workload=deployment, pods=(old, stuck))
     [action] = result.actions
-    assert isinstance(action, PatchDeployment)
+    assert isinstance(action, PatchWorkload)
     assert action.changes == {"strategy": {"type": "Recreate", "rollingUpdate": None}}
     assert conditions(result)["Degraded"][:2] == ("True", "NoRoomForSurge")
 
@@ -207,7 +207,7 @@ def test_a_surge_gets_some_patience() -> None:
     young = timedelta(seconds=5)
     stuck = a_server_pod("new", revision="2", age=young, unschedulable="Insufficient gpu")
     pods = (a_server_pod("old", ready=True), stuck)
-    result = decide(server, deployment=a_deployment(server, status=ROLLING), pods=pods)
+    result = decide(server, workload=a_deployment(server, status=ROLLING), pods=pods)
     assert result.actions == ()
     assert result.requeue_after_seconds == 5
 
@@ -216,17 +216,17 @@ def test_a_recreation_that_is_through_gives_way_to_a_surge() -> None:
     server = a_server()
     under_way = a_deployment(server, strategy="Recreate", status={"updatedReplicas": 0})
     pods = (a_server_pod(ready=True),)
-    assert decide(server, deployment=under_way, pods=pods).actions == ()
+    assert decide(server, workload=under_way, pods=pods).actions == ()
     through = a_deployment(server, strategy="Recreate")
-    [action] = decide(server, deployment=through, pods=pods).actions
-    assert isinstance(action, PatchDeployment)
+    [action] = decide(server, workload=through, pods=pods).actions
+    assert isinstance(action, PatchWorkload)
     assert action.changes["strategy"]["type"] == "RollingUpdate"
 
 
 def test_a_server_may_ask_for_recreation() -> None:
     server = a_server(rollout={"strategy": "Recreate"})
     [action] = decide(server).actions
-    assert isinstance(action, ApplyDeployment)
+    assert isinstance(action, ApplyWorkload)
     assert action.manifest["spec"]["strategy"] == {"type": "Recreate"}
 
 
@@ -235,14 +235,14 @@ def test_a_secret_restarts_pods_only_when_that_is_asked_for() -> None:
         server = a_server(token=TOKEN, rollout={"restartOnSecretChange": restart})
         secret = Referent(exists=True, keys=frozenset({"token"}), version="1")
         [first] = decide(server, secret=secret).actions
-        assert isinstance(first, ApplyDeployment)
+        assert isinstance(first, ApplyWorkload)
         inputs = first.manifest["metadata"]["annotations"]["kubesynth.io/inputs"]
         now = Referent(exists=True, keys=frozenset({"token"}), version=version)
-        return decide(server, secret=now, deployment=a_deployment(server, inputs=inputs)).actions
+        return decide(server, secret=now, workload=a_deployment(server, inputs=inputs)).actions
 
     assert actions(False, "2") == actions(True, "1") == ()
     [rolled] = actions(True, "2")
-    assert isinstance(rolled, ApplyDeployment)
+    assert isinstance(rolled, ApplyWorkload)
 
 
 PROBLEMS: list[Any] = [
@@ -325,7 +325,7 @@ def test_an_obstacle_is_told_and_tried_again() -> None:
 
 def test_a_service_on_another_port_is_mended() -> None:
     server = a_server()
-    found = decide(server, service=Service("llama", UID, 9000), deployment=a_deployment(server))
+    found = decide(server, service=Service("llama", UID, 9000), workload=a_deployment(server))
     assert [type(each) for each in found.actions] == [ApplyService]
 
 
@@ -333,7 +333,7 @@ def test_one_pod_of_two_serves() -> None:
     server = a_server(replicas=2)
     failure = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}
     deployment = a_deployment(server, replicas=2, status={"conditions": [failure]})
-    result = decide(server, deployment=deployment, pods=(a_server_pod(ready=True),))
+    result = decide(server, workload=deployment, pods=(a_server_pod(ready=True),))
     assert conditions(result)["Ready"][:2] == ("True", "AllReady")
     assert conditions(result)["Degraded"][1] == Reason.MODEL_UNHEALTHY
     assert result.status is not None

@@ -7,6 +7,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from kubesynth_testing.cluster import (
+    addons,
     binaries,
     docker_daemon,
     host,
@@ -66,6 +67,7 @@ def prebuild(_: argparse.Namespace) -> int:
         docker = docker_daemon.connect()
         image_built = pool.submit(images.build, docker)
         programs.result()
+        addons.ensure_leader_worker_set()
         kind.choose_node_image(docker)
         image_built.result()
     return 0

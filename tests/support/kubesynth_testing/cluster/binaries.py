@@ -68,17 +68,14 @@ def _all_built(target: Path, names: list[str]) -> bool:
 
 def _build(names: list[str], target: Path) -> None:
     """Build programs into a folder of their own and move each to its place when all are done."""
-    if shutil.which("go") is None:
-        raise MissingToolchainError(
-            f"{', '.join(names)}: not built yet, and building needs Go (https://go.dev/dl) in PATH"
-        )
-    source = _prepare_module()
+    require_toolchain(", ".join(names))
+    source = prepare_module()
     packages = [recipe.PACKAGES[name] for name in names]
     with (
         step(f"build {', '.join(names)} (first build: minutes)"),
         tempfile.TemporaryDirectory(dir=target.parent, prefix="building-") as scratch,
     ):
-        _go(source).run(
+        go_in(source).run(
             "go",
             "build",
             *recipe.build_flags(),
@@ -92,8 +89,20 @@ def _build(names: list[str], target: Path) -> None:
     _forget_old_builds(target)
 
 
-def _prepare_module() -> Path:
-    """Copy the Go module to the cache and let `go list` complete its requirements.
+def require_toolchain(what: str) -> None:
+    """Raise where there is no Go compiler to build something with.
+
+    Raises:
+        MissingToolchainError: There is none.
+    """
+    if shutil.which("go") is None:
+        raise MissingToolchainError(
+            f"{what}: not built yet, and building needs Go (https://go.dev/dl) in PATH"
+        )
+
+
+def prepare_module() -> Path:
+    """Copy the Go module to the cache, let `go list` complete its requirements; return the copy.
 
     All packages are listed, whichever are wanted: the versions that Go selects depend on the whole
     set, and two builds that select different ones share nothing.
@@ -108,12 +117,13 @@ def _prepare_module() -> Path:
             shutil.copytree(recipe.GO_SOURCE, source, dirs_exist_ok=True)
             for batch in _batches(list(recipe.PACKAGES)):
                 packages = [recipe.PACKAGES[name] for name in batch]
-                _go(source).run("go", "list", "-mod=mod", "-deps", *packages)
+                go_in(source).run("go", "list", "-mod=mod", "-deps", *packages)
         marker.touch()
     return source
 
 
-def _go(source: Path) -> Shell:
+def go_in(source: Path) -> Shell:
+    """Return a shell for the Go compiler in the folder of a module."""
     env = {"CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"}
     # Each compiler lives for seconds: without garbage collection the build costs a third less. The
     # limit is for the few that would take all the memory.
