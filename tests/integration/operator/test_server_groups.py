@@ -13,7 +13,7 @@ import pytest
 
 from kubesynth_api.runner_contract import RunnerPhase
 from kubesynth_operator.kube.resources import PODS, SERVICES
-from kubesynth_testing import leader_worker_sets
+from kubesynth_testing import controllers
 from kubesynth_testing.apiserver import ApiServer
 from kubesynth_testing.operator_harness import Namespace, eventually, run_message
 from kubesynth_testing.server_harness import MULTI_NODE, Servers, inline
@@ -26,7 +26,7 @@ WORDS = "NCCL error: unhandled system error"
 @pytest.fixture(scope="module")
 def installed(api_server: ApiServer) -> Iterator[ApiServer]:
     """Install LeaderWorkerSet."""
-    with leader_worker_sets.running(api_server):
+    with controllers.leader_worker_sets(api_server):
         yield api_server
 
 

@@ -67,7 +67,8 @@ def prebuild(_: argparse.Namespace) -> int:
         docker = docker_daemon.connect()
         image_built = pool.submit(images.build, docker)
         programs.result()
-        addons.ensure_leader_worker_set()
+        for addon in (addons.LEADER_WORKER_SET, addons.KUEUE):
+            addons.ensure(addon)
         kind.choose_node_image(docker)
         image_built.result()
     return 0

@@ -2,10 +2,8 @@
 
 They are compiled within the module of the cluster's programs, with the versions of Kubernetes that
 those have: most of it is compiled already, so that it costs seconds. Their own go.mod asks for
-older versions, all of which would be compiled for them alone.
-
-LeaderWorkerSet 0.8.0 was written for controller-runtime 0.22, whose successors take the object of a
-webhook in another place. Two calls in its source are changed for that, and nothing else.
+older versions, all of which would be compiled for them alone. Where their source does not fit those
+versions, or asks for more than a test needs, single lines of it are changed: `Change` says which.
 """
 
 from __future__ import annotations
@@ -15,27 +13,110 @@ import re
 import shutil
 import stat
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from kubesynth_testing.cluster import binaries, locks, paths, recipe
 from kubesynth_testing.cluster.progress import step
 
-_MODULE, _VERSION = "sigs.k8s.io/lws", "v0.8.0"
-_PARTS = ("api", "client-go", "cmd", "pkg", "go.mod", "go.sum")
-_MANIFESTS = ("config/crd/bases", "config/webhook")
-_OLD_CALL = re.compile(
-    r"NewWebhookManagedBy\(mgr\)\.\s*For\((&\S+\{\})\)\.\s*"
-    r"WithDefaulter\((.+)\)\.\s*WithValidator\((.+)\)"
-)
-_NEW_CALL = r"NewWebhookManagedBy(mgr, \1).WithCustomDefaulter(\2).WithCustomValidator(\3)"
-_CALLS = 2
 _BUILD_TIMEOUT_SECONDS = 1800.0
 
 PROGRAM = "manager"
 
 
-def ensure_leader_worker_set() -> Path:
-    """Build the LeaderWorkerSet controller if it is missing.
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is replaced in the files that a pattern names; each has it once."""
+
+    files: str
+    pattern: str
+    replacement: str
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A Go module of which a changed copy is compiled.
+
+    `parts` are the files and folders that are copied, `without` the files that are left out.
+    """
+
+    module: str
+    version: str
+    parts: tuple[str, ...]
+    changes: tuple[Change, ...] = ()
+    without: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Addon:
+    """A controller: its program's package, and the folders of its manifests."""
+
+    name: str
+    package: str
+    manifests: tuple[str, ...]
+    sources: tuple[Source, ...]
+
+
+LEADER_WORKER_SET = Addon(
+    name="lws",
+    package="sigs.k8s.io/lws/cmd",
+    manifests=("config/crd/bases", "config/webhook"),
+    sources=(
+        Source(
+            "sigs.k8s.io/lws",
+            "v0.8.0",
+            ("api", "client-go", "cmd", "pkg", "go.mod", "go.sum"),
+            (
+                # Since controller-runtime 0.23 a webhook's object is an argument.
+                Change(
+                    "pkg/webhooks/*_webhook.go",
+                    r"NewWebhookManagedBy\(mgr\)\.\s*For\((&\S+\{\})\)\.\s*"
+                    r"WithDefaulter\((.+)\)\.\s*WithValidator\((.+)\)",
+                    r"NewWebhookManagedBy(mgr, \1).WithCustomDefaulter(\2).WithCustomValidator(\3)",
+                    count=2,
+                ),
+            ),
+        ),
+    ),
+)
+KUEUE = Addon(
+    name="kueue",
+    package="sigs.k8s.io/kueue/cmd/kueue",
+    manifests=("config/components/crd/bases", "config/components/webhook"),
+    sources=(
+        Source(
+            "sigs.k8s.io/kueue",
+            "v0.17.0",
+            ("apis", "client-go", "cmd", "internal", "pkg", "go.mod", "go.sum"),
+            (
+                # Of the kinds that it can queue, Jobs alone: the others bring their projects along.
+                Change(
+                    "pkg/controller/jobs/jobs.go",
+                    r'(?s)import \(.*(_ "\S+/controller/jobs/job").*\)',
+                    r"import (\n\t\1\n)",
+                ),
+                # A folder that a test may not have.
+                Change(
+                    "cmd/kueue/main.go",
+                    r'"/etc/kueue/metrics/certs"',
+                    r'os.Getenv("KUEUE_METRICS_CERTIFICATES")',
+                ),
+            ),
+        ),
+        # What is left out describes types of an older Kubernetes, and is used by nothing here.
+        Source(
+            "github.com/kubeflow/trainer/v2",
+            "v2.2.0",
+            ("pkg/apis", "go.mod"),
+            without="**/zz_generated.openapi.go",
+        ),
+    ),
+)
+
+
+def ensure(addon: Addon) -> Path:
+    """Build a controller if it is missing.
 
     Returns the folder with `PROGRAM` and with the module's manifests, in folders called as there.
 
@@ -43,59 +124,64 @@ def ensure_leader_worker_set() -> Path:
         MissingToolchainError: It must be built and there is no `go`.
         CommandError: The build failed.
     """
-    facts = (recipe.binaries_key(), _VERSION, _OLD_CALL.pattern, _NEW_CALL)
-    key = recipe.content_key(paths.FILES, (), *facts)
-    target = paths.cache_folder("addons") / f"lws-{_VERSION}-{key}"
+    key = recipe.content_key(paths.FILES, (), recipe.binaries_key(), repr(addon))
+    target = paths.cache_folder("addons") / f"{addon.name}-{addon.sources[0].version}-{key}"
     with locks.file_lock(paths.cache_root() / "addons.lock", until=target.exists):
         if not target.exists():
-            _build(target)
+            _build(addon, target)
     return target
 
 
-def _build(target: Path) -> None:
-    binaries.require_toolchain("the LeaderWorkerSet controller")
+def _build(addon: Addon, target: Path) -> None:
+    binaries.require_toolchain(f"the controller of {addon.name}")
     cluster = binaries.prepare_module()
     with (
-        step("build the LeaderWorkerSet controller"),
+        step(f"build the controller of {addon.name}"),
         tempfile.TemporaryDirectory(dir=target.parent, prefix="building-") as scratch,
     ):
-        source, made = Path(scratch, "source"), Path(scratch, "made")
+        module, made = Path(scratch, "module"), Path(scratch, "made")
         made.mkdir()
-        shutil.copytree(cluster, source)
-        fetched = binaries.go_in(source).run("go", "mod", "download", "-json", _module())
-        origin = Path(json.loads(fetched)["Dir"])
-        _copy(origin, source / "lws")
-        with (source / "go.mod").open("a") as file:
-            file.write(f"\nrequire {_module(' ')}\n\nreplace {_MODULE} => ./lws\n")
-        program = str(made / PROGRAM)
-        binaries.go_in(source).run(
-            *("go", "build", *recipe.build_flags(), "-o", program, f"{_MODULE}/cmd"),
+        shutil.copytree(cluster, module)
+        origins = [_add(source, module) for source in addon.sources]
+        binaries.go_in(module).run(
+            *("go", "build", *recipe.build_flags(), "-o", str(made / PROGRAM), addon.package),
             timeout_seconds=_BUILD_TIMEOUT_SECONDS,
         )
-        for folder in _MANIFESTS:
-            shutil.copytree(origin / folder, made / folder)
+        for folder in addon.manifests:
+            shutil.copytree(origins[0] / folder, made / folder)
         _make_writable(made)
         made.rename(target)
 
 
-def _module(between: str = "@") -> str:
-    return f"{_MODULE}{between}{_VERSION}"
+def _add(source: Source, module: Path) -> Path:
+    """Add the changed copy of a source to a module; return where the original is."""
+    name = source.module.replace("/", "-")
+    fetched = binaries.go_in(module).run(
+        "go", "mod", "download", "-json", f"{source.module}@{source.version}"
+    )
+    origin, copy = Path(json.loads(fetched)["Dir"]), module / name
+    for part in source.parts:
+        (copy / part).parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if (origin / part).is_dir() else shutil.copy)(origin / part, copy / part)
+    _make_writable(copy)
+    for path in copy.glob(source.without) if source.without else ():
+        path.unlink()
+    for change in source.changes:
+        _carry_out(change, copy)
+    with (module / "go.mod").open("a") as file:
+        file.write(f"\nrequire {source.module} {source.version}\n")
+        file.write(f"\nreplace {source.module} => ./{name}\n")
+    return origin
 
 
-def _copy(origin: Path, target: Path) -> None:
-    """Copy what the program is made of, and adapt it."""
-    target.mkdir()
-    for name in _PARTS:
-        part = origin / name
-        (shutil.copytree if part.is_dir() else shutil.copy)(part, target / name)
-    _make_writable(target)
-    changed = 0
-    for path in target.glob("pkg/webhooks/*.go"):
-        text, count = _OLD_CALL.subn(_NEW_CALL, path.read_text())
+def _carry_out(change: Change, folder: Path) -> None:
+    found = 0
+    for path in folder.glob(change.files):
+        text, count = re.subn(change.pattern, change.replacement, path.read_text())
         path.write_text(text)
-        changed += count
-    if changed != _CALLS:
-        raise RuntimeError(f"{_module()}: {changed} calls adapted instead of {_CALLS}")
+        found += count
+    if found != change.count:
+        raise RuntimeError(f"{change.pattern!r} is in {change.files} {found} times")
 
 
 def _make_writable(folder: Path) -> None:

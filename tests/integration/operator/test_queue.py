@@ -1,0 +1,160 @@
+"""Jobs in a queue, with the real Kueue: who waits, and what waits with it.
+
+The control plane is real and has no nodes; the test plays the kubelet.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from kubesynth_api.labels import QUEUE_NAME_LABEL
+from kubesynth_operator.kube.resources import SYNTHETIC_DATA_JOBS
+from kubesynth_testing import controllers
+from kubesynth_testing.apiserver import ApiServer
+from kubesynth_testing.builders import job_object
+from kubesynth_testing.operator_harness import Namespace, eventually, plan_message, run_message
+from kubesynth_testing.server_harness import Servers, inline
+
+API = "kueue.x-k8s.io/v1beta2"
+OWN = "second-generator"
+PLENTY = {"cpu": "1000", "memory": "1000Gi", "ephemeral-storage": "1000Gi"}
+
+
+@pytest.fixture(scope="module")
+def kueue(api_server: ApiServer) -> Iterator[ApiServer]:
+    """Install Kueue."""
+    with controllers.kueue(api_server):
+        yield api_server
+
+
+@pytest.fixture
+def queue(kueue: ApiServer, namespace: Namespace) -> str:
+    """Make a queue with room for the pods of one job of two shards."""
+    quotas = {**PLENTY, "pods": "2"}
+    flavor = {
+        "name": f"{namespace.name}-flavor",
+        "resources": [{"name": name, "nominalQuota": quota} for name, quota in quotas.items()],
+    }
+    manifests: list[dict[str, Any]] = [
+        {"kind": "ResourceFlavor", "metadata": {"name": flavor["name"]}},
+        {
+            "kind": "ClusterQueue",
+            "metadata": {"name": namespace.name},
+            "spec": {
+                "namespaceSelector": {},
+                "resourceGroups": [{"coveredResources": list(quotas), "flavors": [flavor]}],
+            },
+        },
+        {
+            "kind": "LocalQueue",
+            "metadata": {"name": "data", "namespace": namespace.name},
+            "spec": {"clusterQueue": namespace.name},
+        },
+    ]
+    for manifest in manifests:
+        kueue.kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": API, **manifest}))
+    return "data"
+
+
+async def submit(namespace: Namespace, queue: str, name: str, **spec: Any) -> None:
+    """Create a job of two shards in a queue."""
+    output = {"uri": f"pvc://datasets/{name}"}
+    manifest = job_object(name, namespace=namespace.name, shards=2, output=output, **spec)
+    manifest["metadata"]["labels"] = {QUEUE_NAME_LABEL: queue}
+    await namespace.client.create(SYNTHETIC_DATA_JOBS, namespace.name, manifest)
+
+
+async def until_kueue_says(
+    kueue: ApiServer, namespace: Namespace, job: str, *, suspended: bool
+) -> str:
+    """Wait until Kueue has decided about a Job and it is suspended or not; return its message."""
+
+    async def look() -> str | None:
+        listed = kueue.kubectl("get", "workloads.kueue.x-k8s.io", "-n", namespace.name, "-ojson")
+        found = await namespace.child(job)
+        if found is None or found["spec"]["suspend"] is not suspended:
+            return None
+        for workload in json.loads(listed)["items"]:
+            owners = [owner["name"] for owner in workload["metadata"].get("ownerReferences", ())]
+            for each in (workload.get("status") or {}).get("conditions") or ():
+                decided = each["type"] == "QuotaReserved" and each["status"] == str(not suspended)
+                if owners == [job] and decided:
+                    return str(each["message"])
+        return None
+
+    return await eventually(look, f"Kueue has decided: {job} suspended={suspended}")
+
+
+async def test_a_job_that_does_not_fit_waits_and_so_does_its_server(
+    servers: Servers, namespace: Namespace, queue: str, kueue: ApiServer
+) -> None:
+    await submit(namespace, queue, "first")
+    await namespace.play("first-plan", message=plan_message())
+    await namespace.until("QuotaReserved", "True", "Admitted", name="first")
+    await namespace.pod("first-generate", 1)
+
+    await submit(namespace, queue, "second", models=inline())
+    await namespace.play("second-plan", message=plan_message())
+    said = await until_kueue_says(kueue, namespace, "second-generate", suspended=True)
+    assert "insufficient unused quota for pods" in said
+    await namespace.until("QuotaReserved", "False", "Queued", name="second")
+    await servers.until("Ready", "False", "Idle", OWN)
+    await servers.until_replicas(0, OWN)
+    assert await namespace.pods("second-generate") == []
+
+    for index in range(2):
+        await namespace.play("first-generate", index)
+    await namespace.play("first-finalize", message=run_message())
+    await namespace.until("Complete", "True", name="first")
+    await namespace.until("QuotaReserved", "True", "Admitted", name="second")
+    await until_kueue_says(kueue, namespace, "second-generate", suspended=False)
+    await servers.until_replicas(1, OWN)
+    await servers.play(OWN, ready=True)
+    await namespace.until("ModelsReady", "True", "AllReady", name="second")
+    for index in range(2):
+        await namespace.play("second-generate", index)
+    await namespace.play("second-finalize", message=run_message())
+    await namespace.until("Complete", "True", name="second")
+
+
+async def test_a_job_whose_quota_is_taken_back_gives_its_server_back_and_goes_on_later(
+    servers: Servers, namespace: Namespace, queue: str, kueue: ApiServer
+) -> None:
+    def stop(policy: str) -> None:
+        patch = json.dumps({"spec": {"stopPolicy": policy}})
+        kueue.kubectl("patch", "clusterqueue", namespace.name, "--type=merge", "-p", patch)
+
+    await submit(namespace, queue, "second", models=inline())
+    await namespace.play("second-plan", message=plan_message())
+    await servers.until_replicas(1, OWN)
+    await namespace.play("second-generate", 0)
+    stop("HoldAndDrain")
+    await namespace.until("QuotaReserved", "False", "Preempted", name="second")
+
+    async def no_pods() -> bool:
+        return not await namespace.pods("second-generate")
+
+    await eventually(no_pods, "the pods are gone")
+    await servers.until_replicas(0, OWN)
+    stop("None")
+    await namespace.until("QuotaReserved", "True", "Admitted", name="second")
+    await servers.until_replicas(1, OWN)
+    await namespace.play("second-generate", 1)
+    await namespace.play("second-finalize", message=run_message())
+    await namespace.until("Complete", "True", name="second")
+
+
+async def test_a_queue_that_is_not_there_holds_the_job_and_is_named(
+    servers: Servers, namespace: Namespace, kueue: ApiServer
+) -> None:
+    await submit(namespace, "nowhere", "second", models=inline())
+    await namespace.play("second-plan", message=plan_message())
+    said = await until_kueue_says(kueue, namespace, "second-generate", suspended=True)
+    assert "nowhere" in said
+    found = await namespace.until("QuotaReserved", "False", "Queued", name="second")
+    assert "'nowhere'" in found["message"]
+    await servers.until_replicas(0, OWN)
