@@ -21,8 +21,9 @@ from typing import Any
 import trustme
 import yaml
 
-from kubesynth_testing.apiserver import ApiServer, free_port
+from kubesynth_testing.apiserver import ApiServer
 from kubesynth_testing.cluster import addons
+from kubesynth_testing.ports import free_port
 
 _READY_SECONDS = 60.0
 _LOG_TAIL_CHARACTERS = 3000

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kubesynth_testing.cluster import fixtures, paths, recipe
+from kubesynth_testing.cluster import addons, fixtures, paths, recipe
 
 REPORTS = paths.REPOSITORY / "build" / "test-reports"
 _BIN = Path(sys.executable).parent
@@ -87,7 +87,8 @@ CLEAN_UP = (
 
 def preparation() -> tuple[Step, Step | None]:
     """Return the steps that build what integration and cluster tests need on this host."""
-    api_server = Step("api-server", ("nice", *_HARNESS, "programs", *recipe.CONTROL_PLANE, "helm"))
+    programs = (*recipe.CONTROL_PLANE, "helm", *addons.BY_NAME)
+    api_server = Step("api-server", ("nice", *_HARNESS, "programs", *programs))
     if fixtures.cluster_source() is not fixtures.Source.KIND:
         return api_server, None
     return api_server, Step("cluster-image", ("nice", *_HARNESS, "prebuild"))

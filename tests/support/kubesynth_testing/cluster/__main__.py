@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from kubesynth_testing.cluster import (
@@ -67,17 +68,23 @@ def prebuild(_: argparse.Namespace) -> int:
         docker = docker_daemon.connect()
         image_built = pool.submit(images.build, docker)
         programs.result()
-        for addon in (addons.LEADER_WORKER_SET, addons.KUEUE):
-            addons.ensure(addon)
+        _build_addons(addons.BY_NAME)
         kind.choose_node_image(docker)
         image_built.result()
     return 0
 
 
 def programs(arguments: argparse.Namespace) -> int:
-    """Build programs and print the folder that holds them."""
-    print(binaries.ensure(arguments.names or recipe.PACKAGES))
+    """Build programs, controllers of add-ons too; print the folder that holds the others."""
+    names = arguments.names or [*recipe.PACKAGES, *addons.BY_NAME]
+    print(binaries.ensure([name for name in names if name in recipe.PACKAGES]))
+    _build_addons([name for name in names if name in addons.BY_NAME])
     return 0
+
+
+def _build_addons(names: Iterable[str]) -> None:
+    for name in names:
+        addons.ensure(addons.BY_NAME[name])
 
 
 def check_clean(_: argparse.Namespace) -> int:
@@ -103,7 +110,8 @@ def main() -> int:
             command.add_argument("--extras", default="", help="optional parts, comma-separated")
             command.add_argument("--tag", default=_DEV_TAG, help="name of the image")
         if function is programs:
-            command.add_argument("names", nargs="*", choices=[[], *recipe.PACKAGES])
+            known = (*recipe.PACKAGES, *addons.BY_NAME)
+            command.add_argument("names", nargs="*", choices=[[], *known])
     arguments = parser.parse_args()
     try:
         return int(arguments.run(arguments))

@@ -114,6 +114,8 @@ KUEUE = Addon(
     ),
 )
 
+BY_NAME = {addon.name: addon for addon in (LEADER_WORKER_SET, KUEUE)}
+
 
 def ensure(addon: Addon) -> Path:
     """Build a controller if it is missing.
