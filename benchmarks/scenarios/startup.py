@@ -2,7 +2,8 @@
 
 The history of the shard is written by the engine's own plan, ledger and journal, without the model
 calls that it stands for. What is measured is the time from the start of the process to its first
-request, and the memory at that moment, against the same with nothing done.
+request for a record, and the memory at that moment, against the same with nothing done. Before that
+request one asks what the server can do, whose latency is part of the time.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from kubesynth_runner.io.local_storage import LocalStorage
 from kubesynth_runner.tally import Tally
 
 CONCURRENCY = 64
+LATENCY = "200ms"
 DOCUMENT_WORDS = 12
 ROWS_PER_PART = 50_000
 ROWS_LEFT = 5_000
@@ -62,7 +64,7 @@ def measure(bench: Bench) -> Startup:
                 bench.new_output(),
                 ("--phase", "generate"),
             )
-            with endpoint_process.run(bench.cores, "-latency", "1s") as endpoint:
+            with endpoint_process.run(bench.cores, "-latency", LATENCY) as endpoint:
                 planned = dataclasses.replace(job, arguments=("--phase", "plan"))
                 trial.run(clients.ENGINE, planned, endpoint, bench.cores)
                 _write_history(job.output, rows - ROWS_LEFT)

@@ -28,7 +28,7 @@ RUN_ELSEWHERE = {
     "triton-nemo-deploy": "tests/integration/triton/test_runs.py runs it on a real Triton",
     "model-server": "it needs a GPU; test_model_servers.py runs the like on a CPU",
     "reward-model": "tests/integration/cli/test_reward_example.py runs it",
-    "plugin": "tests/integration/cli/test_document_stages.py runs it",
+    "plugin": "test_plugins.py runs it, once the operator allows it",
     "object-storage": "test_runs.py of tests/integration/object_stores runs the like",
     **dict.fromkeys(
         (
