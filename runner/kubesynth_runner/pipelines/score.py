@@ -65,7 +65,8 @@ class ScoreStage:
 def compile_stage(spec: Score, context: CompileContext) -> Steps:
     """Return the step of a `score`."""
     named = (spec.question_column, spec.answer_column, spec.messages_column)
-    has_document = spec.use_document and context.text_column not in named
+    shows_document = spec.method == "Judge" and spec.use_document is not False
+    has_document = shows_document and context.text_column not in named
     stage = ScoreStage(
         scorers.scorer(spec, spec.prompts, context),
         spec,

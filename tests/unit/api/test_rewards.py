@@ -33,7 +33,15 @@ def pairs(**fields: Any) -> dict[str, Any]:
     return {"preferencePairs": {"method": "Attributes", "judgeModel": "reward", **fields}}
 
 
-@pytest.mark.parametrize("stage", [score(attribute="reward", attributes=["reward"]), pairs()])
+@pytest.mark.parametrize(
+    "stage",
+    [
+        score(attribute="reward", attributes=["reward"]),
+        score(useDocument=False),
+        pairs(),
+        pairs(useDocument=True),  # the model that answers sees it
+    ],
+)
 def test_reward_model_is_accepted(stage: dict[str, Any]) -> None:
     spec = a_spec(stage)
     assert check(spec, "job") == []
@@ -70,6 +78,8 @@ PROMPT = {"user": {"inline": "{{ answer }}"}}
         (score(prompts=PROMPT), "score.prompts"),
         (score(criterionColumns=True), "score.criterionColumns"),
         (score(explanationColumn="why"), "score.explanationColumn"),
+        (score(useDocument=True), "score.useDocument"),
+        (score(method="Score", useDocument=True), "score.useDocument"),
         (score(sampling={"temperature": 0.5}), "score.sampling"),
         (score(model="chat"), "answer.model"),
         (score(method="Judge", attribute="reward"), "score.attribute"),

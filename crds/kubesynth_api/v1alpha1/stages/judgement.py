@@ -142,6 +142,12 @@ class Score(LlmStage):
         ),
         _only_with(
             ("Judge",),
+            "useDocument",
+            "!has(self.useDocument) || !self.useDocument",
+            lambda stage: not stage.use_document,
+        ),
+        _only_with(
+            ("Judge",),
             "explanationColumn",
             "!has(self.explanationColumn)",
             lambda stage: stage.explanation_column is None,
@@ -166,8 +172,12 @@ class Score(LlmStage):
         default=None,
         description="Column of a conversation, in place of question and answer: its last answer.",
     )
-    use_document: bool = Field(
-        default=True, description="Show the judge the document, if the record has one."
+    use_document: bool | None = Field(
+        default=None,
+        description=(
+            "Method Judge: show the judge the document, if the record has one; true unless said "
+            "otherwise. A reward model sees the conversation alone."
+        ),
     )
     criteria: Criteria = Field(default=(), description=_CRITERIA)
     scores_column: ColumnName = Field(
@@ -256,7 +266,13 @@ class PreferencePairs(LlmStage):
         default=None,
         description="Column of a conversation that ends with the user, in place of the question.",
     )
-    use_document: bool = Field(default=True, description="Show the document, if there is one.")
+    use_document: bool = Field(
+        default=True,
+        description=(
+            "Show the document, if there is one, to the model that answers and to a judge. A "
+            "reward model sees the conversation alone."
+        ),
+    )
     answers: int = Field(default=4, ge=2, le=32, description="Answers to each question.")
     min_margin: Annotated[float, Field(ge=0, le=1000)] = Field(
         default=0.0,
