@@ -8,13 +8,13 @@ cancellation. Requests are sent once: retries and pacing belong to the engine.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import ssl
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeGuard
 
 import aiohttp
 import yarl
@@ -68,6 +68,33 @@ class OpenAIEndpoint:
         return f"{base.removesuffix('/openai')}/openai/deployments/{deployment}"
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Form:
+    """How a model is asked: where, and what requests and answers look like."""
+
+    url: yarl.URL
+    encode: Callable[[str, CompletionRequest], bytes]
+    decode: Callable[[bytes], Completion]
+
+
+def _form(endpoint: OpenAIEndpoint) -> _Form:
+    """Return how an endpoint's model is asked: as a chat model, or over an API for scores."""
+    method = endpoint.reward_method
+    if method is not None and method != "Attributes":
+        return _Form(
+            yarl.URL(score_wire.url(endpoint.base_url, method)),
+            functools.partial(score_wire.encode_request, api=method),
+            functools.partial(score_wire.decode, api=method),
+        )
+    version = endpoint.azure_api_version
+    query = "" if version is None else f"?api-version={version}"
+    return _Form(
+        yarl.URL(f"{endpoint.base_url}/chat/completions{query}"),
+        wire.encode_request,
+        functools.partial(wire.decode_completion, is_scored=method is not None),
+    )
+
+
 class OpenAIChatClient:
     """A `ChatClient` over HTTP. One instance per event loop.
 
@@ -80,14 +107,10 @@ class OpenAIChatClient:
     ) -> None:
         self._endpoint = endpoint
         self._now = now
-        version = endpoint.azure_api_version
-        query = "" if version is None else f"?api-version={version}"
-        self._chat_url = yarl.URL(f"{endpoint.base_url}/chat/completions{query}")
-        if _scores(endpoint.reward_method):
-            self._chat_url = yarl.URL(score_wire.url(endpoint.base_url, endpoint.reward_method))
+        self._form = _form(endpoint)
         self._models_url = yarl.URL(f"{endpoint.base_url}/models")
         self._tls = tls_context(endpoint)
-        self._proxy = _proxy_for(self._chat_url)
+        self._proxy = _proxy_for(self._form.url)
         self._timeout = aiohttp.ClientTimeout(
             total=endpoint.request_timeout_seconds, sock_connect=endpoint.connect_timeout_seconds
         )
@@ -102,13 +125,9 @@ class OpenAIChatClient:
 
     async def complete(self, request: CompletionRequest) -> Completion:
         """Send one chat completion, once."""
-        model, method = self._endpoint.model, self._endpoint.reward_method
-        if _scores(method):
-            body = score_wire.encode_request(model, request, method)
-            return score_wire.decode(await self._exchange("POST", self._chat_url, body), method)
-        body = wire.encode_request(model, request)
-        answer = await self._exchange("POST", self._chat_url, body)
-        return wire.decode_completion(answer, is_scored=method is not None)
+        form = self._form
+        body = form.encode(self._endpoint.model, request)
+        return form.decode(await self._exchange("POST", form.url, body))
 
     async def probe(self) -> Capabilities:
         """Check that the model is served, and whether the server holds it to a JSON schema."""
@@ -234,11 +253,6 @@ class OpenAIChatClient:
     def _transport_error(self, exc: Exception, url: yarl.URL) -> ClientError:
         kind, what = _describe_transport_error(exc, self._endpoint)
         return ClientError(kind, f"{what} [{url}]")
-
-
-def _scores(method: RewardMethod | None) -> TypeGuard[score_wire.Api]:
-    """Tell whether a model is asked over an API for scores, and not as a chat model."""
-    return method is not None and method != "Attributes"
 
 
 def _describe_transport_error(exc: Exception, endpoint: OpenAIEndpoint) -> tuple[ErrorKind, str]:
