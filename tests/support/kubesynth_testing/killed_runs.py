@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import json
 import os
 import random
 import signal
@@ -26,6 +27,7 @@ from kubesynth_runner.io.storage import Storage
 from kubesynth_testing import runs
 from kubesynth_testing.deaths import Death, read_count
 from kubesynth_testing.fake_llm import Faults
+from kubesynth_testing.fake_rewards import FakeRewards
 from kubesynth_testing.recording_llm import RecordingLlm
 from kubesynth_testing.runner_process import Nursery, Pod
 
@@ -54,6 +56,27 @@ class TimedLlm(RecordingLlm):
         return await super()._deliver(request, key, reply, fault)
 
 
+class TimedRewards(FakeRewards, TimedLlm):
+    """A reward model that remembers the same."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Work:
+    """What runs do: their pipeline, the server that they ask, and the rows of each document."""
+
+    pipeline: tuple[Mapping[str, Any], ...]
+    new_server: Callable[[], TimedLlm]
+    rows: int
+
+
+QUESTIONS = Work(({"closedQA": {"questions": 2}}, {"answer": {}}), TimedLlm, rows=2)
+SCORES = Work(
+    ({"score": {"method": "Attributes", "questionColumn": "text", "answerColumn": "reply"}},),
+    TimedRewards,
+    rows=1,
+)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Place:
     """Where runs have their output: how to make one, and how to look into it.
@@ -68,35 +91,41 @@ class Place:
     late_seconds: float = 0.0
 
 
-def a_job(folder: Path, server: RecordingLlm, output: Mapping[str, Any]) -> RunSpec:
+def a_job(folder: Path, work: Work, server: RecordingLlm, output: Mapping[str, Any]) -> RunSpec:
     """Return a run over the documents beside its folder, so that equal runs have equal rows."""
     documents = folder.parent / "in/docs.jsonl"
     if not documents.exists():
-        runs.write_documents(documents.parent, DOCUMENTS)
-        (first,) = documents.parent.glob("*.jsonl")
-        lines = first.read_text().splitlines()
+        documents.parent.mkdir()
+        lines = [_document(number) for number in range(DOCUMENTS)]
         lines[:: DOCUMENTS // BROKEN] = ["{broken"] * BROKEN
-        first.unlink()
         documents.write_text("\n".join(lines))
     return runs.a_run(
         folder,
         models=[runs.a_model(server.url, concurrency=CONCURRENCY)],
         input={"uri": f"file://{folder.parent}/in/*.jsonl", "idColumn": "id"},
+        pipeline=list(work.pipeline),
         output={**output, "rowsPerPart": 6},
         failurePolicy={"maxFailedRecordsPercent": 50},
     )
 
 
+def _document(number: int) -> str:
+    about = f"Document {number} is about mills."
+    return json.dumps({"id": f"doc-{number}", "text": about, "reply": f"{about} It is short."})
+
+
 class Victim:
     """The attempts at one run, and what each of them left finished."""
 
-    def __init__(self, folder: Path, place: Place, server: TimedLlm, nursery: Nursery) -> None:
+    def __init__(
+        self, folder: Path, spec: RunSpec, place: Place, server: TimedLlm, nursery: Nursery
+    ) -> None:
         self.folder = folder
         self._place = place
         self._server = server
         self._nursery = nursery
-        self.spec = a_job(folder, server, place.new_output(folder))
-        self.storage = place.open(self.spec)
+        self.spec = spec
+        self.storage = place.open(spec)
         self._finished: set[str] = set()
         self.reissued = 0
         self.operations = 0
@@ -167,7 +196,7 @@ class Victim:
         return {
             key
             for key, document in self._server.documents.items()
-            if document in done or self._server.texts[key] in texts
+            if document in done or self._server.texts.get(key) in texts
         }
 
     def _journal(self) -> list[CallFrame]:
@@ -200,6 +229,7 @@ class Fuzz:
     place: Place
     nursery: Nursery
     latency: Faults
+    work: Work = QUESTIONS
     seed: int = 0
     deaths: int = 0
     reissued: int = 0
@@ -221,18 +251,23 @@ class Fuzz:
             f"{self.operations} operations and takes {self.life_seconds:.2f} s"
         )
 
+    def _victim(self, name: str, server: TimedLlm) -> Victim:
+        folder = self.folder / name
+        spec = a_job(folder, self.work, server, self.place.new_output(folder))
+        return Victim(folder, spec, self.place, server, self.nursery)
+
     async def _measure(self) -> None:
         """Run once undisturbed, for what is expected and for where deaths can be."""
-        async with TimedLlm() as server:
+        async with self.work.new_server() as server:
             server.set_faults(self.latency)
-            calm = Victim(self.folder / "calm", self.place, server, self.nursery)
+            calm = self._victim("calm", server)
             began = asyncio.get_running_loop().time()
             assert not await calm.attempt(Death())
             self.life_seconds = asyncio.get_running_loop().time() - began
             self.operations = calm.operations
         output = calm.fetch()
         rows = runs.read_rows(output)
-        assert len(rows) == 2 * (DOCUMENTS - BROKEN)
+        assert len(rows) == self.work.rows * (DOCUMENTS - BROKEN)
         self.expected = runs.digest(rows), runs.read_errors(output)
         assert len(self.expected[1]) == BROKEN
 
@@ -247,9 +282,9 @@ class Fuzz:
     async def _kill_one(self, draw: random.Random, name: str, most: int) -> int:
         """Run one job to its end, killing it up to `most` times; return how often."""
         deaths: list[Death] = []
-        async with TimedLlm() as server:
+        async with self.work.new_server() as server:
             server.set_faults(self.latency)
-            victim = Victim(self.folder / name, self.place, server, self.nursery)
+            victim = self._victim(name, server)
             try:
                 for _ in range(min(most, DEATHS_PER_RUN)):
                     deaths.append(self._draw_death(draw))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 from aiohttp import web
 
 from kubesynth_testing.fake_llm import FakeLlm
-from kubesynth_testing.fake_replies import body_hash, complete
+from kubesynth_testing.fake_replies import body_hash
 
 _DOCUMENT = re.compile(r"Document (\d+) ")
 
@@ -25,7 +26,11 @@ class RecordingLlm(FakeLlm):
         body = json.loads(raw)
         found = _DOCUMENT.search(body["messages"][-1]["content"])
         if found:  # not the probe
-            key = body_hash(body)
-            self.documents[key] = int(found[1])
-            self.texts[key] = complete(body)["choices"][0]["message"]["content"]
+            self.documents[body_hash(body)] = int(found[1])
         return await super()._answer(request, raw)
+
+    async def _deliver(
+        self, request: web.Request, key: str, reply: dict[str, Any], fault: str | None
+    ) -> web.StreamResponse:
+        self.texts[key] = reply["choices"][0]["message"]["content"]
+        return await super()._deliver(request, key, reply, fault)
