@@ -1,4 +1,4 @@
-"""What goes wrong with model servers: every section of docs/model-servers.md, "What goes wrong".
+"""What goes wrong with model servers: every page of docs/troubleshooting.
 
 The control plane is real and has no nodes; the test writes what scheduler and kubelet would. On a
 real cluster the scheduler, a crash loop and the death of a server are in tests/cluster.
