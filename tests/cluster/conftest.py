@@ -16,6 +16,7 @@ from kubesynth_testing.cluster.fixtures import (
     namespace,
     project_image,
     project_image_with_model,
+    project_images,
     shared_storage_class,
 )
 from kubesynth_testing.scenarios import stage as stages
@@ -30,6 +31,7 @@ __all__ = [
     "namespace",
     "project_image",
     "project_image_with_model",
+    "project_images",
     "shared_storage_class",
     "stage",
     "world",

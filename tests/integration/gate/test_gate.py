@@ -37,7 +37,7 @@ def prepare(
     monkeypatch: pytest.MonkeyPatch, api_server: tuple[str, ...], image: tuple[str, ...] | None
 ) -> None:
     """Set what is built beside the other steps."""
-    second = Step("cluster-image", image) if image is not None else None
+    second = Step("cluster-up", image) if image is not None else None
     monkeypatch.setattr(gate, "preparation", lambda: (Step("api-server", api_server), second))
 
 
@@ -53,7 +53,7 @@ def test_every_step_runs_in_order() -> None:
         "types",
         "api-server",
         "integration",
-        "cluster-image",
+        "cluster-up",
         "cluster",
     ]
     assert all(result.passed for result in results)
@@ -101,7 +101,7 @@ def test_without_an_image_to_build_the_cluster_tests_follow_at_once(
 
 @pytest.mark.parametrize(
     ("commands", "last"),
-    [((BROKEN, PASSES), "api-server"), ((PASSES, BROKEN), "cluster-image")],
+    [((BROKEN, PASSES), "api-server"), ((PASSES, BROKEN), "cluster-up")],
     ids=["api-server", "image"],
 )
 def test_failed_preparation_is_shown_and_stops_what_needs_it(

@@ -91,7 +91,7 @@ def preparation() -> tuple[Step, Step | None]:
     api_server = Step("api-server", ("nice", *_HARNESS, "programs", *programs))
     if fixtures.cluster_source() is not fixtures.Source.KIND:
         return api_server, None
-    return api_server, Step("cluster-image", ("nice", *_HARNESS, "prebuild"))
+    return api_server, Step("cluster-up", ("nice", *_HARNESS, "prebuild", "--start"))
 
 
 def run(step: Step) -> Result:

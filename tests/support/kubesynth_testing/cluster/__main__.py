@@ -45,7 +45,7 @@ def image(arguments: argparse.Namespace) -> int:
     docker = docker_daemon.connect()
     name = images.build(docker, tag=arguments.tag, extras=arguments.extras)
     if kind.find() is not None:
-        kind.load_image(docker, name)
+        kind.load_images(docker, name)
     print(name)
     return 0
 
@@ -60,17 +60,20 @@ def kubeconfig(_: argparse.Namespace) -> int:
     return 0
 
 
-def prebuild(_: argparse.Namespace) -> int:
-    """Build and cache everything that `up` and `image` need; the first time takes minutes."""
+def prebuild(arguments: argparse.Namespace) -> int:
+    """Build and cache everything that the cluster's tests need; the first time takes minutes."""
     with ThreadPoolExecutor(2) as pool:
         # Packages are fetched while the compiler runs.
         programs = pool.submit(binaries.ensure)
         docker = docker_daemon.connect()
-        image_built = pool.submit(images.build, docker)
+        images_built = pool.submit(images.build_for_tests, docker)
         programs.result()
         _build_addons(addons.BY_NAME)
         kind.choose_node_image(docker)
-        image_built.result()
+        names = images_built.result()
+    if arguments.start:
+        sessions.start()
+        kind.load_missing_images(docker, *names.values())
     return 0
 
 
@@ -109,6 +112,8 @@ def main() -> int:
         if function is image:
             command.add_argument("--extras", default="", help="optional parts, comma-separated")
             command.add_argument("--tag", default=_DEV_TAG, help="name of the image")
+        if function is prebuild:
+            command.add_argument("--start", action="store_true", help="start the cluster, too")
         if function is programs:
             known = (*recipe.PACKAGES, *addons.BY_NAME)
             command.add_argument("names", nargs="*", choices=[[], *known])

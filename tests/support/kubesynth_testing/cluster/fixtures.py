@@ -105,26 +105,29 @@ def kind_cluster(cluster: Cluster) -> Cluster:
 
 
 @pytest.fixture(scope="session")
-def project_image(cluster: Cluster) -> str:
-    """The project's image, built from this checkout and loaded into the cluster: its name."""
-    return _build_and_load(extras="")
+def project_images(cluster: Cluster) -> dict[str, str]:
+    """The project's image with no extras and with `local`, built and loaded: names by extras."""
+    docker = docker_daemon.connect()
+    names = images.build_for_tests(docker)
+    if cluster_source() is Source.KIND:
+        kind.load_missing_images(docker, *names.values())
+        return names
+    for name in names.values():
+        loader = os.environ["KUBESYNTH_IMAGE_LOADER"]
+        Shell(env=docker.env).run(*shlex.split(loader.replace("{image}", name)))
+    return names
 
 
 @pytest.fixture(scope="session")
-def project_image_with_model(cluster: Cluster) -> str:
+def project_image(project_images: dict[str, str]) -> str:
+    """The project's image, built from this checkout and loaded into the cluster: its name."""
+    return project_images[""]
+
+
+@pytest.fixture(scope="session")
+def project_image_with_model(project_images: dict[str, str]) -> str:
     """The project's image with the extra `local`: it can serve the embedded model."""
-    return _build_and_load(extras="local")
-
-
-def _build_and_load(extras: str) -> str:
-    docker = docker_daemon.connect()
-    name = images.build(docker, extras=extras)
-    if cluster_source() is Source.KIND:
-        kind.load_image(docker, name)
-    else:
-        loader = os.environ["KUBESYNTH_IMAGE_LOADER"]
-        Shell(env=docker.env).run(*shlex.split(loader.replace("{image}", name)))
-    return name
+    return project_images["local"]
 
 
 @pytest.fixture(scope="session")

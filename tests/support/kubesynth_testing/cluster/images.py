@@ -38,6 +38,11 @@ def build(docker: Docker, *, tag: str | None = None, extras: str = "") -> str:
         return _build(docker, tag, extras)
 
 
+def build_for_tests(docker: Docker) -> dict[str, str]:
+    """Build the images that tests run, and return their names by the extras in them."""
+    return {extras: build(docker, extras=extras) for extras in ("", "local")}
+
+
 def _build(docker: Docker, tag: str | None, extras: str) -> str:
     base = _base_image(docker)
     key = project_key(extras, base or "")

@@ -10,6 +10,7 @@ from kubesynth_testing.cluster import (
     binaries,
     docker_daemon,
     host,
+    image_transfer,
     locks,
     node_image,
     paths,
@@ -99,11 +100,16 @@ def down(*, purge: bool = False) -> None:
         docker_daemon.stop(purge=purge)
 
 
-def load_image(docker: Docker, image: str) -> None:
-    """Copy an image to the workers; the control plane runs no pods of the tests."""
-    with step(f"load {image} into the workers"):
-        nodes = ",".join(WORKERS)
-        _kind(docker, "load", "docker-image", image, "--name", NAME, "--nodes", nodes)
+def load_images(docker: Docker, *images: str) -> None:
+    """Copy images to the workers; the control plane runs no pods of the tests."""
+    with step(f"load {' and '.join(images)} into the workers"):
+        image_transfer.copy(docker, images, WORKERS)
+
+
+def load_missing_images(docker: Docker, *images: str) -> None:
+    """Copy images whose names tell their content to the workers, unless all of them are there."""
+    if any(image_transfer.nodes_without(docker, image, WORKERS) for image in images):
+        load_images(docker, *images)
 
 
 def choose_node_image(docker: Docker) -> str:

@@ -23,6 +23,13 @@ def adopt() -> None:
     _mark().unlink(missing_ok=True)
 
 
+def start() -> Cluster:
+    """Make the cluster for sessions, of which the last takes it down, or find that it runs."""
+    if kind.find() is None:
+        _mark().touch()
+    return kind.up()
+
+
 @contextmanager
 def use_cluster(*, keep: bool) -> Iterator[Cluster]:
     """Hold a cluster, made if none runs.
@@ -37,9 +44,7 @@ def use_cluster(*, keep: bool) -> Iterator[Cluster]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH)
-        if kind.find() is None and not keep:
-            _mark().touch()
-        yield kind.up()
+        yield kind.up() if keep else start()
         if _mark().exists() and not keep and _is_last(descriptor):
             kind.down()
             adopt()
