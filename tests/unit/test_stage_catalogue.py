@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from kubesynth_api.v1alpha1.pipeline import STAGE_KINDS, Stage
+from kubesynth_testing import catalogue
 
-REPOSITORY = Path(__file__).parents[2]
-EXAMPLES = REPOSITORY / "examples"
-TEXT = (REPOSITORY / "docs" / "stages.md").read_text()
+TEXT = catalogue.PAGE.read_text()
 LINE = re.compile(
     r"^\| \[`(?P<stage>\w+)`\]\(#(?P<anchor>[\w-]+)\) \|(?P<cells>.*)\|$", re.MULTILINE
 )
@@ -22,6 +21,7 @@ HEADINGS = {
     re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-")
     for heading in re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)
 }
+BLOCKS = {match["stage"]: match for match in catalogue.BLOCK.finditer(TEXT)}
 COLUMN = re.compile(r"`(\w+)`")
 # What a stage cannot do without.
 REQUIRED: dict[str, dict[str, Any]] = {
@@ -36,8 +36,8 @@ REQUIRED: dict[str, dict[str, Any]] = {
 OWN = {"plugin": ({"inputColumns"}, {"outputColumns"})}
 
 
-def test_every_stage_has_its_line() -> None:
-    assert list(LINES) == list(STAGE_KINDS)
+def test_every_stage_has_its_line_and_its_rows() -> None:
+    assert list(LINES) == list(BLOCKS) == list(STAGE_KINDS)
 
 
 @pytest.mark.parametrize("kind", STAGE_KINDS)
@@ -53,5 +53,19 @@ def test_columns_are_those_of_the_stage(kind: str) -> None:
 def test_its_section_and_its_example_are_there(kind: str) -> None:
     assert LINES[kind]["anchor"] in HEADINGS
     example = LINES[kind]["cells"].split("](../examples/")[1].rstrip(") ")
-    manifest = yaml.safe_load((EXAMPLES / example).read_text())
+    manifest = yaml.safe_load((catalogue.EXAMPLES / example).read_text())
     assert kind in {name for stage in manifest["spec"]["pipeline"] for name in stage}
+
+
+@pytest.mark.parametrize("kind", STAGE_KINDS)
+def test_three_rows_have_the_columns_that_it_adds(kind: str) -> None:
+    example = (catalogue.EXAMPLES / BLOCKS[kind]["example"]).read_text()
+    columns = set(catalogue.columns_of(kind, yaml.safe_load(example)["spec"]))
+    rows = [json.loads(line) for line in BLOCKS[kind]["rows"].splitlines()]
+    assert len(rows) == catalogue.ROWS
+    assert all(columns <= set(row) for row in rows)
+
+
+def test_rows_can_be_made_again_of_every_stage() -> None:
+    made = {stage: sample.example for sample in catalogue.SAMPLES for stage in sample.shown}
+    assert made == {kind: match["example"].removesuffix(".yaml") for kind, match in BLOCKS.items()}
