@@ -147,30 +147,25 @@ async def _run_all(samples: list[Sample]) -> dict[str, str]:
     async with EmbeddedServer(pull(model_folder()), EmbeddedOptions(slots=4)) as server:
         for sample in samples:
             with tempfile.TemporaryDirectory() as folder:
-                rows, spec = await _run(sample, server, Path(folder))
+                rows = await _run(sample, server, Path(folder))
             print(f"{sample.example}: {len(rows)} rows", flush=True)
             for stage, shown in sample.shown.items():
-                lines = [_line(row, shown, columns_of(stage, spec)) for row in rows]
-                lines = [line for line in lines if line is not None][:ROWS]
-                if len(lines) == ROWS:
-                    found[stage] = "".join(f"{line}\n" for line in lines)
+                columns = columns_of(stage, sample)
+                lines = [
+                    f"{line}\n" for line in (_line(row, shown, columns) for row in rows) if line
+                ]
+                if len(lines) >= ROWS:
+                    found[stage] = "".join(lines[:ROWS])
     return found
 
 
-async def _run(
-    sample: Sample, server: EmbeddedServer, folder: Path
-) -> tuple[list[Row], dict[str, Any]]:
-    manifest = yaml.safe_load((EXAMPLES / f"{sample.example}.yaml").read_text())
+async def _run(sample: Sample, server: EmbeddedServer, folder: Path) -> list[Row]:
+    manifest = manifest_of(sample)
     spec = manifest["spec"]
-    while not set(spec["pipeline"][-1]) & set(sample.shown):
-        spec["pipeline"].pop()
     for model in spec["models"]:
         model.pop("embedded", None)
         model["external"] = {"url": server.url, "model": server.model}
-        model["sampling"] = dict(SAMPLING)
         model["limits"] = {"concurrency": 4}
-    for path, value in sample.changes.items():
-        _change(spec, path.split("."), value)
     spec["failurePolicy"] = {"maxFailedRecordsPercent": 100}
     spec["output"] = {"uri": f"file://{folder}/out"}
     uri = spec.get("input", {}).get("uri", "")
@@ -180,8 +175,22 @@ async def _run(
     configs = [f"--config={name}={path}" for name, path in _config_maps()]
     code, out, err = await kubesynth("run", folder / "job.yaml", *configs)
     if code:
-        raise RuntimeError(f"{sample.example}: exit code {code}\n{out}{err}")
-    return read_rows(folder / "out"), spec
+        print(f"{sample.example}: exit code {code}\n{out}{err}")
+        return []
+    return read_rows(folder / "out")
+
+
+def manifest_of(sample: Sample) -> dict[str, Any]:
+    """Return the example as it is run, but for the model's address and the folders."""
+    manifest: dict[str, Any] = yaml.safe_load((EXAMPLES / f"{sample.example}.yaml").read_text())
+    spec = manifest["spec"]
+    while not set(spec["pipeline"][-1]) & set(sample.shown):
+        spec["pipeline"].pop()
+    for model in spec["models"]:
+        model["sampling"] = dict(SAMPLING)
+    for path, value in sample.changes.items():
+        _change(spec, path.split("."), value)
+    return manifest
 
 
 def _config_maps() -> Iterator[tuple[str, Path]]:
@@ -199,9 +208,9 @@ def _change(spec: Any, path: list[str], value: Any) -> None:
         spec[path[-1]] = value
 
 
-def columns_of(stage: str, spec: Mapping[str, Any]) -> list[str]:
+def columns_of(stage: str, sample: Sample) -> list[str]:
     """Return the columns that the last stage of a kind adds, in the order that it names them in."""
-    members = [Stage.model_validate(each) for each in spec["pipeline"]]
+    members = [Stage.model_validate(each) for each in manifest_of(sample)["spec"]["pipeline"]]
     member = [each.member for each in members if each.kind == stage][-1]
     return [*dict.fromkeys([*member.adds().values(), *sorted(added_by(member))])]
 
