@@ -12,7 +12,6 @@ from typing import Any
 import grpc
 
 from kubesynth_api.run_spec import RunSpec
-from kubesynth_runner.embedded.process import EmbeddedServer
 from kubesynth_testing import runs
 from kubesynth_testing.cluster import paths
 from kubesynth_testing.ports import free_port
@@ -24,65 +23,6 @@ EXAMPLE = paths.REPOSITORY / "examples" / "triton-nemo-deploy.yaml"
 DOCUMENTS = 30
 CALLS = DOCUMENTS * 3  # two questions of each, and their answers
 CONCURRENCY = 8
-
-
-JOB = """\
-apiVersion: kubesynth.io/v1alpha1
-kind: SyntheticDataJob
-metadata: {{name: qa}}
-spec:
-  models:
-    - name: generator
-      external:
-        protocol: Triton
-        url: {url}
-        model: vllm
-        triton: {{chatTemplate: {{builtIn: ChatML}}}}
-      sampling: {{maxTokens: 96, temperature: 0}}
-      limits: {{concurrency: 4}}
-  input: {{uri: "file://docs/*.md"}}
-  pipeline:
-    - closedQA: {{questions: 2}}
-    - answer: {{sampling: {{maxTokens: 24}}}}
-    - prompt:
-        user: {{inline: "Say it in other words: {{{{ answer }}}}"}}
-        sampling: {{maxTokens: 16}}
-        output: {{column: rephrased}}
-  output: {{uri: "file://out", format: JSONL}}
-"""
-
-
-async def test_stages_run_over_the_real_model(
-    tmp_path: Path, triton: TritonServer, real_llm: EmbeddedServer
-) -> None:
-    (tmp_path / "docs").mkdir()
-    for name in ("Danube", "Rhine"):
-        text = f"The {name} is a river in Europe. Ships carry grain, coal and stone on the {name}."
-        (tmp_path / "docs" / f"{name}.md").write_text(text)
-    (tmp_path / "job.yaml").write_text(JOB.format(url=triton.url))
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "kubesynth_runner.cli", "run", "job.yaml"),
-        cwd=tmp_path,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    said, _ = await asyncio.wait_for(process.communicate(), 240)
-    assert process.returncode == 0, said.decode()
-    rows = runs.read_rows(tmp_path / "out")
-    # So small a model may ask the same twice.
-    assert 2 <= len(rows) <= 4, said.decode()
-    for row in rows:
-        assert row["question"]
-        assert row["answer"]
-        assert row["rephrased"]
-        assert [call["stage"] for call in row["provenance"]] == [
-            "closedQA-0",
-            "answer-1",
-            "prompt-2",
-        ]
-        assert all(call["model"] == "vllm" for call in row["provenance"])
-        assert all(call["completion_tokens"] > 0 for call in row["provenance"])
-        assert not any(call["tokens_estimated"] for call in row["provenance"])
 
 
 async def test_example_runs_as_it_is_written_but_for_the_address(
