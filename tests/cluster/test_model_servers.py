@@ -16,6 +16,7 @@ from kubesynth_testing.scenarios.world import Manifest, Workspace, World, condit
 
 ENGINE, BROKEN = "engine", "broken"
 LAST_WORDS = "401 Client Error: Access to this model is restricted"
+NO_IMAGE = "kubesynth.local/none:1"
 DOCUMENTS = 6
 SHORT = {"maxTokens": 24}
 
@@ -65,6 +66,8 @@ class Seen:
     unschedulable: Manifest
     unschedulable_after_seconds: float
     broken_status: Manifest
+    without_image: Manifest
+    without_memory: Manifest
     rollout: list[str]
     rolled_args: list[str]
 
@@ -76,6 +79,7 @@ def servers_come_and_go(world: World) -> Seen:
         space.kubectl.apply(
             gpu_node.class_of(world, ENGINE),
             gpu_node.class_of(world, BROKEN, **shell),
+            *servers_that_cannot_start(world),
             job_manifests.documents(DOCUMENTS),
         )
         with (
@@ -90,6 +94,8 @@ def servers_come_and_go(world: World) -> Seen:
             left = eventually_gone(space, "own-generator")
             ends = jobs_share(space)
             broken_status = space.wait_for_end("broken")
+            without_image = not_ready(space, "no-image", "ImagePullFailed")
+            without_memory = not_ready(space, "no-memory", "CrashLooping")
             rolled_args = a_server_without_room_for_a_surge_rolls(space)
         wanted = [
             version["status"]
@@ -109,6 +115,8 @@ def servers_come_and_go(world: World) -> Seen:
             unschedulable=unschedulable,
             unschedulable_after_seconds=seconds,
             broken_status=broken_status,
+            without_image=without_image,
+            without_memory=without_memory,
             rollout=degradations(servers, "wide"),
             rolled_args=rolled_args,
         )
@@ -125,6 +133,31 @@ def runs(values: Any) -> list[int]:
 
 def inline(class_name: str, **server: Any) -> Manifest:
     return {"server": {"classRef": {"name": class_name}, "model": "smollm2", **server}}
+
+
+def servers_that_cannot_start(world: World) -> list[Manifest]:
+    """Return a server whose image nobody has and one with too little memory, with their classes."""
+    fills = ["python", "-c", "memory = b'x' * (1 << 30)"]
+    little = {"limits": {"memory": "64Mi"}, "requests": {"cpu": "50m"}}
+    return [
+        gpu_node.class_of(world, "no-image", image=NO_IMAGE, gpus=0),
+        gpu_node.class_of(world, "no-memory", command=fills, args=[], gpus=0, resources=little),
+        gpu_node.shared_server("no-image", "no-image"),
+        gpu_node.shared_server("no-memory", "no-memory"),
+    ]
+
+
+def not_ready(space: Workspace, server: str, reason: str) -> Manifest:
+    """Wait until a server is not Ready for a reason, and return the condition."""
+
+    def look() -> Manifest | None:
+        status = space.kubectl.json("get", "modelserver", server).get("status", {})
+        found = condition(status, "Ready")
+        return found if found.get("reason") == reason else None
+
+    found = eventually(look, what=f"{server} is {reason}", seconds=120)
+    assert found is not None
+    return found
 
 
 def no_gpu_is_free(space: Workspace) -> tuple[Manifest, float]:
@@ -258,6 +291,18 @@ def test_a_crash_looping_server_fails_the_job_with_its_last_words(evidence: Seen
     assert failed["reason"] == "ModelStartupFailed"
     assert LAST_WORDS in failed["message"]
     assert condition(evidence.broken_status, "ModelsReady")["reason"] == "StartupTimeout"
+
+
+@seen_in(servers_come_and_go, alone=True)
+def test_a_server_whose_image_nobody_has_says_so_in_the_kubelet_s_words(evidence: Seen) -> None:
+    assert evidence.without_image["status"] == "False"
+    assert NO_IMAGE in evidence.without_image["message"]
+
+
+@seen_in(servers_come_and_go, alone=True)
+def test_a_server_that_the_kernel_kills_for_its_memory_says_so(evidence: Seen) -> None:
+    assert evidence.without_memory["status"] == "False"
+    assert "exit code 137, OOMKilled" in evidence.without_memory["message"]
 
 
 @seen_in(servers_come_and_go, alone=True)

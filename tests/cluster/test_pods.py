@@ -63,14 +63,17 @@ def pods_run(world: World) -> RunningPods:
         job["spec"]["runner"] = APART
         space.kubectl.apply(job_manifests.documents(60), job)
         selector = ("-l", "kubesynth.io/phase=generate")
-        eventually(lambda: model.statistics()["answered"] >= 2, what="runners at work")
+        eventually(lambda: model.statistics()["answered"] >= 8, what="runners at work")
+        # The run must not be over before an operator that another scenario took away is back.
+        model.set_faults(latency_seconds=30)
         runners = space.kubectl.json("get", "pods", *selector)["items"]
-        (operator,) = operators = world.operator.pods()
         look = ("--", "python", "-c", _LOOK)
         inside_runner = space.kubectl("exec", runners[0]["metadata"]["name"], *look)
-        name = operator["metadata"]["name"]
-        inside_operator = world.operator.kubectl("exec", name, *look)
-        seen = eventually(lambda: live_progress(space), what="live progress")
+        with world.operator.lock:
+            (operator,) = operators = world.operator.pods()
+            name = operator["metadata"]["name"]
+            inside_operator = world.operator.kubectl("exec", name, *look)
+            seen = eventually(lambda: live_progress(space), what="live progress")
         model.set_faults()
         space.wait_for_end("qa")
         return RunningPods(

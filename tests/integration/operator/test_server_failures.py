@@ -1,7 +1,8 @@
 """What goes wrong with model servers: every page of docs/troubleshooting.
 
 The control plane is real and has no nodes; the test writes what scheduler and kubelet would. On a
-real cluster the scheduler, a crash loop and the death of a server are in tests/cluster.
+real cluster a scheduler, a missing image, a crash loop, a kill for memory and the death of a server
+are in tests/cluster.
 """
 
 from __future__ import annotations
