@@ -14,6 +14,7 @@ The programs are the real ones, built by `kubesynth_testing.cluster.binaries`.
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import ssl
 import subprocess
@@ -218,6 +219,7 @@ class _Processes:
             self.running[name] = subprocess.Popen(
                 [str(self.bin_folder / name), *arguments],
                 cwd=self.folder,
+                env={**os.environ, **recipe.FEWER_COLLECTIONS},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -181,7 +181,14 @@ def _kubeadm_patches() -> list[dict[str, object]]:
         # Neither a lower oom_score_adj nor a higher limit of open files can be had.
         kubelet |= {"oomScoreAdj": 0, "maxOpenFiles": 20000}
         proxy["oomScoreAdj"] = 0
-    return [patch for patch in (kubelet, proxy) if len(patch) > 1]
+    variables = [{"name": name, "value": value} for name, value in recipe.FEWER_COLLECTIONS.items()]
+    control_plane = ("apiServer", "controllerManager", "scheduler")
+    programs: dict[str, object] = {
+        "kind": "ClusterConfiguration",
+        **{program: {"extraEnvs": variables} for program in control_plane},
+        "etcd": {"local": {"extraEnvs": variables}},
+    }
+    return [patch for patch in (kubelet, proxy, programs) if len(patch) > 1]
 
 
 def _apply_shared_storage(cluster: Cluster) -> None:
