@@ -54,7 +54,7 @@ def items(body: str) -> list[str]:
     if len(lines) > len(found):  # comments, a comma too few, quotes that are not escaped
         found = lines
     numbered = [match for text in found if (match := _NUMBERED.match(text))]
-    if len(found) > 1 and [int(match[1]) for match in numbered] == list(range(1, len(found) + 1)):
+    if [int(match[1]) for match in numbered] == list(range(1, len(found) + 1)):
         found = [text[match.end() :] for text, match in zip(found, numbered, strict=True)]
     # An escaped half of a surrogate pair is no text.
     return [text.encode("utf-8", "ignore").decode() for text in found]

@@ -171,6 +171,12 @@ def test_three_questions_are_found_however_they_are_written(text: str) -> None:
         pytest.param('[["1", 2, true, null]]', ["1", "2"], id="numbers-among-texts"),
         pytest.param("What is a mill?", ["What is a mill?"], id="one-question"),
         pytest.param("1. What is a mill?", ["What is a mill?"], id="one-numbered"),
+        pytest.param(
+            '{"items": ["1. What is a mill?"]}', ["What is a mill?"], id="json-one-numbered"
+        ),
+        pytest.param(
+            '["9. Symphony", "5. Symphony"]', ["9. Symphony", "5. Symphony"], id="ordinals"
+        ),
         pytest.param('{"question": "Why?", "answer": "So."}', ["Why?"], id="one-object"),
         pytest.param("1.\n2.\n3.", [], id="numbers-alone"),
         pytest.param('{"questions": []}', [], id="empty-list"),
