@@ -1,4 +1,4 @@
-"""A host gets the settings that it needs, and an ordinary one gets none."""
+"""A host gets the settings that it needs, and an ordinary one none but those of every host."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from typing import Any
 import pytest
 
 from kubesynth_testing.cluster import host, kind
+
+
+def patches() -> dict[str, Any]:
+    """Return the patches of kubeadm's objects by their kind."""
+    found = [json.loads(patch) for patch in configuration()["kubeadmConfigPatches"]]
+    return {patch.pop("kind"): patch for patch in found}
 
 
 def configuration(*, own_image: bool = False) -> dict[str, Any]:
@@ -22,8 +28,16 @@ def ordinary_host(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("ordinary_host")
-def test_ordinary_host_needs_no_patch() -> None:
-    assert configuration()["kubeadmConfigPatches"] == []
+def test_ordinary_host_needs_no_patch_but_for_the_collector_of_go() -> None:
+    (programs,) = patches().values()
+    variables = [{"name": "GOGC", "value": "400"}]
+    given = {"extraEnvs": variables}
+    assert programs == {
+        "apiServer": given,
+        "controllerManager": given,
+        "scheduler": given,
+        "etcd": {"local": given},
+    }
 
 
 @pytest.mark.usefixtures("ordinary_host")
@@ -35,8 +49,7 @@ def test_stock_image_keeps_kinds_own_pod_network() -> None:
 @pytest.mark.usefixtures("ordinary_host")
 def test_cgroup_v1_makes_the_kubelet_accept_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "has_cgroup_v1", lambda: True)
-    (patch,) = configuration()["kubeadmConfigPatches"]
-    assert json.loads(patch) == {"kind": "KubeletConfiguration", "failCgroupV1": False}
+    assert patches()["KubeletConfiguration"] == {"failCgroupV1": False}
 
 
 def test_every_node_mounts_the_shared_folder() -> None:
