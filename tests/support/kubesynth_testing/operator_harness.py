@@ -197,11 +197,16 @@ class Namespace:
         await self.set_pod_status(name, status)
         return name
 
-    async def set_pod_status(self, name: str, status: dict[str, Any]) -> None:
-        """Write a pod's status, as a kubelet does; the scheduler may write at the same time."""
+    async def set_pod_status(self, name: str, status: dict[str, Any], uid: str = "") -> None:
+        """Write a pod's status, as a kubelet does; the scheduler may write at the same time.
+
+        With a `uid`, a pod of that name which is another one is left alone.
+        """
 
         async def write() -> bool:
             raw = await self.client.get(PODS, self.name, name)
+            if uid not in ("", raw["metadata"]["uid"]):
+                return True
             raw["status"] |= status
             try:
                 await self.client.replace(PODS, self.name, raw, "status")

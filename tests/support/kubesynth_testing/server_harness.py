@@ -169,14 +169,22 @@ class Servers:
         return pod
 
     async def play_pod(self, pod: str, **step: Any) -> None:
-        """Bring one pod to a step of its start."""
+        """Bring one pod to a step of its start.
+
+        Not the pod of that name which may be made in its place, as a group's are when one fails.
+        """
+        uid = (await self.namespace.client.get(PODS, self.namespace.name, pod))["metadata"]["uid"]
         await self._bind(pod)
 
         async def set_it() -> bool:
-            await self.namespace.set_pod_status(pod, pod_status(**step))
-            # The scheduler may be about to write what it found before the pod had a node.
-            await asyncio.sleep(_SCHEDULER_SECONDS)
-            return await self._is_scheduled(pod)
+            try:
+                await self.namespace.set_pod_status(pod, pod_status(**step), uid)
+                # The scheduler may be about to write what it found before the pod had a node.
+                await asyncio.sleep(_SCHEDULER_SECONDS)
+                found = await self.namespace.client.get(PODS, self.namespace.name, pod)
+            except errors.NotFoundError:
+                return True
+            return found["metadata"]["uid"] != uid or _is_scheduled(found)
 
         await eventually(set_it, f"{pod} keeps its status")
 
@@ -189,11 +197,6 @@ class Servers:
 
         return await eventually(look, f"{server} has the pods {', '.join(names)}")
 
-    async def _is_scheduled(self, pod: str) -> bool:
-        found = await self.namespace.client.get(PODS, self.namespace.name, pod)
-        conditions = found["status"].get("conditions", ())
-        return ("PodScheduled", "True") in {(each["type"], each["status"]) for each in conditions}
-
     async def _bind(self, pod: str) -> None:
         """Give a pod to a node that is not there, so that the scheduler leaves it alone."""
         binding = {
@@ -205,6 +208,11 @@ class Servers:
         resource = Resource("", "v1", f"pods/{pod}/binding")
         with contextlib.suppress(errors.ConflictError, errors.AlreadyExistsError):
             await self.namespace.client.create(resource, self.namespace.name, binding)
+
+
+def _is_scheduled(pod: dict[str, Any]) -> bool:
+    conditions = pod["status"].get("conditions", ())
+    return ("PodScheduled", "True") in {(each["type"], each["status"]) for each in conditions}
 
 
 def pod_status(
