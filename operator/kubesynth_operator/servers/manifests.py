@@ -53,64 +53,40 @@ def workload(
     Raises:
         ValueError: the spec was not understood, or the class does not say how.
     """
-    make = groups if _spec(server).nodes > 1 else deployment
-    return make(
-        server, template, replicas=replicas, strategy=strategy, secret_version=secret_version
-    )
-
-
-def deployment(
-    server: Server,
-    template: ServerClassSpec,
-    *,
-    replicas: int,
-    strategy: str,
-    secret_version: str,
-) -> dict[str, Any]:
-    """Return the Deployment.
-
-    Raises:
-        ValueError: the spec was not understood.
-    """
     spec = _spec(server)
-    metadata = _metadata(server, server.key.name)
+    grouped = spec.nodes > 1
+    name = groups_name(server.key.name) if grouped else server.key.name
+    metadata = _metadata(server, name)
     metadata["annotations"] = {labels.INPUTS_ANNOTATION: inputs(spec, template, secret_version)}
-    timeout = spec.startup_timeout_seconds or template.startup_timeout_seconds
-    rolling = {"maxSurge": 1, "maxUnavailable": 0} if strategy == rollout.SURGE else None
+    of_kind = (_groups if grouped else _deployment)(server, template, strategy, secret_version)
     return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
+        "apiVersion": "leaderworkerset.x-k8s.io/v1" if grouped else "apps/v1",
+        "kind": "LeaderWorkerSet" if grouped else "Deployment",
         "metadata": metadata,
-        "spec": {
-            "replicas": replicas,
-            "revisionHistoryLimit": 2,
-            # Its own verdict on a start is not looked at, so it may as well never give one.
-            "progressDeadlineSeconds": 2 * timeout + 3600,
-            "selector": {"matchLabels": {labels.SERVER_UID_LABEL: server.uid}},
-            "strategy": {"type": strategy} | ({"rollingUpdate": rolling} if rolling else {}),
-            "template": pods.template(
-                server, template, claim=claim_name(server), secret_version=secret_version
-            ),
-        },
+        "spec": {"replicas": replicas, **of_kind},
     }
 
 
-def groups(
-    server: Server,
-    template: ServerClassSpec,
-    *,
-    replicas: int,
-    strategy: str,
-    secret_version: str,
+def _deployment(
+    server: Server, template: ServerClassSpec, strategy: str, secret_version: str
 ) -> dict[str, Any]:
-    """Return the LeaderWorkerSet.
+    timeout = _spec(server).startup_timeout_seconds or template.startup_timeout_seconds
+    rolling = {"maxSurge": 1, "maxUnavailable": 0} if strategy == rollout.SURGE else None
+    return {
+        "revisionHistoryLimit": 2,
+        # Its own verdict on a start is not looked at, so it may as well never give one.
+        "progressDeadlineSeconds": 2 * timeout + 3600,
+        "selector": {"matchLabels": {labels.SERVER_UID_LABEL: server.uid}},
+        "strategy": {"type": strategy} | ({"rollingUpdate": rolling} if rolling else {}),
+        "template": pods.template(
+            server, template, claim=claim_name(server), secret_version=secret_version
+        ),
+    }
 
-    Raises:
-        ValueError: the spec was not understood, or the class does not say how.
-    """
-    spec = _spec(server)
-    metadata = _metadata(server, groups_name(server.key.name))
-    metadata["annotations"] = {labels.INPUTS_ANNOTATION: inputs(spec, template, secret_version)}
+
+def _groups(
+    server: Server, template: ServerClassSpec, strategy: str, secret_version: str
+) -> dict[str, Any]:
     made = {
         role: pods.template(
             server, template, claim=claim_name(server), secret_version=secret_version, role=role
@@ -118,22 +94,16 @@ def groups(
         for role in (pods.Role.LEADER, pods.Role.WORKER)
     }
     return {
-        "apiVersion": "leaderworkerset.x-k8s.io/v1",
-        "kind": "LeaderWorkerSet",
-        "metadata": metadata,
-        "spec": {
-            "replicas": replicas,
-            # Engines wait for their workers before they answer.
-            "startupPolicy": "LeaderCreated",
-            "leaderWorkerTemplate": {
-                "size": spec.nodes,
-                # No engine takes back a worker that was gone.
-                "restartPolicy": "RecreateGroupOnPodRestart",
-                "leaderTemplate": made[pods.Role.LEADER],
-                "workerTemplate": made[pods.Role.WORKER],
-            },
-            **rollout.of_groups(strategy),
+        # Engines wait for their workers before they answer.
+        "startupPolicy": "LeaderCreated",
+        "leaderWorkerTemplate": {
+            "size": _spec(server).nodes,
+            # No engine takes back a worker that was gone.
+            "restartPolicy": "RecreateGroupOnPodRestart",
+            "leaderTemplate": made[pods.Role.LEADER],
+            "workerTemplate": made[pods.Role.WORKER],
         },
+        **rollout.of_groups(strategy),
     }
 
 

@@ -46,6 +46,9 @@ class ServerClass:
         return f"{self.kind}/{self.name}"
 
 
+WorkloadKind = Literal["Deployment", "LeaderWorkerSet"]
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Workload:
     """A server's Deployment, or its LeaderWorkerSet where replicas have several nodes.
@@ -54,7 +57,7 @@ class Workload:
     count replicas; `trouble` is why it cannot make any.
     """
 
-    kind: Literal["Deployment", "LeaderWorkerSet"]
+    kind: WorkloadKind
     name: str
     uid: str
     resource_version: str

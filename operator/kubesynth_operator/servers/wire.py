@@ -15,7 +15,14 @@ from kubesynth_api.v1alpha1.server_classes import CLUSTER_KIND, KIND, ServerClas
 from kubesynth_operator import wire
 from kubesynth_operator.observation import JobKey, Problem
 from kubesynth_operator.servers import rollout
-from kubesynth_operator.servers.seen import Server, ServerClass, ServerPod, Service, Workload
+from kubesynth_operator.servers.seen import (
+    Server,
+    ServerClass,
+    ServerPod,
+    Service,
+    Workload,
+    WorkloadKind,
+)
 
 Object = Mapping[str, Any]
 
@@ -73,31 +80,35 @@ def parse_deployment(raw: Object) -> Workload:
     """Read a server's Deployment."""
     metadata, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
     seen = int(status.get("observedGeneration") or 0)
-    trouble = _condition(status, "ReplicaFailure", "True")
-    return Workload(
-        kind="Deployment",
-        name=metadata["name"],
-        uid=metadata["uid"],
-        resource_version=str(metadata.get("resourceVersion", "")),
-        owner_uid=wire.controller_uid(raw) or "",
-        deleting="deletionTimestamp" in metadata,
-        inputs=str((metadata.get("annotations") or {}).get(labels.INPUTS_ANNOTATION, "")),
-        wanted=int(spec.get("replicas", 1)),
+    return _workload(
+        raw,
+        "Deployment",
         strategy=str((spec.get("strategy") or {}).get("type", "RollingUpdate")),
         current=seen >= int(metadata.get("generation", 1)),
-        pods=int(status.get("replicas") or 0),
-        updated=int(status.get("updatedReplicas") or 0),
-        ready=int(status.get("readyReplicas") or 0),
-        trouble=str(trouble.get("message", "")),
+        trouble=str(_condition(status, "ReplicaFailure", "True").get("message", "")),
     )
 
 
 def parse_groups(raw: Object) -> Workload:
-    """Read a server's LeaderWorkerSet. It tells nothing of why pods cannot be made."""
+    """Read a server's LeaderWorkerSet."""
+    strategy = (raw.get("spec") or {}).get("rolloutStrategy") or {}
+    how = strategy.get("rollingUpdateConfiguration") or {}
+    return _workload(
+        raw,
+        "LeaderWorkerSet",
+        strategy=rollout.strategy_of_groups(how.get("maxUnavailable")),
+        # Its status says neither which version it is about nor why pods cannot be made.
+        current=True,
+        trouble="",
+    )
+
+
+def _workload(
+    raw: Object, kind: WorkloadKind, *, strategy: str, current: bool, trouble: str
+) -> Workload:
     metadata, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
-    how = (spec.get("rolloutStrategy") or {}).get("rollingUpdateConfiguration") or {}
     return Workload(
-        kind="LeaderWorkerSet",
+        kind=kind,
         name=metadata["name"],
         uid=metadata["uid"],
         resource_version=str(metadata.get("resourceVersion", "")),
@@ -105,13 +116,12 @@ def parse_groups(raw: Object) -> Workload:
         deleting="deletionTimestamp" in metadata,
         inputs=str((metadata.get("annotations") or {}).get(labels.INPUTS_ANNOTATION, "")),
         wanted=int(spec.get("replicas", 1)),
-        strategy=rollout.strategy_of_groups(how.get("maxUnavailable")),
-        # Its status does not say which version it is about.
-        current=True,
+        strategy=strategy,
+        current=current,
         pods=int(status.get("replicas") or 0),
         updated=int(status.get("updatedReplicas") or 0),
         ready=int(status.get("readyReplicas") or 0),
-        trouble="",
+        trouble=trouble,
     )
 
 

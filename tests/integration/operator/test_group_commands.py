@@ -52,7 +52,7 @@ def programs(tmp_path: Path) -> Path:
 
 def container(role: str, **server: Any) -> dict[str, Any]:
     text = (paths.REPOSITORY / "helm/kubesynth/classes/vllm.yaml").read_text()
-    manifest = manifests.groups(
+    manifest = manifests.workload(
         a_server(nodes=2, gpus=8, **server),
         ServerClassSpec.model_validate(yaml.safe_load(text)),
         replicas=1,

@@ -51,7 +51,7 @@ def start(name: str, programs: Path, scratch: Path, rank: int = 0, **server: Any
     """Run the command of a class in a folder of its own; return what it says until it ends."""
     text = (paths.REPOSITORY / f"helm/kubesynth/classes/{name}.yaml").read_text()
     template = ServerClassSpec.model_validate(yaml.safe_load(text))
-    manifest = manifests.deployment(
+    manifest = manifests.workload(
         a_server(**server), template, replicas=1, strategy="Recreate", secret_version=""
     )
     [container] = manifest["spec"]["template"]["spec"]["containers"]

@@ -61,14 +61,7 @@ def a_deployment(
     inputs: str | None = None,
 ) -> Workload:
     """Return the Deployment that the operator would have applied, and what became of it."""
-    chosen = template or a_class()
-    assert chosen.spec is not None
-    raw = manifests.deployment(
-        server, chosen.spec, replicas=replicas, strategy=strategy, secret_version=""
-    )
-    raw["metadata"] |= {"uid": "uid-of-deployment", "resourceVersion": "7", "generation": 1}
-    if inputs is not None:
-        raw["metadata"]["annotations"] = {labels.INPUTS_ANNOTATION: inputs}
+    raw = _applied(server, template or a_class(), replicas, strategy, inputs)
     settled = {"observedGeneration": 1, "replicas": replicas, "updatedReplicas": replicas}
     raw["status"] = {**settled, **(status or {})}
     return wire.parse_deployment(raw)
@@ -84,14 +77,21 @@ def some_groups(
 ) -> Workload:
     """Return the LeaderWorkerSet that the operator would have applied."""
     chosen = template or a_class(multiNode=MULTI_NODE)
-    assert chosen.spec is not None
-    raw = manifests.groups(
-        server, chosen.spec, replicas=replicas, strategy=strategy, secret_version=""
+    return wire.parse_groups(_applied(server, chosen, replicas, strategy, inputs))
+
+
+def _applied(
+    server: Server, template: ServerClass, replicas: int, strategy: str, inputs: str | None
+) -> dict[str, Any]:
+    """Return the workload as the API server has it; `inputs` replaces what it was made from."""
+    assert template.spec is not None
+    raw = manifests.workload(
+        server, template.spec, replicas=replicas, strategy=strategy, secret_version=""
     )
-    raw["metadata"] |= {"uid": "uid-of-groups", "resourceVersion": "7", "generation": 1}
+    raw["metadata"] |= {"uid": "uid-of-workload", "resourceVersion": "7", "generation": 1}
     if inputs is not None:
         raw["metadata"]["annotations"] = {labels.INPUTS_ANNOTATION: inputs}
-    return wire.parse_groups(raw)
+    return raw
 
 
 def a_server_pod(

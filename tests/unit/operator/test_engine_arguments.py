@@ -40,7 +40,7 @@ def class_of(name: str) -> ServerClassSpec:
 
 def container(name: str, **server: Any) -> dict[str, Any]:
     """Return the container of a server of a built-in class."""
-    manifest = manifests.deployment(
+    manifest = manifests.workload(
         a_server(**server), class_of(name), replicas=1, strategy="Recreate", secret_version=""
     )
     [found] = manifest["spec"]["template"]["spec"]["containers"]
@@ -125,7 +125,7 @@ def test_vllm_takes_the_arguments_of_its_class(shape: str) -> None:
 
 
 def test_vllm_takes_the_arguments_of_its_leader_on_several_nodes() -> None:
-    manifest = manifests.groups(
+    manifest = manifests.workload(
         a_server(nodes=2, gpus=8),
         class_of("vllm"),
         replicas=1,

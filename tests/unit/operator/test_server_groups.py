@@ -87,7 +87,7 @@ def test_the_leader_serves_and_the_workers_join_it() -> None:
     server = a_server(nodes=3, gpus=8, args=["--mine"])
     template = wide_class().spec
     assert template is not None
-    manifest = manifests.groups(
+    manifest = manifests.workload(
         server, template, replicas=1, strategy="OneByOne", secret_version=""
     )
     made = manifest["spec"]["leaderWorkerTemplate"]

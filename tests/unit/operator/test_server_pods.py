@@ -18,7 +18,7 @@ CLASSES = Path(__file__).parents[3] / "helm/kubesynth/classes"
 def deployment(server: dict[str, Any], template: ServerClassSpec | None = None) -> dict[str, Any]:
     chosen = template or a_class().spec
     assert chosen is not None
-    return manifests.deployment(
+    return manifests.workload(
         a_server(**server), chosen, replicas=1, strategy="RollingUpdate", secret_version=""
     )
 
