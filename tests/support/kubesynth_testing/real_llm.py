@@ -1,7 +1,7 @@
 """The real small language model as a server, once per test session.
 
 Import `real_llm` into a conftest.py to use it as a fixture. The weights are pulled into the user's
-cache the first time (93 MB).
+cache the first time (93 MB to fetch).
 """
 
 from __future__ import annotations
