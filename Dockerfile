@@ -12,12 +12,13 @@ ARG BASE_IMAGE=python:3.12-slim-bookworm
 FROM ${BASE_IMAGE} AS installers
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 COPY constraints/bootstrap.txt constraints/bootstrap.txt
-# Debian's python3 comes without venv and pip; a slim base comes without strip.
+# Debian's python3 comes without venv and pip; a slim base comes without strip and OpenMP.
 RUN --mount=type=secret,id=ca set -eu; \
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi; \
     missing=""; \
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing="python3-venv"; \
     command -v strip >/dev/null || missing="$missing binutils"; \
+    ldconfig -p | grep -q libgomp || missing="$missing libgomp1"; \
     if [ -n "$missing" ]; then \
         apt-get -o Acquire::https::CAInfo="${PIP_CERT:-}" update -q; \
         apt-get -o Acquire::https::CAInfo="${PIP_CERT:-}" \
@@ -51,7 +52,6 @@ RUN --mount=type=secret,id=ca set -eu; \
         /installers/bin/pip --python /opt/kubesynth/bin/python install -q --no-compile \
             --prefix /extras --only-binary=:all: --require-hashes -r "constraints/$extra.txt"; \
     done; \
-    find /extras -type d -name tests -prune -exec rm -rf {} +; \
     find /extras \( -name '*.so' -o -name '*.so.*' \) -exec strip --strip-unneeded {} +; \
     python3 -m compileall -q /extras/lib
 
@@ -72,13 +72,14 @@ RUN set -eu; \
     test "$(/opt/kubesynth/bin/kubesynth --version)" = "kubesynth $VERSION"
 # The weights of the embedded model, where the extra `local` asks for it: pulled once a builder.
 ARG EXTRAS=""
-RUN --mount=type=secret,id=ca --mount=type=cache,id=kubesynth-models-q8_0,target=/pulled \
+RUN --mount=type=secret,id=ca --mount=type=cache,id=kubesynth-weights,target=/pulled \
     --mount=type=bind,from=extras,source=/extras,target=/extras set -eu; \
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi; \
     mkdir -p /models; \
     case ",$EXTRAS," in *,local,*) \
-        export PYTHONPATH="$(echo /installers/lib/python3*/site-packages /extras/lib/python3*/site-packages | tr ' ' ':')"; \
-        /opt/kubesynth/bin/kubesynth local pull --dir /pulled; \
+        installers=$(echo /installers/lib/python3*/site-packages); \
+        extras=$(echo /extras/lib/python3*/site-packages); \
+        PYTHONPATH="$installers:$extras" /opt/kubesynth/bin/kubesynth local pull --dir /pulled; \
         cp -a /pulled/*.* /models/ ;; \
     esac
 

