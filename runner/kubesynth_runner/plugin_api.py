@@ -21,7 +21,8 @@
 Such a class is found by an entry point in the group `kubesynth.stages`, or stands in a file. Each
 record is given to `run`, which yields what to add to each of its children: none drops the record,
 several multiply it. Given the same row and the same answers it must ask the same in the same order,
-and keep nothing between rows: after a restart the answers come out of the journal.
+and keep nothing between rows: after a restart the answers come out of the journal. Tasks that ask
+side by side do so on `branches` of the model.
 """
 
 from __future__ import annotations
@@ -65,6 +66,17 @@ class Model(Protocol):
         self, prompt: str, row: Row, *, schema: Mapping[str, Any], **variables: Any
     ) -> dict[str, Any]:
         """Return an object that fits a JSON Schema (draft 2020-12)."""
+        ...
+
+    def branches(self, count: int) -> Sequence[Model]:
+        """Return the model for each of `count` lines of work that go on side by side.
+
+            models = model.branches(len(topics))
+            texts = await asyncio.gather(*map(self.write, topics, models))
+
+        Give each task its own, or who asks first depends on when answers come, and after a restart
+        some are asked for again.
+        """
         ...
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import msgspec
 import xxhash
@@ -14,6 +14,38 @@ from kubesynth_runner.io.journal import CallFrame
 from kubesynth_runner.llm.base import Completion, CompletionRequest, JsonSchemaFormat, Message
 from kubesynth_runner.pipelines.base import Stage, StageFailure, StageLlm
 from kubesynth_runner.tally import Tally
+
+
+class CallNumbers:
+    """Numbers for the calls of one line of work, from `first` on in steps.
+
+    They depend on how the work is divided and on how often each part asks, never on which part asks
+    earlier: an answer out of the journal comes at once, and one from the model after a while.
+    """
+
+    def __init__(self, first: int = 0, step: int = 1) -> None:
+        self._next = first
+        self._step = step
+        self._divided: tuple[CallNumbers, ...] = ()
+
+    def take(self) -> int:
+        """Return the next number; those of parts that have ended are passed over."""
+        number = self._upcoming()
+        self._next, self._divided = number + self._step, ()
+        return number
+
+    def divide(self, count: int) -> tuple[CallNumbers, ...]:
+        """Return the numbers of `count` parts that go on side by side, until all have ended."""
+        self._next, self._divided = self._upcoming(), ()
+        step = self._step * count
+        firsts = range(self._next, self._next + step, self._step)
+        self._divided = tuple(CallNumbers(first, step) for first in firsts)
+        return self._divided
+
+    def _upcoming(self) -> int:
+        """Return the first number of ours that no part can have taken."""
+        spent = [part._upcoming() - self._step * place for place, part in enumerate(self._divided)]
+        return max(spent, default=self._next)
 
 
 class StageCalls:
@@ -36,7 +68,8 @@ class StageCalls:
         self._binding = binding
         self._record = record
         self._ordinal = ordinal
-        self._number = 0
+        self._by_choice = CallNumbers().divide(binding.choices)
+        self._numbers = self._by_choice[0]
         self._first: tuple[CallFrame, int | None] | None = None
         self._choice = 0
         # The next question is the one that the first choice was the answer to.
@@ -69,6 +102,7 @@ class StageCalls:
     def choose(self, number: int) -> None:
         """Begin again with another choice of the first prompt's, 0 being the first."""
         self._choice = number
+        self._numbers = self._by_choice[number]
         self._is_asked_already = self.has_answer
         self._notes = {}
         self.reasoning = None
@@ -81,25 +115,25 @@ class StageCalls:
         Raises:
             CallFailed: the call failed for good.
         """
-        if self._is_asked_already and self._first is not None:
-            self._is_asked_already = False
-            frame, seed = self._first
-            chosen = frames.of_choice(frame, self._choice)
-            if chosen is not None:
-                return self._note(0, self._binding, messages, seed, chosen)
-            # The server gives fewer choices than it is asked for; some give one, whatever is asked.
-        return await self.ask(self._binding, messages, response_format)
+        return await self.ask(self._binding, self._numbers, messages, response_format)
 
     def of(self, field: str) -> StageLlm:
         """Return another model of the stage."""
-        binding = self._others.get(field)
-        if binding is None or binding is self._binding:
-            return self
-        return _OtherModel(self, binding)
+        binding = self.binding_of(field)
+        return self if binding is self._binding else _View(self, binding, self._numbers)
+
+    def branches(self, count: int) -> Sequence[StageLlm]:
+        """Return the model for each of `count` lines of work that go on side by side."""
+        return [_View(self, self._binding, numbers) for numbers in self._numbers.divide(count)]
+
+    def binding_of(self, field: str) -> StageBinding:
+        """Return the model of a role field; the main one, if the field names no other."""
+        return self._others.get(field, self._binding)
 
     async def ask(
         self,
         binding: StageBinding,
+        numbers: CallNumbers,
         messages: tuple[Message, ...],
         response_format: JsonSchemaFormat | None,
     ) -> Completion:
@@ -108,7 +142,14 @@ class StageCalls:
         Raises:
             CallFailed: the call failed for good.
         """
-        number, self._number = self._number, self._number + 1
+        number = numbers.take()
+        if binding is self._binding and self._is_asked_already and self._first is not None:
+            self._is_asked_already = False
+            frame, seed = self._first
+            chosen = frames.of_choice(frame, self._choice)
+            if chosen is not None:
+                return self._note(number, binding, messages, seed, chosen)
+            # The server gives fewer choices than it is asked for; some give one, whatever is asked.
         sampling, seed = dict(binding.sampling), None
         if number > 0:
             sampling.pop("n", None)
@@ -186,6 +227,10 @@ class NoCalls:
         """Return this: there is no model."""
         return self
 
+    def branches(self, count: int) -> Sequence[StageLlm]:
+        """Return this for each: there is no model."""
+        return [self] * count
+
     def choose(self, number: int) -> None:
         """Do nothing: there is one way only."""
 
@@ -193,12 +238,13 @@ class NoCalls:
 NO_CALLS = NoCalls()
 
 
-class _OtherModel:
-    """Another model of a stage; its calls are numbered and counted with the stage's."""
+class _View:
+    """A model of a stage, as one line of its work sees it; its calls are counted with the stage's."""
 
-    def __init__(self, calls: StageCalls, binding: StageBinding) -> None:
+    def __init__(self, calls: StageCalls, binding: StageBinding, numbers: CallNumbers) -> None:
         self._calls = calls
         self._binding = binding
+        self._numbers = numbers
 
     @property
     def json_schema(self) -> bool:
@@ -209,11 +255,16 @@ class _OtherModel:
         self, messages: tuple[Message, ...], response_format: JsonSchemaFormat | None = None
     ) -> Completion:
         """Ask this model."""
-        return await self._calls.ask(self._binding, messages, response_format)
+        return await self._calls.ask(self._binding, self._numbers, messages, response_format)
 
     def of(self, field: str) -> StageLlm:
         """Return a model of the stage."""
-        return self._calls.of(field)
+        return _View(self._calls, self._calls.binding_of(field), self._numbers)
+
+    def branches(self, count: int) -> Sequence[StageLlm]:
+        """Return this model for each of `count` lines of work that go on side by side."""
+        parts = self._numbers.divide(count)
+        return [_View(self._calls, self._binding, numbers) for numbers in parts]
 
 
 async def children(

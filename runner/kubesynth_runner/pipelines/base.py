@@ -39,6 +39,14 @@ class StageLlm(Protocol):
         """
         ...
 
+    def branches(self, count: int) -> Sequence[StageLlm]:
+        """Return the model for each of `count` lines of work that go on side by side.
+
+        Each counts its calls for itself. Without it, side by side only single calls may be made:
+        which line asks its second question first depends on when its first answer comes.
+        """
+        ...
+
 
 class StageFailure(Exception):
     """A record that the stage can make nothing of; `kind` and `raw` go to errors/."""

@@ -20,7 +20,15 @@ from kubesynth_runner import errors, plugin_api, records
 from kubesynth_runner.io.plan_file import ColumnType
 from kubesynth_runner.llm.base import Completion, JsonSchemaFormat, Message
 from kubesynth_runner.pipelines import structured
-from kubesynth_runner.pipelines.base import Cost, StageFailure, StageLlm, Step, Steps, accept_text
+from kubesynth_runner.pipelines.base import (
+    Cost,
+    ModelFailure,
+    StageFailure,
+    StageLlm,
+    Step,
+    Steps,
+    accept_text,
+)
 from kubesynth_runner.pipelines.compiling import CompileContext
 from kubesynth_runner.pipelines.labels import ask_label
 from kubesynth_runner.pipelines.templates import PromptTemplate
@@ -51,17 +59,25 @@ class PluginStage:
         missing = [name for name in self.plugin.needs if name not in record.columns]
         if missing:
             raise StageFailure("BadInput", f"the record has no column {missing[0]!r}")
-        watched = _WatchedLlm(llm)
+        raised: list[Exception] = []
         try:
-            async for made in self.plugin.run(record.columns, _Model(watched, self.prompts)):
+            async for made in self.plugin.run(
+                record.columns, _Model(_WatchedLlm(llm, raised), self.prompts)
+            ):
+                _insist(raised)
                 yield self._checked(made)
+            _insist(raised)
         except StageFailure:
             raise
         except plugin_api.Reject as exc:
+            _insist(raised)
             raise StageFailure("Rejected", str(exc)) from exc
         except Exception as exc:  # somebody else's code; the other records do not suffer for it
-            if exc is watched.raised:
-                raise
+            _insist(raised)
+            # Of calls side by side the first one to fail is told, maybe among others in a group.
+            for failure in raised:
+                if failure in _leaves(exc):
+                    raise failure from None
             raise StageFailure("PluginError", f"{type(exc).__name__}: {exc}") from exc
 
     def _checked(self, made: Any) -> records.Columns:
@@ -82,12 +98,12 @@ class PluginStage:
         return {name: made.get(name) for name in self.columns}
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class _WatchedLlm:
-    """Remembers what a call has raised: it is the engine's business, not the plugin's fault."""
+    """Remembers what calls have raised: it is the engine's business, not the plugin's fault."""
 
     llm: StageLlm
-    raised: BaseException | None = None
+    raised: list[Exception]
 
     @property
     def json_schema(self) -> bool:
@@ -98,12 +114,31 @@ class _WatchedLlm:
     ) -> Completion:
         try:
             return await self.llm.complete(messages, response_format)
-        except BaseException as exc:
-            self.raised = exc
+        except Exception as exc:
+            self.raised.append(exc)
             raise
 
     def of(self, field: str) -> StageLlm:
-        return _WatchedLlm(self.llm.of(field))
+        return _WatchedLlm(self.llm.of(field), self.raised)
+
+    def branches(self, count: int) -> list[StageLlm]:
+        return [_WatchedLlm(branch, self.raised) for branch in self.llm.branches(count)]
+
+
+def _insist(raised: Sequence[Exception]) -> None:
+    """Raise what no plugin may swallow: an answer that is yet to come, a process that stops.
+
+    That a call has failed for good is an answer, too, and the plugin may do without it.
+    """
+    for exc in raised:
+        if not isinstance(exc, ModelFailure):
+            raise exc
+
+
+def _leaves(exc: BaseException) -> list[BaseException]:
+    if isinstance(exc, BaseExceptionGroup):
+        return [leaf for inner in exc.exceptions for leaf in _leaves(inner)]
+    return [exc]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -138,6 +173,9 @@ class _Model:
         self, prompt: str, row: plugin_api.Row, *, schema: Mapping[str, Any], **variables: Any
     ) -> dict[str, Any]:
         return await structured.ask_json(self.llm, self._messages(prompt, row, variables), schema)
+
+    def branches(self, count: int) -> Sequence[plugin_api.Model]:
+        return [_Model(branch, self.prompts) for branch in self.llm.branches(count)]
 
 
 def compile_stage(spec: Plugin, context: CompileContext) -> Steps:

@@ -123,7 +123,8 @@ class PairStage:
         asked, document = self.question.asked(record), self.question.document(record)
         answers = [str(answer) for answer in record.columns[ANSWERS]]
         subjects = [Subject(asked, answer, document, record.columns) for answer in answers]
-        results = await _side_by_side(self.scorer.score(subject, llm) for subject in subjects)
+        branches = llm.branches(len(subjects))
+        results = await _side_by_side(map(self.scorer.score, subjects, branches))
         scored: list[tuple[str, Scores]] = []
         problems: list[StageFailure | ModelFailure] = []
         for answer, result in zip(answers, results, strict=True):

@@ -45,6 +45,10 @@ class ScriptedLlm:
         self.fields.append(field)
         return self
 
+    def branches(self, count: int) -> list[ScriptedLlm]:
+        """Return this for each: answers are given in the order in which they are asked for."""
+        return [self] * count
+
 
 def refusal(text: str = "I must not.") -> Completion:
     """Return a completion that refuses."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from kubesynth_api.v1alpha1.pipeline import Stage as StageSpec
+from kubesynth_api.v1alpha1.stages.judgement import DEFAULT_CRITERIA
 from kubesynth_api.v1alpha1.stages.records import PromptOutput
 from kubesynth_runner import records
 from kubesynth_runner.engine.calls import Caller, CallFailed, ModelConnection, StageBinding
 from kubesynth_runner.engine.gate import Gate
-from kubesynth_runner.engine.stage_calls import StageCalls, children
+from kubesynth_runner.engine.stage_calls import CallNumbers, StageCalls, children
 from kubesynth_runner.io.journal import Journal
 from kubesynth_runner.io.local_storage import LocalStorage
 from kubesynth_runner.llm.base import (
@@ -26,7 +29,9 @@ from kubesynth_runner.llm.base import (
 )
 from kubesynth_runner.llm.errors import ClientError, ErrorKind
 from kubesynth_runner.llm.fake import FakeChatClient, FakeReply
+from kubesynth_runner.pipelines import registry
 from kubesynth_runner.pipelines.base import Stage, StageFailure
+from kubesynth_runner.pipelines.compiling import CompileContext
 from kubesynth_runner.pipelines.prompt import PromptStage
 from kubesynth_runner.pipelines.templates import PromptTemplate
 from kubesynth_testing import virtual_time
@@ -63,19 +68,29 @@ class Desk:
         self.provenance: list[tuple[records.CallProvenance, ...]] = []
         self.failure: StageFailure | CallFailed | None = None
 
-    def run(self, stage: Stage, *, epoch: int = 1, column: str | None = None, n: int = 3) -> None:
+    def run(
+        self,
+        stage: Stage,
+        *,
+        epoch: int = 1,
+        column: str | None = None,
+        n: int = 3,
+        record: records.Record = RECORD,
+    ) -> None:
         """Run a stage; what came of it is in `rows`, `provenance`, `failure` and `calls`."""
-        virtual_time.run(self._run(stage, epoch, column, n))
+        virtual_time.run(self._run(stage, epoch, column, n, record))
 
-    async def _run(self, stage: Stage, epoch: int, column: str | None, n: int) -> None:
+    async def _run(
+        self, stage: Stage, epoch: int, column: str | None, n: int, record: records.Record
+    ) -> None:
         journal = Journal(LocalStorage(self.folder), "run", 0, epoch)
         journal.load(bytearray(1))
         connection = ModelConnection("g", "m", self.client, Gate(4), True, 1, 600.0)
         binding = StageBinding(0, "s", connection, {"n": n}, 5, column)
-        self.calls = StageCalls(Caller(journal), binding, RECORD, 0)
+        self.calls = StageCalls(Caller(journal), binding, record, 0)
         self.rows, self.provenance, self.failure = [], [], None
         try:
-            async for columns in children(stage, RECORD, self.calls):
+            async for columns in children(stage, record, self.calls):
                 self.rows.append(columns)
                 self.provenance.append(tuple(self.calls.provenance))
         except (StageFailure, CallFailed) as failure:
@@ -179,3 +194,84 @@ def test_tokens_that_nobody_counted_are_marked_and_stay_so_in_the_journal(tmp_pa
         assert desk.calls.tally.completion_tokens == 2
         assert desk.calls.tally.estimated_tokens == 5
     assert len(desk.client.requests) == 1
+
+
+def judgement(request: CompletionRequest) -> FakeReply:
+    """Judge a "?" unreadably at first; the score is the answer's length."""
+    answer = request.messages[1].content.split("<answer>\n")[1].split("\n</answer>")[0]
+    if answer.endswith("?") and len(request.messages) == 2:
+        return "It is good."
+    scores = {criterion.name: len(answer) for criterion in DEFAULT_CRITERIA}
+    return json.dumps({"explanation": f"{answer}: {request.sampling['seed']}", "scores": scores})
+
+
+class SlowFor(FakeChatClient):
+    """A judge that takes its time with one of the answers."""
+
+    def __init__(self, answer: str) -> None:
+        super().__init__(judgement)
+        self._answer = answer
+
+    async def complete(self, request: CompletionRequest) -> Completion:
+        await asyncio.sleep(9 if f"<answer>\n{self._answer}" in request.messages[1].content else 1)
+        return await super().complete(request)
+
+
+@pytest.mark.parametrize("slow", ["a?", "bb", "ccc?"])
+def test_judgements_side_by_side_are_numbered_by_whose_they_are(tmp_path: Path, slow: str) -> None:
+    spec = StageSpec.model_validate({"preferencePairs": {"answers": 3}})
+    pair = registry.compile_stage(spec, CompileContext("text", lambda _: "")).steps[1].stage
+    asked = {"question": "Why?", "answers": ["a?", "bb", "ccc?"]}
+    record = records.Record("r", None, "r", (), asked, records.Source("u", 1))
+    desk = Desk(tmp_path, judgement)
+    desk.client = SlowFor(slow)
+    desk.run(pair, n=1, record=record)
+    # Three, and the repairs of the first and the third one.
+    numbers = {0: ("a?", 2), 1: ("bb", 2), 2: ("ccc?", 2), 3: ("a?", 4), 5: ("ccc?", 4)}
+    assert {
+        request.sampling["seed"]: (
+            request.messages[1].content.split("<answer>\n")[1].split("\n</answer>")[0],
+            len(request.messages),
+        )
+        for request in desk.client.requests
+    } == {records.derive_seed(5, "r", 0, number): call for number, call in numbers.items()}
+    rows, provenance = desk.rows, desk.provenance
+    assert [(row["chosen"], row["rejected"]) for row in rows] == [("ccc?", "a?")]
+    desk.run(pair, epoch=2, n=1, record=record)
+    assert (desk.rows, desk.provenance) == (rows, provenance)
+    assert len(desk.client.requests) == len(numbers)
+
+
+def test_numbers_of_divided_work_are_all_different_and_ask_in_any_order() -> None:
+    def numbers(order: list[int]) -> dict[int, list[int]]:
+        whole = CallNumbers()
+        taken: dict[int, list[int]] = {-1: [whole.take()]}
+        parts = whole.divide(3)
+        inner = parts[1].divide(2)
+        lines = {0: parts[0], 10: inner[0], 11: inner[1], 2: parts[2]}
+        for line in order:
+            taken.setdefault(line, []).append(lines[line].take())
+        taken[1] = [parts[1].take()]
+        taken[-1] += [whole.take(), whole.take()]
+        return taken
+
+    order = [0, 10, 11, 2, 0, 11, 11, 2]
+    first = numbers(order)
+    assert numbers(sorted(order)) == numbers(order[::-1]) == first
+    everything = [number for line in first.values() for number in line]
+    assert len(set(everything)) == len(everything)
+    assert first[-1][0] == 0
+    assert first[-1][1:] == [max(everything) - 1, max(everything)]
+    assert [first[line][0] for line in (0, 10, 2)] == [1, 2, 3]
+
+
+def test_repairs_of_choices_are_numbered_by_the_choice(tmp_path: Path) -> None:
+    def script(request: CompletionRequest) -> FakeReply:
+        if len(request.messages) == 1:
+            return completion('{"a": 1}', "no", "nor this")
+        return json.dumps({"a": request.sampling["seed"]})
+
+    desk = Desk(tmp_path, script)
+    desk.run(json_stage())
+    seeds = [records.derive_seed(5, "r", 0, number) for number in (4, 5)]
+    assert [row["a"] for row in desk.rows] == [1, *seeds]

@@ -12,7 +12,7 @@ from kubesynth_api.meta import PromptText
 from kubesynth_api.v1alpha1.pipeline import Stage as StageSpec
 from kubesynth_runner import errors, records
 from kubesynth_runner.pipelines import registry
-from kubesynth_runner.pipelines.base import StageFailure, Step
+from kubesynth_runner.pipelines.base import ModelFailure, StageFailure, Step
 from kubesynth_runner.pipelines.compiling import CompileContext
 from kubesynth_testing.scripted_llm import ScriptedLlm, refusal
 
@@ -151,6 +151,68 @@ async def test_refusal_and_failed_calls_are_not_the_plugins_fault() -> None:
         await run(compiled, {}, Failing([]))
     with pytest.raises(StageFailure, match="refused"):
         await run(compiled, {}, ScriptedLlm([refusal()]))
+
+
+class Later(Exception):
+    """Stands for what the engine raises of its own: the answer comes another time."""
+
+
+class Gone(ModelFailure):
+    """A call that has failed for good."""
+
+    kind = "BadRequest"
+
+
+ASKED_BY_TWO = """import asyncio
+        one, two = model.branches(2)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(one.text('p', row))
+                group.create_task(two.text('p', row))
+        except OSError:
+            pass"""
+
+
+@pytest.mark.parametrize(
+    ("body", "answers", "expected"),
+    [
+        pytest.param(ASKED_BY_TWO, [Later(), Later()], Later, id="deferred-in-a-group"),
+        pytest.param(ASKED_BY_TWO, [Gone("1"), Gone("2")], Gone, id="failed-in-a-group"),
+        pytest.param(ASKED_BY_TWO, [Gone("1"), Later()], Later, id="failed-and-deferred"),
+        pytest.param(
+            "import asyncio\n"
+            "        await asyncio.gather(*(m.text('p', row) for m in model.branches(2)))",
+            [Later(), Later()],
+            Later,
+            id="deferred-side-by-side",
+        ),
+        pytest.param(
+            "try: await model.text('p', row)\n        except Exception: pass",
+            [Later()],
+            Later,
+            id="deferred-and-swallowed",
+        ),
+        pytest.param(
+            "try: await model.text('p', row)\n"
+            "        except Exception as exc: raise Reject('no') from exc",
+            [Later()],
+            Later,
+            id="deferred-and-rejected",
+        ),
+    ],
+)
+async def test_what_the_engine_raises_reaches_it_through_any_plugin(
+    body: str, answers: list[Exception], expected: type[Exception]
+) -> None:
+    compiled = step(source(body, "prompts = {'p': 'x'}"))
+    with pytest.raises(expected):
+        await run(compiled, {}, ScriptedLlm(answers))
+
+
+async def test_plugin_may_do_without_an_answer_that_failed_for_good() -> None:
+    body = "try: await model.text('p', row)\n        except Exception: pass"
+    compiled = step(source(body, "prompts = {'p': 'x'}"))
+    assert await run(compiled, {}, ScriptedLlm([Gone("no")])) == [{}]
 
 
 async def test_needed_column_is_looked_for() -> None:

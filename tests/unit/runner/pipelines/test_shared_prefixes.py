@@ -73,6 +73,10 @@ class Asking:
         """Answer for another role."""
         return Asking(self._asked, self._step, field)
 
+    def branches(self, count: int) -> list[Asking]:
+        """Answer all."""
+        return [self] * count
+
 
 def a_record(number: int, **columns: Any) -> records.Record:
     """Return a record with every column that a stage may look at."""
