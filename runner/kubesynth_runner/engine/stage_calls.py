@@ -239,7 +239,7 @@ NO_CALLS = NoCalls()
 
 
 class _View:
-    """A model of a stage, as one line of its work sees it; its calls are counted with the stage's."""
+    """A model of a stage as one line of work sees it; calls are counted with the stage's."""
 
     def __init__(self, calls: StageCalls, binding: StageBinding, numbers: CallNumbers) -> None:
         self._calls = calls
