@@ -22,6 +22,7 @@ from kubesynth_api.runner_contract import (
     TerminationMessage,
 )
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec, SyntheticDataJobStatus
+from kubesynth_operator import specs
 from kubesynth_operator.observation import ChildJob, Job, JobKey, Outcome, Pod, Problem, Progress
 
 Object = Mapping[str, Any]
@@ -35,7 +36,7 @@ def parse_job(raw: Object) -> Job:
     """Read a SyntheticDataJob."""
     metadata = raw["metadata"]
     raw_spec = raw.get("spec") or {}
-    spec, problem = _parse_spec(raw_spec)
+    spec, complaint = specs.parse(SyntheticDataJobSpec, raw)
     return Job(
         key=JobKey(metadata["namespace"], metadata["name"]),
         uid=metadata["uid"],
@@ -45,20 +46,9 @@ def parse_job(raw: Object) -> Job:
         managed_by=str(raw_spec.get("managedBy", labels.MANAGED_BY)),
         queue_name=(metadata.get("labels") or {}).get(labels.QUEUE_NAME_LABEL) or None,
         spec=spec,
-        spec_problem=problem,
+        spec_problem=Problem(Reason.INVALID_SPEC, complaint) if complaint else None,
         status=_parse_status(raw.get("status") or {}),
     )
-
-
-def _parse_spec(raw: Object) -> tuple[SyntheticDataJobSpec | None, Problem | None]:
-    try:
-        return SyntheticDataJobSpec.model_validate(raw), None
-    except ValidationError as exc:
-        problems = [
-            f"{'.'.join(str(part) for part in ('spec', *error['loc']))}: {error['msg']}"
-            for error in exc.errors(include_url=False, include_input=False)[:5]
-        ]
-        return None, Problem(Reason.INVALID_SPEC, "; ".join(problems))
 
 
 def _parse_status(raw: Object) -> SyntheticDataJobStatus:

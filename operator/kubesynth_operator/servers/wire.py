@@ -12,7 +12,7 @@ from kubesynth_api import labels
 from kubesynth_api.conditions import Reason
 from kubesynth_api.v1alpha1.model_servers import ModelServerSpec, ModelServerStatus
 from kubesynth_api.v1alpha1.server_classes import CLUSTER_KIND, KIND, ServerClassSpec
-from kubesynth_operator import wire
+from kubesynth_operator import specs, wire
 from kubesynth_operator.observation import JobKey, Problem
 from kubesynth_operator.servers import rollout
 from kubesynth_operator.servers.seen import (
@@ -33,11 +33,7 @@ _LINE_CHARACTERS = 300
 def parse_server(raw: Object) -> Server:
     """Read a ModelServer."""
     metadata = raw["metadata"]
-    spec, problem = None, None
-    try:
-        spec = ModelServerSpec.model_validate(raw.get("spec") or {})
-    except ValidationError as exc:
-        problem = Problem(Reason.INVALID_SPEC, _complaint(exc))
+    spec, complaint = specs.parse(ModelServerSpec, raw)
     try:
         status = ModelServerStatus.model_validate(raw.get("status") or {})
     except ValidationError:
@@ -50,7 +46,7 @@ def parse_server(raw: Object) -> Server:
         deleting="deletionTimestamp" in metadata,
         owner_uid=wire.controller_uid(raw) or "",
         spec=spec,
-        spec_problem=problem,
+        spec_problem=Problem(Reason.INVALID_SPEC, complaint) if complaint else None,
         status=status,
     )
 
@@ -59,21 +55,9 @@ def parse_class(raw: Object) -> ServerClass:
     """Read a class of either kind; the one of the cluster has no namespace."""
     metadata = raw["metadata"]
     namespace = str(metadata.get("namespace") or "")
-    spec, problem = None, ""
-    try:
-        spec = ServerClassSpec.model_validate(raw.get("spec") or {})
-    except ValidationError as exc:
-        problem = _complaint(exc)
+    spec, problem = specs.parse(ServerClassSpec, raw)
     kind = KIND if namespace else CLUSTER_KIND
     return ServerClass(kind, namespace, metadata["name"], spec, problem)
-
-
-def _complaint(exc: ValidationError) -> str:
-    errors = exc.errors(include_url=False, include_input=False)[:5]
-    return "; ".join(
-        f"{'.'.join(str(part) for part in ('spec', *error['loc']))}: {error['msg']}"
-        for error in errors
-    )
 
 
 def parse_deployment(raw: Object) -> Workload:

@@ -50,7 +50,44 @@ def test_a_spec_that_is_not_understood_names_the_field() -> None:
     assert job.spec is None
     assert job.spec_problem is not None
     assert job.spec_problem.reason is Reason.INVALID_SPEC
-    assert "spec.pipeline.0.closedQA.questons" in job.spec_problem.message
+    assert "spec.pipeline.0.closedQA.questons: this version" in job.spec_problem.message
+
+
+def accepted(generation: int) -> dict[str, Any]:
+    condition = {
+        "type": "Accepted",
+        "status": "True",
+        "reason": "Valid",
+        "observedGeneration": generation,
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    return {"conditions": [condition]}
+
+
+def test_defaults_of_newer_crds_do_not_stop_what_was_accepted_without_them() -> None:
+    raw = stored(status=accepted(1))
+    before = wire.parse_job(raw)
+    raw["spec"]["unheardOf"] = {"mode": "Auto"}
+    raw["spec"]["pipeline"][0]["closedQA"]["alsoNew"] = 3
+    assert wire.parse_job(raw) == before
+    assert before.spec is not None
+    assert raw["spec"]["unheardOf"] == {"mode": "Auto"}, "what was read is left as it is"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "generation"),
+    [
+        pytest.param("unheardOf", 1, 0, id="accepted-in-an-earlier-version"),
+        pytest.param("seed", "many", 1, id="a-field-that-is-known"),
+    ],
+)
+def test_other_specs_are_refused(field: str, value: object, generation: int) -> None:
+    raw = stored(status=accepted(generation))
+    raw["spec"] |= {field: value, "unheardOf": 1}
+    job = wire.parse_job(raw)
+    assert job.spec is None
+    assert job.spec_problem is not None
+    assert f"spec.{field}" in job.spec_problem.message
 
 
 @pytest.mark.parametrize(
