@@ -103,6 +103,8 @@ class BatchCaller(Caller):
         self._attempts: dict[bytes, int] = {}
         self._open: dict[str, OpenBatch] = {}
         self._fruitless = 0
+        # Why requests were not carried out that no other record helps: told when all is taken in.
+        self._fatal: str | None = None
 
     @property
     def has_open(self) -> bool:
@@ -234,7 +236,7 @@ class BatchCaller(Caller):
 
         Raises:
             StoppedError: the process is stopping; the batches go on.
-            RunnerError: there is no point in waiting.
+            RunnerError: there is no point in waiting, or in sending more.
         """
         self._open = await asyncio.to_thread(self._book.load)
         had_some = self.has_open
@@ -251,6 +253,8 @@ class BatchCaller(Caller):
                 await self._pause(pause_seconds)
                 pause_seconds = min(pause_seconds * POLL_GROWTH, LAST_POLL_SECONDS)
         self._settings.report("")
+        if self._fatal is not None:
+            raise errors.RetryLaterError(Reason.MODEL_UNHEALTHY, self._fatal)
         return had_some
 
     async def _look(self, path: str) -> BatchState | None:
@@ -271,7 +275,7 @@ class BatchCaller(Caller):
             state = await self._insist(connection, lambda: api.look(known_id))
             if not state.has_ended:
                 return state
-            await self._take_in(connection, state)
+            fatal = await self._take_in(connection, state)
         except errors.ConfigurationError as exc:
             # Sending its calls again might pay for them twice: that is for a person to decide.
             raise errors.ConfigurationError(
@@ -281,6 +285,14 @@ class BatchCaller(Caller):
             ) from exc
         await asyncio.to_thread(self._journal.sync)
         await self._close(path, batch)
+        if fatal:
+            self._fatal = self._fatal or (
+                f"model {connection.role!r}: {len(fatal)} of the batch {batch_id} of "
+                f"{batch.requests} requests were not carried out, and will be sent again: "
+                f"{next(iter(fatal.values()))}"
+            )
+            LOG.warning("requests were not carried out", extra={"detail": self._fatal})
+            return None
         await self._judge_batch(connection, batch, state)
         return None
 
@@ -290,8 +302,15 @@ class BatchCaller(Caller):
         with contextlib.suppress(ClientError):  # the server deletes it, too, in time
             await _api(self._connections[batch.role]).delete_file(batch.file_id)
 
-    async def _take_in(self, connection: ModelConnection, state: BatchState) -> None:
+    async def _take_in(
+        self, connection: ModelConnection, state: BatchState
+    ) -> dict[bytes, ClientError]:
+        """Journal a batch's answers; return the calls that failed of what only a person can mend.
+
+        Those cost nothing and go round again, so that all the other answers are kept.
+        """
         api = _api(connection)
+        fatal: dict[bytes, ClientError] = {}
 
         async def read(file_id: str) -> None:
             async for line in api.read_lines(file_id):
@@ -300,12 +319,17 @@ class BatchCaller(Caller):
                 except ValueError as exc:
                     LOG.warning("a line was skipped", extra={"detail": str(exc)})
                     continue
+                if isinstance(result, ClientError) and result.kind in FATAL:
+                    fatal[call.key] = result
+                    self._attempts[call.key] = call.attempts
+                    continue
                 self._take(connection, call, result)
 
         for file_id in (state.output_file_id, state.error_file_id):
             if file_id:
                 # From the start again if it breaks off: an answer may be journalled twice.
                 await self._insist(connection, functools.partial(read, file_id))
+        return fatal
 
     def _take(
         self,
@@ -315,10 +339,6 @@ class BatchCaller(Caller):
     ) -> None:
         """Journal an answer, or let its call go round again."""
         if isinstance(result, ClientError):
-            if result.kind in FATAL:
-                raise errors.RetryLaterError(
-                    Reason.MODEL_UNHEALTHY, f"model {connection.role!r}, in a batch: {result}"
-                ) from result
             if result.kind in BACKPRESSURE:
                 self._attempts[call.key] = call.attempts
                 return

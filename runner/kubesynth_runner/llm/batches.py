@@ -165,6 +165,7 @@ class OpenAIBatchApi:
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
+        import httpx2
         import openai
 
         try:
@@ -180,9 +181,10 @@ class OpenAIBatchApi:
                 status_code=exc.status_code,
                 body=text,
             ) from exc
-        except openai.APITimeoutError as exc:
+        # While a body is read, the errors of the client beneath come through as they are.
+        except (openai.APITimeoutError, httpx2.TimeoutException) as exc:
             raise ClientError(ErrorKind.TIMEOUT, f"no answer in time: {exc}") from exc
-        except openai.OpenAIError as exc:
+        except (openai.OpenAIError, httpx2.RequestError) as exc:
             raise ClientError(ErrorKind.CONNECTION, f"the connection failed: {exc}") from exc
 
 

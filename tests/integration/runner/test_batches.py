@@ -139,6 +139,35 @@ async def test_batch_whose_id_was_lost_on_the_way_is_found_again(
     assert set(batch_server.carried_out.values()) == {1}
 
 
+async def test_download_that_breaks_off_begins_again(
+    tmp_path: Path, batch_server: FakeBatchLlm, nursery: Nursery
+) -> None:
+    batch_server.batch_faults = BatchFaults(broken_downloads=2)
+    assert await nursery.run(Pod(tmp_path / "pod", a_job(tmp_path, batch_server))) == 0
+    assert batch_server.broken_downloads == 2
+    assert len(runs.read_rows(tmp_path / "out")) == 2 * DOCUMENTS
+    assert set(batch_server.carried_out.values()) == {1}
+
+
+async def test_account_that_is_topped_up_goes_on_where_its_money_ended(
+    tmp_path: Path, batch_server: FakeBatchLlm, nursery: Nursery
+) -> None:
+    batch_server.batch_faults = BatchFaults(unpaid_share=0.5)
+    pod = Pod(tmp_path / "pod", a_job(tmp_path, batch_server))
+    assert await nursery.run(pod) == ExitCode.RETRY
+    said = pod.message()["error"]["message"]
+    assert "the batch batch_0 of 12 requests" in said
+    assert "You exceeded your current quota" in said
+    # What was answered is kept, and nobody has to look at the batch again.
+    assert state_files(tmp_path) == []
+    answered = sum(batch_server.carried_out.values())
+    assert 0 < answered < DOCUMENTS
+    batch_server.batch_faults = BatchFaults()
+    assert await nursery.run(pod) == 0
+    assert len(runs.read_rows(tmp_path / "out")) == 2 * DOCUMENTS
+    assert set(batch_server.carried_out.values()) == {1}
+
+
 async def test_cancelled_batch_keeps_its_answers_and_the_rest_goes_round_again(
     tmp_path: Path, batch_server: FakeBatchLlm, nursery: Nursery
 ) -> None:

@@ -37,6 +37,8 @@ class BatchFaults:
     failing_batches: int = 0  # the first so many fail validation ...
     failure_code: str = "token_limit_exceeded"  # ... for this reason
     lost_answers: int = 0  # the first so many batches are created without an answer
+    broken_downloads: int = 0  # the first so many contents break off half-way
+    unpaid_share: float = 0.0  # 429 insufficient_quota in the error file, until it is 0
     max_requests: int = 50_000
 
 
@@ -65,6 +67,7 @@ class FakeBatchLlm(FakeLlm):
         self.carried_out: Counter[str] = Counter()
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, _Batch] = {}
+        self.broken_downloads = 0
         self._met: Counter[str] = Counter()
         self._runner.app.add_routes(
             [
@@ -115,10 +118,18 @@ class FakeBatchLlm(FakeLlm):
         self.files[f"deleted {file_id}"] = b""  # so that no id is given twice
         return web.json_response({"id": file_id, "object": "file", "deleted": True})
 
-    async def _on_content(self, request: web.Request) -> web.Response:
+    async def _on_content(self, request: web.Request) -> web.StreamResponse:
         data = self.files.get(request.match_info["id"])
         if data is None:
             return _error(404, "No such File object")
+        if self.broken_downloads < self.batch_faults.broken_downloads:
+            self.broken_downloads += 1
+            half = web.StreamResponse(headers={"Content-Length": str(len(data))})
+            await half.prepare(request)
+            await half.write(data[: len(data) // 2])
+            assert request.transport is not None, "it is connected"
+            request.transport.close()
+            return half
         return web.Response(body=data, content_type="application/octet-stream")
 
     async def _on_create(self, request: web.Request) -> web.Response:
@@ -244,6 +255,11 @@ class FakeBatchLlm(FakeLlm):
             error = {"message": "The server had an error.", "type": "server_error", "code": None}
             return {"status_code": 500, "request_id": "r", "body": {"error": error}}, None
         point -= faults.server_error_share
+        if 0 <= point < faults.unpaid_share:
+            code = "insufficient_quota"
+            error = {"message": "You exceeded your current quota.", "type": code, "code": code}
+            return {"status_code": 429, "request_id": "r", "body": {"error": error}}, None
+        point -= faults.unpaid_share
         if is_first and 0 <= point < faults.expired_share:
             return None, {
                 "code": "batch_expired",

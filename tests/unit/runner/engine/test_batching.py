@@ -88,6 +88,9 @@ class FakeBatches:
             response: dict[str, Any] = {"status_code": 200, "body": {"choices": [message]}}
             if content.startswith("bad"):
                 response = {"status_code": 500, "body": {}}
+            if content.startswith("unpaid"):
+                error = {"code": "insufficient_quota", "message": "You exceeded your quota."}
+                response = {"status_code": 429, "body": {"error": error}}
             answer = {"custom_id": line["custom_id"], "response": response, "error": None}
             yield json.dumps(answer).encode()
 
@@ -257,6 +260,28 @@ def test_batches_that_bring_nothing_are_not_sent_for_ever(tmp_path: Path) -> Non
         with pytest.raises(errors.RetryLaterError, match="3 batches in a row"):
             await desk.round("a")
         desk.close()
+
+    virtual_time.run(main())
+
+
+def test_lines_that_no_account_pays_for_go_round_again_when_all_is_taken_in(tmp_path: Path) -> None:
+    async def main() -> None:
+        desk = Desk(tmp_path, FakeBatches(), max_requests=2)
+        # Two batches with such lines, between good ones, and one without.
+        texts = ("a", "unpaid 1", "unpaid 2", "b", "c")
+        await desk.ask(*texts)
+        await desk.caller.send_off()
+        with pytest.raises(
+            errors.RetryLaterError, match="1 of.*batch b-1 of 2 requests.*your quota"
+        ):
+            await desk.caller.settle()
+        assert desk.book.load() == {}
+        desk.close()
+        again = Desk(tmp_path, FakeBatches(), epoch=2)
+        outcomes = await again.ask(*texts)
+        kinds = [CallFrame, Deferred, Deferred, CallFrame, CallFrame]
+        assert [type(outcome) for outcome in outcomes] == kinds
+        again.close()
 
     virtual_time.run(main())
 
