@@ -272,7 +272,7 @@ def test_lines_that_no_account_pays_for_go_round_again_when_all_is_taken_in(tmp_
         await desk.ask(*texts)
         await desk.caller.send_off()
         with pytest.raises(
-            errors.RetryLaterError, match="1 of.*batch b-1 of 2 requests.*your quota"
+            errors.RetryLaterError, match=r"1 of.*batch b-1 of 2 requests.*your quota"
         ):
             await desk.caller.settle()
         assert desk.book.load() == {}
