@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -145,7 +146,13 @@ def _without_nanoseconds(field: pa.Field) -> pa.Field:
 
 def _row(batch: pa.RecordBatch, offset: int, first_position: int) -> GoodRecord | BadRecord:
     position = first_position + offset
+    row = batch.slice(offset, 1)
     try:
-        return GoodRecord(position, batch.slice(offset, 1).to_pylist()[0])
+        return GoodRecord(position, row.to_pylist()[0])
     except (ValueError, OverflowError) as exc:
-        return BadRecord(position, f"the row cannot be read: {exc}", "")
+        message = f"the row cannot be read: {exc}"
+    columns = {}
+    for name, column in zip(row.schema.names, row.columns, strict=True):
+        with contextlib.suppress(ValueError, OverflowError):
+            columns[name] = column.to_pylist()[0]
+    return BadRecord(position, message, "", columns)

@@ -17,11 +17,15 @@ class GoodRecord:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BadRecord:
-    """A record that cannot be read, and why; `raw` is the beginning of it."""
+    """A record that cannot be read, and why; `raw` is the beginning of it.
+
+    `columns` are those that can be read by themselves, where the format has such.
+    """
 
     position: int
     message: str
     raw: str
+    columns: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 # Called with each record of a file in order: its position, and its columns, or None if it cannot be

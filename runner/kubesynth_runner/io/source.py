@@ -67,8 +67,8 @@ def _taken(
     piece: Slice, inputs: InputSource, sample: sampling.Sample | None
 ) -> Iterator[readers.GoodRecord | readers.BadRecord]:
     for row in readers.read(piece, inputs.open(piece.file)):
-        columns = row.columns if isinstance(row, readers.GoodRecord) else None
-        if sample is None or sample.takes(piece.file.uri, row.position, columns):
+        # The survey has seen the id alone, which can be read where another column cannot.
+        if sample is None or sample.takes(piece.file.uri, row.position, row.columns):
             yield row
 
 

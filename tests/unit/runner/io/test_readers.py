@@ -208,6 +208,8 @@ def test_parquet_row_without_a_python_value_is_quarantined(tmp_path: Path) -> No
         readers.GoodRecord,
     ]
     assert [row.position for row in rows] == [1, 2, 3]
+    assert [row.columns.get("n") for row in rows] == [1, 2, 3]
+    assert "at" not in rows[1].columns
 
 
 def test_empty_parquet_has_no_records(tmp_path: Path) -> None:

@@ -95,6 +95,24 @@ def test_a_sample_depends_on_seed_and_record_alone(folder: Path, fields: dict[st
     assert set(once) <= set(taken(spec))
 
 
+def test_a_row_that_cannot_be_read_is_sampled_by_its_id_all_the_same(tmp_path: Path) -> None:
+    rows = 400
+    words = [b"\xff" if n % 4 == 0 else b"fine" for n in range(rows)]
+    column = pa.array(words, pa.binary()).view(pa.string())
+    keys = [f"k{n}" for n in range(rows)]
+    table = pa.table({"text": ["t"] * rows, "key": keys, "word": column})
+    pq.write_table(table, tmp_path / "a.parquet")
+    spec = spec_of(tmp_path, sample={"fraction": 0.25}, idColumn="key")
+    sample = sampling.of(spec, 1)
+    assert sample is not None
+    lucky = [n for n, key in enumerate(keys) if sample.takes("", 0, {"key": key})]
+    by_id = [records.root_id_of_user_id(keys[n]) for n in lucky if n % 4]
+    for shards in (1, 2, 30):
+        found = taken(spec, shards=shards)
+        assert len(found) == len(lucky)
+        assert [identifier for identifier in found if identifier in set(by_id)] == by_id
+
+
 def test_a_whole_sample_is_everything(folder: Path) -> None:
     assert taken(spec_of(folder, sample={"fraction": 1})) == taken(spec_of(folder))
 
