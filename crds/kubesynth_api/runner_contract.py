@@ -81,6 +81,9 @@ def model_api_key_env(role: str) -> str:
 
 
 Count = Annotated[int, Field(ge=0)]
+# Bounds that no run comes near: what is beyond them was not written by a runner.
+Usd = Annotated[float, Field(ge=0, le=1e18, allow_inf_nan=False)]
+PerMinute = Annotated[float, Field(gt=0, le=1e18, allow_inf_nan=False)]
 CountsT = TypeVar("CountsT", "RecordCounts", "TokenCounts", "RequestCounts")
 
 
@@ -123,7 +126,7 @@ class Totals(ApiModel):
     tokens: TokenCounts = TokenCounts()
     requests: RequestCounts = RequestCounts()
     # None where no prices are known.
-    cost_usd: float | None = Field(default=None, alias="costUSD", ge=0)
+    cost_usd: Usd | None = Field(default=None, alias="costUSD")
 
     def plus(self, other: Totals) -> Totals:
         """Return the field-by-field sum."""
@@ -146,8 +149,8 @@ class ModelShare(ApiModel):
     """What one pod may use of a model's limits. None: not limited."""
 
     concurrency: int = Field(ge=1)
-    requests_per_minute: float | None = Field(default=None, gt=0)
-    tokens_per_minute: float | None = Field(default=None, gt=0)
+    requests_per_minute: PerMinute | None = None
+    tokens_per_minute: PerMinute | None = None
 
 
 class CapShare(ApiModel):
@@ -157,7 +160,7 @@ class CapShare(ApiModel):
     """
 
     tokens: int | None = Field(default=None, ge=0)
-    usd: float | None = Field(default=None, ge=0)
+    usd: Usd | None = None
     records: int | None = Field(default=None, ge=0)
 
 
@@ -210,7 +213,7 @@ class ProgressReport(ApiModel):
     shard_index: int = 0
     totals: Totals = Totals()
     # Input records per second over the last minute or so.
-    records_per_second: float = 0.0
+    records_per_second: float = Field(default=0.0, ge=0, le=1e18, allow_inf_nan=False)
     message: str = ""
     # From the moment at which the pod has opened its shard.
     lease: LeaseReport | None = None
@@ -223,7 +226,11 @@ class Estimate(ApiModel):
     tokens: Count | None = Field(default=None, description="Tokens, prompts and completions.")
     rows: Count | None = Field(default=None, description="Output records.")
     cost_usd: float | None = Field(
-        default=None, alias="costUSD", ge=0, description="Cost in US dollars, if prices are known."
+        default=None,
+        alias="costUSD",
+        ge=0,
+        allow_inf_nan=False,
+        description="Cost in US dollars, if prices are known.",
     )
 
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,7 +27,7 @@ from kubesynth_operator.kube.resources import (
     SYNTHETIC_DATA_JOBS,
     Resource,
 )
-from kubesynth_operator.kube.watch import Scope, Sink, Watch
+from kubesynth_operator.kube.watch import Feedback, Scope, Sink, Watch
 from kubesynth_operator.lease_keeper import LeaseKeeper
 from kubesynth_operator.metrics import Metrics
 from kubesynth_operator.observation import ChildJob, JobKey, Pod
@@ -37,6 +37,7 @@ from kubesynth_operator.progress_poller import ProgressPoller
 from kubesynth_operator.reconcile import Hooks, LiveCluster, Reconciler
 from kubesynth_operator.server_control import ServerControl
 from kubesynth_operator.settings import OperatorSettings
+from kubesynth_operator.unreadable import Unreadable
 from kubesynth_operator.work_queue import WorkQueue
 from kubesynth_operator.workers import Workers
 
@@ -57,14 +58,17 @@ class Application:
         self._book = ProgressBook()
         self._jobs: ChildCache[ChildJob] = ChildCache(wire.parse_child_job, self.queue.add)
         self._pods: ChildCache[Pod] = ChildCache(wire.parse_pod, self.queue.add, self._pod_seen)
-        self._servers = ServerControl(client, settings, metrics, self.queue.add)
-        self._leases = LeaseKeeper(client, self._pods, settings, look_at=self.queue.add)
+        self._unreadable = Unreadable(metrics)
+        self._servers = ServerControl(client, settings, metrics, self.queue.add, self._unreadable)
+        self._leases = LeaseKeeper(
+            client, self._pods, settings, self._unreadable, look_at=self.queue.add
+        )
         self._watches = [
             self._watch(resource, namespace, sink)
             for namespace in settings.watched_namespaces
             for resource, sink in ((JOBS, self._jobs), (PODS, self._pods))
         ]
-        self._watches += self._servers.watches(self._beat)
+        self._watches += self._servers.watches(self._feedback)
         self.ready = asyncio.Event()
 
     async def run(self, *, with_kopf: bool = True) -> None:
@@ -92,7 +96,11 @@ class Application:
 
     def looked_at(self, raw: dict[str, Any]) -> None:
         """Take note of which model servers a job needs."""
-        self._servers.catalog.job_seen(raw)
+        metadata = raw["metadata"]
+        name = f"{metadata['namespace']}/{metadata['name']}"
+        version = str(metadata.get("resourceVersion", ""))
+        with self._unreadable.left_out(SYNTHETIC_DATA_JOBS.plural, name, version):
+            self._servers.catalog.job_seen(raw)
 
     def deleted(self, key: JobKey) -> None:
         """Take note of a job that is gone."""
@@ -154,7 +162,7 @@ class Application:
                 metadata = raw["metadata"]
                 key = JobKey(metadata["namespace"], metadata["name"])
                 found[key] = str(metadata["resourceVersion"])
-                self._servers.catalog.job_seen(raw)
+                self.looked_at(raw)
         self._servers.catalog.jobs_are(set(found))
         return found
 
@@ -179,9 +187,9 @@ class Application:
 
     def _watch(self, resource: Resource, namespace: str | None, sink: Sink) -> Watch:
         scope = Scope(resource, namespace, _SELECTOR, self._settings.limits.page_size)
-        return Watch(self._client, scope, sink, self._beat(scope))
+        return Watch(self._client, scope, sink, self._feedback(scope))
 
-    def _beat(self, scope: Scope) -> Callable[[], None]:
+    def _feedback(self, scope: Scope) -> Feedback:
         kind = scope.resource.plural
         name = f"{kind}/{scope.namespace or '*'}/{scope.selector}"
 
@@ -189,11 +197,16 @@ class Application:
             self.health.beat(name)
             self._metrics.watch_last_event.labels(resource=kind).set_to_current_time()
 
-        return beat
+        return Feedback(beat, self._unreadable)
 
     def _poller(self) -> ProgressPoller:
         return ProgressPoller(
-            self._pods, self._book, self._settings, clock=_now, look_at=self.queue.add
+            self._pods,
+            self._book,
+            self._settings,
+            self._unreadable,
+            clock=_now,
+            look_at=self.queue.add,
         )
 
     def _gone(self, key: JobKey) -> None:

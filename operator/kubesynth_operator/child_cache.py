@@ -7,7 +7,7 @@ afresh (`observe`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from typing import Any, Generic, Protocol, TypeVar
 
 from kubesynth_api.labels import JOB_NAME_LABEL
@@ -45,6 +45,8 @@ class ChildCache(Generic[ChildT]):
         self._seen = seen
         self._owner_label = owner_label
         self._children: dict[JobKey, dict[str, ChildT]] = {}
+        # Whose child an object is; its labels may have changed since.
+        self._owners: dict[tuple[str, str], JobKey] = {}
 
     def of_job(self, key: JobKey) -> tuple[ChildT, ...]:
         """Return the children of the jobs of that name, by uid or not, ordered by name."""
@@ -57,42 +59,43 @@ class ChildCache(Generic[ChildT]):
             for child in children.values():
                 yield key, child
 
-    def replace(self, namespace: str | None, objects: list[dict[str, Any]]) -> None:
-        """Take `objects` as all that there is, and forget what is not among them."""
-        present = {(self._key(raw), str(raw["metadata"]["name"])) for raw in objects}
-        for key in list(self._children):
-            if namespace is not None and key.namespace != namespace:
-                continue
-            for name in [name for name in self._children[key] if (key, name) not in present]:
-                self._forget(key, name)
-        for raw in objects:
-            self.upsert(raw)
+    def keep(self, namespace: str | None, names: Set[tuple[str, str]]) -> None:
+        """Forget all children in a namespace (None: in the cluster) but these."""
+        for place in [place for place in self._owners if place not in names]:
+            if namespace in (None, place[0]):
+                self._forget(place)
 
     def upsert(self, raw: dict[str, Any]) -> None:
         """Take a new or changed child."""
-        key, child = self._key(raw), self._parse(raw)
+        child, place = self._parse(raw), _place(raw)
+        key = JobKey(place[0], (raw["metadata"].get("labels") or {}).get(self._owner_label, ""))
+        if child is None or self._owners.get(place, key) != key:
+            self._forget(place)
         if child is None:
             return
+        self._owners[place] = key
         children = self._children.setdefault(key, {})
         before = children.get(child.name)
         children[child.name] = child
         if before != child:
-            self._seen(child)
             self._changed(key)
+            self._seen(child)
 
     def delete(self, raw: dict[str, Any]) -> None:
         """Forget a child."""
-        self._forget(self._key(raw), raw["metadata"]["name"])
+        self._forget(_place(raw))
 
-    def _forget(self, key: JobKey, name: str) -> None:
-        children = self._children.get(key, {})
-        if children.pop(name, None) is None:
+    def _forget(self, place: tuple[str, str]) -> None:
+        key = self._owners.pop(place, None)
+        if key is None:
             return
+        children = self._children[key]
+        del children[place[1]]
         if not children:
             del self._children[key]
         self._changed(key)
 
-    def _key(self, raw: dict[str, Any]) -> JobKey:
-        metadata = raw["metadata"]
-        name = (metadata.get("labels") or {}).get(self._owner_label, "")
-        return JobKey(metadata["namespace"], name)
+
+def _place(raw: dict[str, Any]) -> tuple[str, str]:
+    metadata = raw["metadata"]
+    return str(metadata["namespace"]), str(metadata["name"])

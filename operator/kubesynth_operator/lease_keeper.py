@@ -43,6 +43,7 @@ from kubesynth_operator.observation import (
 from kubesynth_operator.policies import leases
 from kubesynth_operator.resources import naming
 from kubesynth_operator.settings import OperatorSettings
+from kubesynth_operator.unreadable import Unreadable
 
 _logger = logging.getLogger(__name__)
 _REPORT_MAX_BYTES = 65536
@@ -70,12 +71,14 @@ class LeaseKeeper:
         client: KubeClient,
         pods: ChildCache[Pod],
         settings: OperatorSettings,
+        unreadable: Unreadable,
         *,
         look_at: Callable[[JobKey], None],
     ) -> None:
         self._client = client
         self._pods = pods
         self._settings = settings
+        self._unreadable = unreadable
         self._look_at = look_at
         self._desks: dict[str, _Desk] = {}
         # Jobs that had no shards when they were first looked at: nobody else can have leased them
@@ -132,9 +135,13 @@ class LeaseKeeper:
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
             while True:
                 await asyncio.gather(
-                    *(self._round(session, uid, desk) for uid, desk in list(self._desks.items()))
+                    *(self._try_round(session, uid, desk) for uid, desk in [*self._desks.items()])
                 )
                 await asyncio.sleep(limits.lease_seconds)
+
+    async def _try_round(self, session: aiohttp.ClientSession, uid: str, desk: _Desk) -> None:
+        with self._unreadable.left_out("leases", f"{desk.key.namespace}/{desk.key.name}", uid):
+            await self._round(session, uid, desk)
 
     async def _round(self, session: aiohttp.ClientSession, uid: str, desk: _Desk) -> None:
         pods = [pod for pod in self._pods.of_job(desk.key) if _is_shard_of(pod, uid)]

@@ -46,6 +46,12 @@ class Metrics:
             ["resource"],
             registry=self.registry,
         )
+        self.unreadable = Counter(
+            "kubesynth_unreadable_total",
+            "Objects, answers and files that were left out because they cannot be read.",
+            ["kind"],
+            registry=self.registry,
+        )
         self.status_writes = Counter(
             "kubesynth_status_writes_total",
             "Writes of a job's status.",

@@ -21,6 +21,7 @@ from kubesynth_operator.child_cache import ChildCache
 from kubesynth_operator.observation import JobKey, Pod
 from kubesynth_operator.progress_book import ProgressBook
 from kubesynth_operator.settings import OperatorSettings
+from kubesynth_operator.unreadable import Unreadable
 
 _logger = logging.getLogger(__name__)
 # A report is a few hundred bytes; a pod that sends more is not a runner.
@@ -35,6 +36,7 @@ class ProgressPoller:
         pods: ChildCache[Pod],
         book: ProgressBook,
         settings: OperatorSettings,
+        unreadable: Unreadable,
         *,
         clock: Callable[[], datetime],
         look_at: Callable[[JobKey], None],
@@ -42,6 +44,7 @@ class ProgressPoller:
         self._pods = pods
         self._book = book
         self._settings = settings
+        self._unreadable = unreadable
         self._clock = clock
         self._look_at = look_at
         self._told_at: dict[JobKey, datetime] = {}
@@ -67,7 +70,9 @@ class ProgressPoller:
 
         async def ask(pod: Pod) -> bool:
             async with gate:
-                return await self._ask(session, pod)
+                with self._unreadable.left_out("progress", pod.name, pod.uid):
+                    return await self._ask(session, pod)
+            return False
 
         answers = await asyncio.gather(*(ask(pod) for _, pod in targets))
         reachable: Counter[tuple[JobKey, str]] = Counter()

@@ -25,7 +25,7 @@ from kubesynth_operator.kube.resources import (
     SERVER_CLASSES,
     SERVICES,
 )
-from kubesynth_operator.kube.watch import Scope, Watch
+from kubesynth_operator.kube.watch import Feedback, Scope, Watch
 from kubesynth_operator.metrics import Metrics
 from kubesynth_operator.observation import JobKey
 from kubesynth_operator.servers import classes, wire
@@ -34,6 +34,7 @@ from kubesynth_operator.servers.observe import ServerObserver, ServerSnapshots
 from kubesynth_operator.servers.reconcile import ServerReconciler
 from kubesynth_operator.servers.seen import ServerPod, Service, Workload
 from kubesynth_operator.settings import OperatorSettings
+from kubesynth_operator.unreadable import Unreadable
 from kubesynth_operator.work_queue import WorkQueue
 from kubesynth_operator.workers import Workers
 
@@ -49,10 +50,12 @@ class ServerControl:
         settings: OperatorSettings,
         metrics: Metrics,
         wake_job: Callable[[JobKey], None],
+        unreadable: Unreadable,
     ) -> None:
         self._client = client
         self._settings = settings
         self._metrics = metrics
+        self._unreadable = unreadable
         self.queue: WorkQueue[JobKey] = WorkQueue(clock=time.monotonic, random=random.random)
         add = self.queue.add
         self.catalog = Catalog(add, wake_job)
@@ -71,8 +74,8 @@ class ServerControl:
         )
         self._watches: list[Watch] = []
 
-    def watches(self, beat: Callable[[Scope], Callable[[], None]]) -> list[Watch]:
-        """Return the watches to run; `beat` makes the heartbeat of one."""
+    def watches(self, feedback: Callable[[Scope], Feedback]) -> list[Watch]:
+        """Return the watches to run; `feedback` says who is told what one of them meets."""
         size = self._settings.limits.page_size
         scopes = [
             (Scope(resource, namespace, selector, size), sink)
@@ -94,11 +97,12 @@ class ServerControl:
                 Scope(LEADER_WORKER_SETS, namespace, _CHILDREN, size),
                 self._groups,
                 self.resync,
+                self._unreadable,
             )
             for namespace in self._settings.watched_namespaces
         ]
         self._watches = [
-            *(Watch(self._client, scope, sink, beat(scope)) for scope, sink in scopes),
+            *(Watch(self._client, scope, sink, feedback(scope)) for scope, sink in scopes),
             *self._group_watches,
         ]
         return self._watches
@@ -153,4 +157,5 @@ class ServerControl:
             if self._settings.classes_folder is not None:
                 folder = Path(self._settings.classes_folder)
                 namespaces = self._settings.namespaces
-                group.create_task(classes.create_missing(self._client, folder, namespaces))
+                specs = await asyncio.to_thread(classes.load, folder, self._unreadable)
+                group.create_task(classes.create_missing(self._client, specs, namespaces))

@@ -29,6 +29,7 @@ Object = Mapping[str, Any]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LOG_TAIL_CHARACTERS = 500
+_INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 RUN_VOLUME = "run"
 
 
@@ -141,7 +142,7 @@ def _parse_outcome(annotations: Object) -> Outcome | None:
         if condition not in (ConditionType.COMPLETE, ConditionType.FAILED):
             return None
         return Outcome(condition, Reason(raw["reason"]), str(raw["message"]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -160,10 +161,10 @@ def format_outcome(outcome: Outcome) -> str:
 def parse_pod(raw: Object) -> Pod | None:
     """Read a runner pod; None for one whose labels are not ours."""
     metadata, status = raw["metadata"], raw.get("status") or {}
-    phase = _phase(metadata)
-    if phase is None:
-        return None
     pod_labels = metadata.get("labels") or {}
+    phase, index = _phase(metadata), str(pod_labels.get(_INDEX_LABEL) or 0)
+    if phase is None or not index.isdecimal():
+        return None
     state = _container_state(status)
     terminated, waiting = state.get("terminated") or {}, state.get("waiting") or {}
     text = str(terminated.get("message") or "")
@@ -174,7 +175,7 @@ def parse_pod(raw: Object) -> Pod | None:
         uid=metadata["uid"],
         job_uid=str(pod_labels.get(labels.JOB_UID_LABEL, "")),
         phase=phase,
-        index=int(pod_labels.get("batch.kubernetes.io/job-completion-index") or 0),
+        index=int(index),
         status=str(status.get("phase") or "Pending"),
         ip=str(status.get("podIP") or ""),
         deleting="deletionTimestamp" in metadata,
@@ -205,7 +206,7 @@ def parse_termination_message(text: str) -> TerminationMessage | None:
                 if name in _MESSAGE_FIELDS and value is not None
             }
             return TerminationMessage.model_validate(known)
-        except (ValueError, ValidationError):
+        except (ValueError, RecursionError):
             continue
     return None
 

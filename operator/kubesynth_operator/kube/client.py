@@ -214,7 +214,7 @@ class KubeClient:
                 if response.status >= 300:
                     raise errors.from_refusal(str(request), await _refusal(response))
                 answer: Object = json.loads(await response.read())
-        except (aiohttp.ClientError, TimeoutError, json.JSONDecodeError) as exc:
+        except (aiohttp.ClientError, TimeoutError, ValueError, RecursionError) as exc:
             raise errors.from_refusal(str(request), _no_answer(exc)) from exc
         return answer
 
@@ -253,7 +253,7 @@ async def _events(request: str, response: aiohttp.ClientResponse) -> AsyncIterat
             if event.get("type") == "ERROR":
                 raise errors.from_refusal(request, _from_status(event.get("object") or {}, None))
             yield event
-    except (aiohttp.ClientError, TimeoutError, json.JSONDecodeError, ValueError) as exc:
+    except (aiohttp.ClientError, TimeoutError, ValueError, RecursionError) as exc:
         raise errors.from_refusal(request, _no_answer(exc)) from exc
 
 

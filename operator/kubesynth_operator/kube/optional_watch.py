@@ -9,7 +9,8 @@ from enum import Enum
 
 from kubesynth_operator.kube import errors
 from kubesynth_operator.kube.client import KubeClient
-from kubesynth_operator.kube.watch import Scope, Sink, Watch
+from kubesynth_operator.kube.watch import Feedback, Scope, Sink, Watch
+from kubesynth_operator.unreadable import Unreadable
 
 _LOOK_AGAIN_SECONDS = 15.0
 
@@ -30,9 +31,14 @@ class OptionalWatch(Watch):
     """
 
     def __init__(
-        self, client: KubeClient, scope: Scope, sink: Sink, changed: Callable[[], None]
+        self,
+        client: KubeClient,
+        scope: Scope,
+        sink: Sink,
+        changed: Callable[[], None],
+        unreadable: Unreadable,
     ) -> None:
-        super().__init__(client, scope, sink, lambda: None)
+        super().__init__(client, scope, sink, Feedback(lambda: None, unreadable))
         self._changed = changed
         self.presence = Presence.MISSING
 
@@ -48,7 +54,7 @@ class OptionalWatch(Watch):
                     following.cancel()
                     await asyncio.wait([following])
                     following = None
-                    self._sink.replace(self._scope.namespace, [])
+                    self._sink.keep(self._scope.namespace, frozenset())
                 if following is not None and following.done():
                     following.result()  # it never ends by itself
                 if found is not None:

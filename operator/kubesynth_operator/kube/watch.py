@@ -1,9 +1,10 @@
 """A list that stays current: pages first, then a watch, and a list again when the watch is lost.
 
 Guarantees: the sink hears of every object that exists, and of every deletion, including those that
-happened while no watch was open: after each list the sink is told the whole set, and what it knew
-beyond that is gone. Events of one watch arrive in order. It never gives up; its heartbeat tells
-whether it still works.
+happened while no watch was open: after each list the sink is told all names that there are, and
+what it knew beyond them is gone. Events of one watch arrive in order. It never gives up; its
+heartbeat tells whether it still works. An object that its sink cannot read is left out, and hurts
+no other.
 
 Selects on the server by label, reads in pages, and asks for bookmarks, so that neither a big
 cluster nor a quiet one costs more than it has to.
@@ -15,12 +16,13 @@ import asyncio
 import dataclasses
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any, Protocol
 
 from kubesynth_operator.kube import errors
 from kubesynth_operator.kube.client import KubeClient
 from kubesynth_operator.kube.resources import Resource
+from kubesynth_operator.unreadable import Unreadable
 
 _logger = logging.getLogger(__name__)
 
@@ -29,15 +31,19 @@ _WATCH_SECONDS = 240
 _BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
+# Namespace and name; the namespace is empty for kinds of the cluster.
+Name = tuple[str, str]
+
+
 class Sink(Protocol):
     """What keeps the objects of a watch. Calls do not block."""
 
-    def replace(self, namespace: str | None, objects: list[dict[str, Any]]) -> None:
-        """Take `objects` as all that there is in `namespace` (None: in the cluster)."""
+    def upsert(self, raw: dict[str, Any]) -> None:
+        """Take a new or changed object, or one that is known already."""
         ...
 
-    def upsert(self, raw: dict[str, Any]) -> None:
-        """Take a new or changed object."""
+    def keep(self, namespace: str | None, names: Set[Name]) -> None:
+        """Forget what is not among `names`, the objects in `namespace` (None: in the cluster)."""
         ...
 
     def delete(self, raw: dict[str, Any]) -> None:
@@ -55,16 +61,22 @@ class Scope:
     page_size: int = 500
 
 
-class Watch:
-    """Keeps one sink current with one scope. `heartbeat` is called whenever the server speaks."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Feedback:
+    """Who is told what a watch meets. `heartbeat` is called whenever the server speaks."""
 
-    def __init__(
-        self, client: KubeClient, scope: Scope, sink: Sink, heartbeat: Callable[[], None]
-    ) -> None:
+    heartbeat: Callable[[], None]
+    unreadable: Unreadable
+
+
+class Watch:
+    """Keeps one sink current with one scope."""
+
+    def __init__(self, client: KubeClient, scope: Scope, sink: Sink, feedback: Feedback) -> None:
         self._client = client
         self._scope = scope
         self._sink = sink
-        self._heartbeat = heartbeat
+        self._feedback = feedback
         self.synced = asyncio.Event()
 
     async def run(self) -> None:
@@ -87,16 +99,18 @@ class Watch:
 
     async def _list(self) -> str:
         query = {"limit": str(self._scope.page_size), "labelSelector": self._scope.selector}
-        objects: list[dict[str, Any]] = []
+        names: set[Name] = set()
         while True:
             page = await self._client.list_page(self._scope.resource, self._scope.namespace, query)
-            self._heartbeat()
-            objects.extend(page.get("items") or ())
+            self._feedback.heartbeat()
+            for raw in page.get("items") or ():
+                names.add(_name(raw))
+                self._put(raw)
             metadata = page.get("metadata") or {}
             if not metadata.get("continue"):
                 break
             query = {**query, "continue": metadata["continue"]}
-        self._sink.replace(self._scope.namespace, objects)
+        self._sink.keep(self._scope.namespace, names)
         return str(metadata.get("resourceVersion", ""))
 
     async def _follow(self, version: str) -> None:
@@ -116,9 +130,9 @@ class Watch:
             async with self._client.watch(
                 self._scope.resource, self._scope.namespace, query, _WATCH_SECONDS
             ) as events:
-                self._heartbeat()
+                self._feedback.heartbeat()
                 async for event in events:
-                    self._heartbeat()
+                    self._feedback.heartbeat()
                     version = self._take(event)
             # A server that hangs up at once must not be called in a loop.
             await asyncio.sleep(_BACKOFF_SECONDS[0])
@@ -127,15 +141,27 @@ class Watch:
         raw = event["object"]
         match event["type"]:
             case "ADDED" | "MODIFIED":
-                self._sink.upsert(raw)
+                self._put(raw)
             case "DELETED":
                 self._sink.delete(raw)
             case _:  # a bookmark carries a version and nothing else
                 pass
         return str(raw["metadata"]["resourceVersion"])
 
+    def _put(self, raw: dict[str, Any]) -> None:
+        """Hand an object to the sink; of one that cannot be read it keeps what it had before."""
+        version = str(raw["metadata"].get("resourceVersion", ""))
+        name = "/".join(_name(raw)).lstrip("/")
+        with self._feedback.unreadable.left_out(self._scope.resource.plural, name, version):
+            self._sink.upsert(raw)
+
     def _fields(self) -> dict[str, object]:
         return {
             "resource": self._scope.resource.plural,
             "namespace": self._scope.namespace or "*",
         }
+
+
+def _name(raw: dict[str, Any]) -> Name:
+    metadata = raw["metadata"]
+    return str(metadata.get("namespace") or ""), str(metadata["name"])

@@ -229,7 +229,7 @@ def reductions(holders: Sequence[Holder], wanted: Mapping[str, Share]) -> dict[s
         share = wanted.get(holder.uid)
         if share is None:
             continue
-        held = _held(holder)
+        held = _held(holder, share)
         less = Share(
             {name: min(amount, held.rates[name]) for name, amount in share.rates.items()},
             {name: min(amount, held.caps[name]) for name, amount in share.caps.items()},
@@ -246,11 +246,11 @@ def grants(
     askable = [holder for holder in holders if holder.uid in wanted and holder.askable]
     # One that was asked in vain still has a part of what was to be divided.
     counted = [holder for holder in holders if holder.uid in wanted]
-    free_rates = _free(division.rates, [_held(holder).rates for holder in counted])
-    free_caps = _free(division.caps, [_held(holder).caps for holder in counted])
+    free_rates = _free(division.rates, [holder.rates or {} for holder in counted])
+    free_caps = _free(division.caps, [holder.caps or {} for holder in counted])
     found = {}
     for holder in askable:
-        share, held = wanted[holder.uid], _held(holder)
+        share, held = wanted[holder.uid], _held(holder, wanted[holder.uid])
         more = Share(
             _raise(held.rates, share.rates, free_rates), _raise(held.caps, share.caps, free_caps)
         )
@@ -259,9 +259,13 @@ def grants(
     return found
 
 
-def _held(holder: Holder) -> Share:
+def _held(holder: Holder, share: Share) -> Share:
+    """Return what a pod holds of what is in a share; of what it does not speak of, everything."""
     rates, caps = holder.rates or {}, holder.caps or {}
-    return Share(dict(rates), dict(caps))
+    return Share(
+        {name: rates.get(name, UNLIMITED) for name in share.rates},
+        {name: caps.get(name, UNLIMITED) for name in share.caps},
+    )
 
 
 def _free(division: Amounts, held: Sequence[Amounts]) -> dict[str, int]:

@@ -7,7 +7,7 @@ takes its claim with it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any
 
 from kubesynth_api.conditions import ConditionType
@@ -184,14 +184,11 @@ class ServerSink:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 
-    def replace(self, namespace: str | None, objects: list[dict[str, Any]]) -> None:
-        """Take `objects` as all that there is."""
-        present = {wire.parse_server(raw).key for raw in objects}
+    def keep(self, namespace: str | None, names: Set[tuple[str, str]]) -> None:
+        """Forget all servers in a namespace (None: in the cluster) but these."""
         for key in self._catalog.server_keys():
-            if key not in present and namespace in (None, key.namespace):
+            if key not in names and namespace in (None, key.namespace):
                 self._catalog.drop_server(key)
-        for raw in objects:
-            self.upsert(raw)
 
     def upsert(self, raw: dict[str, Any]) -> None:
         """Take a new or changed server."""
@@ -210,14 +207,11 @@ class ClassSink:
         self._catalog = catalog
         self._kind = kind
 
-    def replace(self, namespace: str | None, objects: list[dict[str, Any]]) -> None:
-        """Take `objects` as all that there is."""
-        present = {self._key(raw) for raw in objects}
+    def keep(self, namespace: str | None, names: Set[tuple[str, str]]) -> None:
+        """Forget all classes in a namespace (None: in the cluster) but these."""
         for key in self._catalog.class_keys():
-            if key[0] == self._kind and key not in present and namespace in (None, key[1]):
+            if key[0] == self._kind and key[1:] not in names and namespace in (None, key[1]):
                 self._catalog.drop_class(key)
-        for raw in objects:
-            self.upsert(raw)
 
     def upsert(self, raw: dict[str, Any]) -> None:
         """Take a new or changed class."""

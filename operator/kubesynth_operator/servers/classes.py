@@ -19,31 +19,40 @@ from kubesynth_api.v1alpha1.server_classes import CLUSTER_KIND, KIND, ServerClas
 from kubesynth_operator.kube import errors
 from kubesynth_operator.kube.client import KubeClient
 from kubesynth_operator.kube.resources import CLUSTER_SERVER_CLASSES, SERVER_CLASSES
+from kubesynth_operator.unreadable import Unreadable
 
 _logger = logging.getLogger(__name__)
 _RETRY_SECONDS = 30.0
 
 
-def load(folder: Path) -> dict[str, dict[str, Any]]:
+def load(folder: Path, unreadable: Unreadable) -> dict[str, dict[str, Any]]:
     """Read the specs of a folder, NAME.yaml each.
 
-    Raises:
-        ValueError: a file is no class.
+    A file that is no class, or one of another version, is left out: the others are of use.
     """
     found = {}
     for path in sorted(folder.glob("*.yaml")):
-        spec = yaml.safe_load(path.read_text(encoding="utf-8"))
-        ServerClassSpec.from_wire(spec)
-        found[path.stem] = spec
+        with unreadable.left_out("classes", path.name):
+            found[path.stem] = _read(path)
     return found
 
 
-async def create_missing(client: KubeClient, folder: Path, namespaces: tuple[str, ...]) -> None:
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        spec: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as exc:
+        raise ValueError(f"{path} is no YAML: {exc}") from exc
+    ServerClassSpec.from_wire(spec)
+    return spec
+
+
+async def create_missing(
+    client: KubeClient, specs: dict[str, dict[str, Any]], namespaces: tuple[str, ...]
+) -> None:
     """Make every class that is not there: the cluster's, or each namespace's own.
 
     Tries again until all are there, and then returns.
     """
-    specs = await asyncio.to_thread(load, folder)
     targets: list[str | None] = list(namespaces) or [None]
     todo = [(namespace, name) for namespace in targets for name in specs]
     while todo:

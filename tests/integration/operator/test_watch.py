@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import ssl
 import urllib.parse
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Set
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,7 +17,9 @@ import yaml
 from kubesynth_operator.kube import errors
 from kubesynth_operator.kube.client import KubeClient
 from kubesynth_operator.kube.resources import CONFIG_MAPS, SYNTHETIC_DATA_JOBS
-from kubesynth_operator.kube.watch import Scope, Watch
+from kubesynth_operator.kube.watch import Feedback, Name, Scope, Watch
+from kubesynth_operator.metrics import Metrics
+from kubesynth_operator.unreadable import Unreadable
 from kubesynth_testing.apiserver import ApiServer
 from kubesynth_testing.operator_harness import Namespace, eventually
 
@@ -31,9 +33,9 @@ class Names:
         self.known: set[str] = set()
         self.lists = 0
 
-    def replace(self, namespace: str | None, objects: list[dict[str, Any]]) -> None:
+    def keep(self, namespace: str | None, names: Set[Name]) -> None:
         self.lists += 1
-        self.known = {raw["metadata"]["name"] for raw in objects}
+        self.known &= {name for _, name in names}
 
     def upsert(self, raw: dict[str, Any]) -> None:
         self.known.add(raw["metadata"]["name"])
@@ -115,7 +117,8 @@ async def watching(client: KubeClient, namespace: Namespace) -> AsyncIterator[Na
     """Watch ConfigMaps in pages of two."""
     names = Names()
     scope = Scope(CONFIG_MAPS, namespace.name, SELECTOR, page_size=2)
-    watch = Watch(client, scope, names, lambda: None)
+    feedback = Feedback(lambda: None, Unreadable(Metrics()))
+    watch = Watch(client, scope, names, feedback)
     task = asyncio.create_task(watch.run())
     try:
         await watch.synced.wait()

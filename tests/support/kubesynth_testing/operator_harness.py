@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Set
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -38,10 +38,11 @@ from kubesynth_operator.kube.resources import (
     SYNTHETIC_DATA_JOBS,
     Resource,
 )
-from kubesynth_operator.kube.watch import Scope, Watch
+from kubesynth_operator.kube.watch import Feedback, Name, Scope, Watch
 from kubesynth_operator.metrics import Metrics
 from kubesynth_operator.observation import JobKey
 from kubesynth_operator.settings import OperatorSettings
+from kubesynth_operator.unreadable import Unreadable
 from kubesynth_testing.builders import job_object
 
 ResultT = TypeVar("ResultT")
@@ -312,9 +313,8 @@ class _JobSink:
     def __init__(self, app: Application) -> None:
         self._app = app
 
-    def replace(self, namespace: str | None, objects: list[dict[str, Any]]) -> None:
-        for raw in objects:
-            self.upsert(raw)
+    def keep(self, namespace: str | None, names: Set[Name]) -> None:
+        pass
 
     def upsert(self, raw: dict[str, Any]) -> None:
         metadata = raw["metadata"]
@@ -329,7 +329,8 @@ class _JobSink:
 async def run_operator(client: KubeClient, settings: OperatorSettings, app: Application) -> None:
     """Run an operator until it dies, with a watch of our own in Kopf's place."""
     scope = Scope(SYNTHETIC_DATA_JOBS, settings.watched_namespaces[0], "")
-    watch = Watch(client, scope, _JobSink(app), lambda: None)
+    feedback = Feedback(lambda: None, Unreadable(Metrics()))
+    watch = Watch(client, scope, _JobSink(app), feedback)
     await first_end([app.run(with_kopf=False), watch.run()])
 
 

@@ -37,20 +37,35 @@ def test_a_child_that_did_not_change_wakes_nobody() -> None:
 
 def test_children_deleted_while_nobody_watched_are_missed_at_the_next_list() -> None:
     cache, changed = a_cache()
-    cache.replace(None, [a_raw(), a_raw(RunnerPhase.GENERATE)])
+    cache.upsert(a_raw())
+    cache.upsert(a_raw(RunnerPhase.GENERATE))
     changed.clear()
-    cache.replace(None, [a_raw(RunnerPhase.GENERATE)])
+    cache.keep(None, {("team", "qa-generate")})
     assert [child.name for child in cache.of_job(KEY)] == ["qa-generate"]
     assert changed == [KEY]
 
 
 def test_a_list_of_one_namespace_says_nothing_about_another() -> None:
     cache, _ = a_cache()
-    cache.replace("team", [a_raw()])
-    cache.replace("other", [])
+    cache.upsert(a_raw())
+    cache.keep("other", set())
     assert len(cache.of_job(KEY)) == 1
-    cache.replace("team", [])
+    cache.keep("team", set())
     assert cache.of_job(KEY) == ()
+
+
+def test_a_child_that_is_given_to_another_job_is_no_longer_the_first_one_s() -> None:
+    cache, changed = a_cache()
+    cache.upsert(a_raw())
+    moved = a_raw()
+    moved["metadata"]["labels"]["kubesynth.io/job-name"] = "other"
+    changed.clear()
+    cache.upsert(moved)
+    assert cache.of_job(KEY) == ()
+    assert len(cache.of_job(JobKey("team", "other"))) == 1
+    assert set(changed) == {KEY, JobKey("team", "other")}
+    cache.delete(moved)
+    assert list(cache.all()) == []
 
 
 def test_deleting_what_was_never_seen_is_harmless() -> None:

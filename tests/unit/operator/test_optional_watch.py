@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Set
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -12,7 +12,9 @@ from kubesynth_operator.kube import errors
 from kubesynth_operator.kube.client import KubeClient
 from kubesynth_operator.kube.optional_watch import OptionalWatch, Presence
 from kubesynth_operator.kube.resources import LEADER_WORKER_SETS, Resource
-from kubesynth_operator.kube.watch import Scope
+from kubesynth_operator.kube.watch import Name, Scope
+from kubesynth_operator.metrics import Metrics
+from kubesynth_operator.unreadable import Unreadable
 from kubesynth_testing import virtual_time
 
 SCOPE = Scope(LEADER_WORKER_SETS, None, "")
@@ -51,9 +53,9 @@ class Names:
     def __init__(self) -> None:
         self.known: set[str] = set()
 
-    def replace(self, namespace: str | None, objects: list[dict[str, Any]]) -> None:
-        """Take all names."""
-        self.known = {raw["metadata"]["name"] for raw in objects}
+    def keep(self, namespace: str | None, names: Set[Name]) -> None:
+        """Drop all other names."""
+        self.known &= {name for _, name in names}
 
     def upsert(self, raw: dict[str, Any]) -> None:
         """Take a name."""
@@ -74,7 +76,13 @@ def story(server: Server, *chapters: Callable[[], None]) -> list[tuple[Presence,
 
     async def main() -> None:
         changes: list[None] = []
-        watch = OptionalWatch(cast(KubeClient, server), SCOPE, names, lambda: changes.append(None))
+        watch = OptionalWatch(
+            cast(KubeClient, server),
+            SCOPE,
+            names,
+            lambda: changes.append(None),
+            Unreadable(Metrics()),
+        )
         task = asyncio.create_task(watch.run())
         for chapter in (lambda: None, *chapters):
             chapter()

@@ -9,7 +9,9 @@ import pytest
 import yaml
 
 from kubesynth_api.v1alpha1.server_classes import ServerClassSpec, unknown_placeholders
+from kubesynth_operator.metrics import Metrics
 from kubesynth_operator.servers import classes, manifests
+from kubesynth_operator.unreadable import Unreadable
 from kubesynth_testing.server_builders import a_class, a_server
 
 CLASSES = Path(__file__).parents[3] / "helm/kubesynth/classes"
@@ -131,7 +133,7 @@ def test_every_class_of_the_chart_makes_a_pod_without_privileges(path: Path) -> 
 
 
 def test_the_chart_has_the_classes_that_the_documentation_names() -> None:
-    assert set(classes.load(CLASSES)) == {
+    assert set(classes.load(CLASSES, Unreadable(Metrics()))) == {
         "vllm",
         "nim",
         "triton-vllm",
@@ -139,6 +141,17 @@ def test_the_chart_has_the_classes_that_the_documentation_names() -> None:
         "nemo-deploy",
         "llama-cpp",
     }
+
+
+def test_a_class_of_another_version_takes_no_other_with_it(tmp_path: Path) -> None:
+    good = (CLASSES / "vllm.yaml").read_text()
+    (tmp_path / "a-newer.yaml").write_text(good + "unheardOf: true\n")
+    (tmp_path / "b-broken.yaml").write_text("image: [")
+    (tmp_path / "c-good.yaml").write_text(good)
+    metrics = Metrics()
+    assert set(classes.load(tmp_path, Unreadable(metrics))) == {"c-good"}
+    skipped = metrics.registry.get_sample_value("kubesynth_unreadable_total", {"kind": "classes"})
+    assert skipped == 2
 
 
 def test_a_longest_name_still_makes_objects() -> None:

@@ -100,6 +100,9 @@ def test_other_specs_are_refused(field: str, value: object, generation: int) -> 
         pytest.param('{"phase":"dance"}', id="an-unknown-phase"),
         pytest.param("[1]\n{}", id="no-phase"),
         pytest.param("null", id="null"),
+        pytest.param('{"a":' + "[" * 5000, id="a-pit-of-brackets"),
+        pytest.param('{"phase":"generate","totals":{"costUSD":1e999}}', id="endless-costs"),
+        pytest.param('{"phase":"generate","totals":{"costUSD":1e303}}', id="costs-beyond-micros"),
     ],
 )
 def test_what_is_no_termination_message_is_none(text: str) -> None:
@@ -120,7 +123,14 @@ def test_an_outcome_survives_its_annotation() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", '{"condition":"Running","reason":"Valid","message":""}', '{"condition":1}'],
+    [
+        "",
+        "{",
+        "[]",
+        "[" * 5000,
+        '{"condition":"Running","reason":"Valid","message":""}',
+        '{"condition":1}',
+    ],
 )
 def test_an_annotation_that_somebody_broke_is_no_outcome(text: str) -> None:
     job = a_job(shards=3)
@@ -138,6 +148,13 @@ def test_objects_without_our_labels_are_not_ours() -> None:
     assert wire.parse_child_job(raw) is None
     pod = pod_object(job, RunnerPhase.GENERATE, PodState())
     pod["metadata"]["labels"]["kubesynth.io/phase"] = "dance"
+    assert wire.parse_pod(pod) is None
+
+
+@pytest.mark.parametrize("index", ["x", "-1", "1.5", "0x1"])
+def test_a_pod_whose_index_is_no_number_is_not_ours(index: str) -> None:
+    pod = pod_object(a_job(), RunnerPhase.GENERATE, PodState())
+    pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] = index
     assert wire.parse_pod(pod) is None
 
 
