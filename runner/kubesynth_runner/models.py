@@ -35,11 +35,14 @@ MODEL_MISSING_SECONDS = 10.0
 ANY_NUMBER = 0
 
 
-class _StoredCapabilities(msgspec.Struct, frozen=True, rename="camel"):
+class StoredCapabilities(msgspec.Struct, frozen=True, rename="camel"):
+    """Which requests a run sends to a server; see `Capabilities`."""
+
     json_schema: bool
+    schema_bounds: bool = True
 
 
-_DECODER = msgspec.json.Decoder(_StoredCapabilities)
+_DECODER = msgspec.json.Decoder(StoredCapabilities)
 
 
 class CapabilityStore:
@@ -52,21 +55,19 @@ class CapabilityStore:
         self._storage = storage
         self._layout = layout.RunLayout(run_id)
 
-    def load(self, role: str) -> bool | None:
-        """Return whether the server constrains decoding, or None if nobody knows yet."""
+    def load(self, role: str) -> StoredCapabilities | None:
+        """Return what the server understands, or None if nobody knows yet."""
         try:
             data = self._storage.read(self._layout.capabilities(role))
         except FileNotFoundError:
             return None
-        return _DECODER.decode(data).json_schema
+        return _DECODER.decode(data)
 
-    def save(self, role: str, json_schema: bool) -> bool:
+    def save(self, role: str, found: StoredCapabilities) -> StoredCapabilities:
         """Store what was found out, unless somebody was faster; return what counts."""
-        found = msgspec.json.encode(_StoredCapabilities(json_schema))
-        if self._storage.create(self._layout.capabilities(role), found):
-            return json_schema
-        stored = self.load(role)
-        return json_schema if stored is None else stored
+        if self._storage.create(self._layout.capabilities(role), msgspec.json.encode(found)):
+            return found
+        return self.load(role) or found
 
 
 class ModelPool:
@@ -130,12 +131,13 @@ async def connect(
             batches = clients.connect_batches(spec, client, stack)
             deadline_seconds = float(spec.deadlines.model_ready_seconds)
             wait = _Wait(model.name, client, deadline_seconds, stop)
+            understood = await _understood(store, model.name, wait)
             connections[model.name] = ModelConnection(
                 model.name,
                 name,
                 client,
                 gate,
-                await _holds_to_schema(store, model.name, wait),
+                understood.json_schema,
                 model.max_attempts,
                 deadline_seconds,
                 (model.external and model.external.extra_body) or {},
@@ -143,12 +145,13 @@ async def connect(
                 bool(spec.budget and spec.budget.prices),
                 model.embedded.slots if model.embedded else None,
                 batches,
+                understood.schema_bounds,
             )
         yield ModelPool(connections, servers)
 
 
-async def _holds_to_schema(store: CapabilityStore, role: str, wait: _Wait) -> bool:
-    """Return whether the server constrains decoding, asked once in a run."""
+async def _understood(store: CapabilityStore, role: str, wait: _Wait) -> StoredCapabilities:
+    """Return what the server understands, asked once in a run."""
     known = await asyncio.to_thread(store.load, role)
     if known is None:
         known = await asyncio.to_thread(store.save, role, await wait.probe())
@@ -196,8 +199,8 @@ class _Wait:
         self._stop = stop
         self._last_failure = "no answer yet"
 
-    async def probe(self) -> bool:
-        """Return whether the server constrains decoding.
+    async def probe(self) -> StoredCapabilities:
+        """Return what the server understands.
 
         Raises:
             ConfigurationError: waiting is hopeless.
@@ -226,12 +229,13 @@ class _Wait:
             stopped.cancel()
             await asyncio.gather(work, stopped, return_exceptions=True)
 
-    async def _poll(self) -> bool:
+    async def _poll(self) -> StoredCapabilities:
         started = asyncio.get_running_loop().time()
         pause = FIRST_POLL_SECONDS
         while True:
             try:
-                return (await self._client.probe()).json_schema
+                found = await self._client.probe()
+                return StoredCapabilities(found.json_schema, found.schema_bounds)
             except ClientError as failure:
                 self._last_failure = str(failure)
                 waited = asyncio.get_running_loop().time() - started

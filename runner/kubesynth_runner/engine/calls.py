@@ -55,6 +55,8 @@ class ModelConnection:
     most_slots: int | None = None
     # Where the run's calls are carried out in batches.
     batches: BatchApi | None = None
+    # Whether the server's strict mode takes schemas that bound lists and numbers.
+    schema_bounds: bool = True
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from kubesynth_runner import records
 from kubesynth_runner.engine import frames
 from kubesynth_runner.engine.calls import Caller, CallFailed, Deferred, RecordCall, StageBinding
 from kubesynth_runner.io.journal import CallFrame
+from kubesynth_runner.llm import json_schemas
 from kubesynth_runner.llm.base import Completion, CompletionRequest, JsonSchemaFormat, Message
 from kubesynth_runner.pipelines.base import Stage, StageFailure, StageLlm
 from kubesynth_runner.tally import Tally
@@ -156,9 +157,12 @@ class StageCalls:
         if binding.seed is not None:
             seed = records.derive_seed(binding.seed, self._record.record_id, binding.index, number)
             sampling["seed"] = seed
-        request = CompletionRequest(
-            messages, sampling, response_format, binding.connection.extra_body
-        )
+        connection = binding.connection
+        if response_format is not None:
+            response_format = json_schemas.for_server(
+                response_format, bounds=connection.schema_bounds
+            )
+        request = CompletionRequest(messages, sampling, response_format, connection.extra_body)
         job = RecordCall(self._record.record_id, self._ordinal, number)
         frame = await self._caller.call(binding, job, request)
         if number == 0 and binding is self._binding:

@@ -23,10 +23,16 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class JsonSchemaFormat:
-    """A completion must be a JSON document that fits `schema` (JSON Schema)."""
+    """A completion must be a JSON document that fits `schema` (JSON Schema).
+
+    `bounds_are_told`: the prompt also says how long lists are, and from where to where numbers go.
+    `strict`: the server is asked to refuse a schema that it cannot hold a completion to.
+    """
 
     name: str
     schema: Mapping[str, Any]
+    bounds_are_told: bool = False
+    strict: bool = False
 
 
 class CompletionRequest(msgspec.Struct, frozen=True, gc=False):
@@ -100,10 +106,15 @@ class Completion(msgspec.Struct, frozen=True, gc=False):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a server turned out to understand."""
+    """What a server turned out to understand.
+
+    `json_schema`: it holds a completion to a JSON schema. `schema_bounds`: also to one that bounds
+    numbers and lists, with `strict`.
+    """
 
     json_schema: bool
     models: tuple[str, ...] = ()
+    schema_bounds: bool = True
 
 
 class ChatClient(Protocol):

@@ -107,6 +107,16 @@ _FILTER_CODES = frozenset(
     {"content_filter", "content_policy_violation", "contentpolicyviolationerror"}
 )
 _FILTER_STATUSES = frozenset({400, 403, 422})
+_SCHEMA_STATUSES = frozenset({400, 422})
+_SCHEMA_PHRASES = re.compile(
+    r"invalid schema for response_format"  # OpenAI, Azure
+    r"|json schema contains features not supported"  # vLLM
+    r"|grammar error"  # vLLM
+    r"|(failed|unable|error) (to|while|in|when)? ?(compil|pars|convert|build)\w* .{0,40}grammar"
+    r"|(failed|unable|error) (to|while|in|when)? ?(compil|pars|convert)\w* .{0,20}json.?schema"
+    r"|json schema conversion failed",  # llama.cpp
+    re.IGNORECASE,
+)
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 
 
@@ -168,6 +178,10 @@ def _kind(status: int, detail: ErrorDetail) -> ErrorKind:
         return ErrorKind.MODEL_NOT_FOUND
     if status in _FILTER_STATUSES and codes & _FILTER_CODES:
         return ErrorKind.REFUSAL
+    if status in _SCHEMA_STATUSES and (
+        detail.param.startswith("response_format") or _SCHEMA_PHRASES.search(detail.message)
+    ):
+        return ErrorKind.SCHEMA_REFUSED
     if status in _KIND_BY_STATUS:
         return _KIND_BY_STATUS[status]
     if 300 <= status < 400:
@@ -185,6 +199,11 @@ def _hint(status: int, kind: ErrorKind, detail: ErrorDetail) -> str:
         return "the server redirects, which is not followed because the API key would go along: "
     if kind is ErrorKind.MODEL_NOT_FOUND:
         return "no such model, or no chat completions API at this url: "
+    if kind is ErrorKind.SCHEMA_REFUSED:
+        return (
+            "the server does not take the request's JSON schema: make a schema of your own simpler "
+            "(output.jsonSchema), or send none with extraBody: {response_format: {type: text}}: "
+        )
     return ""
 
 

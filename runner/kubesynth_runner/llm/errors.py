@@ -28,6 +28,7 @@ class ErrorKind(StrEnum):
     MODEL_NOT_FOUND = "ModelNotFound"  # 404
     CONTEXT_OVERFLOW = "ContextOverflow"  # 400/413/422 because prompt and completion do not fit
     REFUSAL = "Refusal"  # 400: a content filter in front of the model does not take the prompt
+    SCHEMA_REFUSED = "SchemaRefused"  # 400, 422: every record of the stage would meet it
     BAD_REQUEST = "BadRequest"  # any other 4xx
 
 
@@ -44,7 +45,7 @@ RETRYABLE = frozenset(
 # The server asks for patience: the record waits, and no attempt is spent.
 BACKPRESSURE = frozenset({ErrorKind.RATE_LIMITED, ErrorKind.OVERLOADED})
 # No record can succeed until a person changes something: the run stops, with its state intact.
-FATAL = frozenset({ErrorKind.AUTHENTICATION, ErrorKind.MODEL_NOT_FOUND})
+FATAL = frozenset({ErrorKind.AUTHENTICATION, ErrorKind.MODEL_NOT_FOUND, ErrorKind.SCHEMA_REFUSED})
 
 
 class ClientError(Exception):

@@ -24,9 +24,11 @@ class FakeChatClient:
     Words stand in for tokens in the usage that it reports.
     """
 
-    def __init__(self, script: FakeScript, *, json_schema: bool = True) -> None:
+    def __init__(
+        self, script: FakeScript, *, json_schema: bool = True, schema_bounds: bool = True
+    ) -> None:
         self._script = script
-        self._json_schema = json_schema
+        self._capabilities = Capabilities(json_schema, ("fake",), schema_bounds)
         self.requests: list[CompletionRequest] = []
         self.closed = False
 
@@ -48,7 +50,7 @@ class FakeChatClient:
 
     async def probe(self) -> Capabilities:
         """Return what the constructor was told."""
-        return Capabilities(json_schema=self._json_schema, models=("fake",))
+        return self._capabilities
 
     async def close(self) -> None:
         """Remember that it was called."""

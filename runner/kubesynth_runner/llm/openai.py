@@ -139,7 +139,7 @@ class OpenAIChatClient:
         if self._endpoint.reward_method is not None:
             await self.complete(probing.REWARD_REQUEST)
             return Capabilities(json_schema=False, models=served)
-        return Capabilities(json_schema=await self._understands_schema(), models=served)
+        return dataclasses.replace(await self._understood_schemas(), models=served)
 
     async def close(self) -> None:
         """Close all connections. Safe to repeat."""
@@ -156,23 +156,25 @@ class OpenAIChatClient:
             raise
         return wire.decode_models(answer)
 
-    async def _understands_schema(self, limit_field: str = "max_tokens") -> bool:
-        try:
-            completion = await self.complete(
-                probing.probe_request(constrained=True, limit_field=limit_field)
-            )
-        except ClientError as error:
-            if probing.was_cut_off(error):
-                return True
-            if error.kind not in probing.UNSUPPORTED_KINDS:
-                raise
-            if limit_field == "max_tokens" and probing.wants_other_limit_field(error):
-                return await self._understands_schema("max_completion_tokens")
-        else:
-            return probing.is_constrained(completion)
+    async def _understood_schemas(self, limit_field: str = "max_tokens") -> Capabilities:
+        """Find out which schemas the server takes. What it refuses costs nothing."""
+        for bounds in (True, False):
+            try:
+                completion = await self.complete(
+                    probing.probe_request(constrained=True, bounds=bounds, limit_field=limit_field)
+                )
+            except ClientError as error:
+                if probing.was_cut_off(error):
+                    return Capabilities(json_schema=True, schema_bounds=bounds)
+                if error.kind not in probing.UNSUPPORTED_KINDS:
+                    raise
+                if limit_field == "max_tokens" and probing.wants_other_limit_field(error):
+                    return await self._understood_schemas("max_completion_tokens")
+            else:
+                return Capabilities(probing.is_constrained(completion), schema_bounds=bounds)
         # It may be the schema, or anything else: without the schema the same request must pass.
         await self.complete(probing.probe_request(constrained=False, limit_field=limit_field))
-        return False
+        return Capabilities(json_schema=False)
 
     async def _exchange(self, method: str, url: yarl.URL, body: bytes | None) -> bytes:
         """Return the body of a 200 answer; whatever else happens is a ClientError."""

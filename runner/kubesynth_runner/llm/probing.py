@@ -7,37 +7,47 @@ not that the model is polite.
 from __future__ import annotations
 
 import json
+import re
 
+from kubesynth_runner.llm import json_schemas
 from kubesynth_runner.llm.base import Completion, CompletionRequest, JsonSchemaFormat, Message
 from kubesynth_runner.llm.errors import ClientError, ErrorKind
 
 PROBE_MAX_TOKENS = 16
 _MESSAGES = (Message("user", "Is the sky blue?"),)
-_FORMAT = JsonSchemaFormat(
-    "probe",
-    {
-        "type": "object",
-        "properties": {"ok": {"type": "boolean"}},
-        "required": ["ok"],
-        "additionalProperties": False,
+_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "ok": {"type": "array", "items": {"type": "boolean"}, "minItems": 1, "maxItems": 1}
     },
-)
+    "required": ["ok"],
+    "additionalProperties": False,
+}
+_FORMAT = JsonSchemaFormat("probe", _SCHEMA, bounds_are_told=True)
 # A reward model refuses a conversation without an answer.
 REWARD_REQUEST = CompletionRequest((*_MESSAGES, Message("assistant", "Yes, on a clear day.")))
 # What a server that does not know response_format answers to it: most 400 or 422, llama-cpp-python
 # 500. Everything else is about the server, not the field.
-UNSUPPORTED_KINDS = frozenset({ErrorKind.BAD_REQUEST, ErrorKind.SERVER_ERROR})
+UNSUPPORTED_KINDS = frozenset(
+    {ErrorKind.BAD_REQUEST, ErrorKind.SCHEMA_REFUSED, ErrorKind.SERVER_ERROR}
+)
+# Without white space, from the list on.
+_BEGINNING = re.compile(
+    r'\{"ok":\[(?:(?:true|false),)*(?:t|tr|tru|true|f|fa|fal|fals|false)?(?:(?<=e)\]\}?)?'
+)
 
 
-def probe_request(*, constrained: bool, limit_field: str = "max_tokens") -> CompletionRequest:
-    """Return the tiny request, with or without a schema.
+def probe_request(
+    *, constrained: bool, bounds: bool = True, limit_field: str = "max_tokens"
+) -> CompletionRequest:
+    """Return the tiny request, with a schema (and `bounds` in it) or without one.
 
     `limit_field` is `max_completion_tokens` for models that refuse the older name.
     """
     return CompletionRequest(
         messages=_MESSAGES,
         sampling={limit_field: PROBE_MAX_TOKENS},
-        response_format=_FORMAT if constrained else None,
+        response_format=json_schemas.for_server(_FORMAT, bounds=bounds) if constrained else None,
     )
 
 
@@ -49,16 +59,18 @@ def wants_other_limit_field(error: ClientError) -> bool:
 def is_constrained(completion: Completion) -> bool:
     """Tell whether the probe's completion was held to the schema.
 
-    It may have been cut off: then the beginning of the one document that fits is enough.
+    It may have been cut off: then the beginning of a document that fits is enough. A server that
+    takes no notice of `maxItems` may give a longer list.
     """
     try:
-        return isinstance(json.loads(completion.text).get("ok"), bool)
+        said = json.loads(completion.text).get("ok")
+        return isinstance(said, list) and all(isinstance(value, bool) for value in said)
     except (ValueError, AttributeError):
         compact = "".join(completion.text.split())
     return bool(
         compact
         and completion.finish_reason == "length"
-        and any(document.startswith(compact) for document in ('{"ok":true}', '{"ok":false}'))
+        and ('{"ok":['.startswith(compact) or _BEGINNING.fullmatch(compact))
     )
 
 

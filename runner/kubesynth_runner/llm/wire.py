@@ -142,38 +142,11 @@ def _encode(encoder: msgspec.json.Encoder, value: Any) -> bytes:
 
 
 def _encode_format(response_format: JsonSchemaFormat) -> msgspec.Raw:
-    return msgspec.Raw(
-        _encode(
-            _schema_encoder,
-            {
-                "type": "json_schema",
-                "json_schema": {
-                    "name": response_format.name,
-                    "schema": response_format.schema,
-                    "strict": fits_strict_mode(response_format.schema),
-                },
-            },
-        )
-    )
-
-
-def fits_strict_mode(schema: Any) -> bool:
-    """Tell whether OpenAI's strict mode takes a schema; with it, it refuses all others.
-
-    Every object must close itself (`additionalProperties: false`) and require all its properties.
-    Self-hosted servers constrain either way and look at `strict` no further.
-    """
-    if isinstance(schema, list | tuple):
-        return all(fits_strict_mode(item) for item in schema)
-    if not isinstance(schema, Mapping):
-        return True
-    if schema.get("type") == "object":
-        properties = schema.get("properties") or {}
-        if schema.get("additionalProperties") is not False:
-            return False
-        if set(schema.get("required") or ()) != set(properties):
-            return False
-    return all(fits_strict_mode(value) for value in schema.values())
+    described: dict[str, Any] = {"name": response_format.name, "schema": response_format.schema}
+    # Never false: that may tell a server not to constrain anything.
+    if response_format.strict:
+        described["strict"] = True
+    return msgspec.Raw(_encode(_schema_encoder, {"type": "json_schema", "json_schema": described}))
 
 
 def decode_completion(body: bytes, *, is_scored: bool = False) -> Completion:

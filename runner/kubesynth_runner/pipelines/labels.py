@@ -27,15 +27,15 @@ async def ask_label(
     Raises:
         StageFailure: no answer names one, not even that to a second, plainer request.
     """
-    response_format = _response_format(labels) if llm.json_schema else None
-    completion = await llm.complete(messages, response_format)
+    wanted = response_format(labels) if llm.json_schema else None
+    completion = await llm.complete(messages, wanted)
     text = accept_text(completion)
     label = parse(text, labels)
     if label is None:
         repair = templates.PromptTemplate.compile(templates.load("label_repair.v1.user"))
         again = repair.render({"labels": labels})
         messages = (*messages, Message("assistant", completion.text), *again)
-        text = accept_text(await llm.complete(messages, response_format))
+        text = accept_text(await llm.complete(messages, wanted))
         label = parse(text, labels)
     if label is None:
         raise StageFailure(
@@ -91,7 +91,8 @@ def _of_json(text: str) -> str | None:
     return None
 
 
-def _response_format(labels: Sequence[str]) -> JsonSchemaFormat:
+def response_format(labels: Sequence[str]) -> JsonSchemaFormat:
+    """Return the schema of an object whose one property is a label."""
     return JsonSchemaFormat(
         "label",
         {

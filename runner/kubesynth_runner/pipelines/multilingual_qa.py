@@ -47,15 +47,21 @@ FIELDS = (
 )
 # Different answers to equal prompts are wanted here.
 SAMPLING = SamplingParameters(temperature=0.9, top_p=0.95)
-SCHEMA: Mapping[str, Any] = {
-    "type": "object",
-    "properties": {
-        "question": {"type": "string", "minLength": 1},
-        "answer": {"type": "string", "minLength": 1},
-    },
-    "required": ["question", "answer"],
-    "additionalProperties": False,
-}
+
+
+def _schema(text: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {
+        "type": "object",
+        "properties": {"question": text, "answer": text},
+        "required": ["question", "answer"],
+        "additionalProperties": False,
+    }
+
+
+# What a server is held to: see `llm.json_schemas` for why without lengths.
+SENT = _schema({"type": "string"})
+# What an answer must be, blanks not being one.
+SCHEMA = _schema({"type": "string", "pattern": r"\S"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,7 +78,7 @@ class MultilingualQAStage:
     async def run(self, record: records.Record, llm: StageLlm) -> AsyncIterator[records.Columns]:
         """Yield the record with its question and answer."""
         messages = self.prompt.render(record.columns)
-        value = await structured.ask_json(llm, messages, SCHEMA)
+        value = await structured.ask_json(llm, messages, SCHEMA, sent=SENT)
         yield {name: value[name].strip() for name in self.columns}
 
 

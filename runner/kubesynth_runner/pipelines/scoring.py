@@ -63,7 +63,8 @@ class JudgeScorer:
                 "criteria": [criterion.model_dump() for criterion in self.criteria],
             }
         )
-        value = await structured.ask_json(llm, messages, schema(self.criteria))
+        wanted = schema(self.criteria)
+        value = await structured.ask_json(llm, messages, wanted, bounds_are_told=True)
         found = value["scores"]
         by_name = {criterion.name: found[criterion.name] for criterion in self.criteria}
         return Scores(by_name, overall(by_name, self.criteria), value["explanation"].strip())

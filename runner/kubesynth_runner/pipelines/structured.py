@@ -42,7 +42,7 @@ class ListRequest:
 
     def response_format(self) -> JsonSchemaFormat:
         """Return the schema of an object whose one property is the list."""
-        items: dict[str, Any] = {"type": "array", "items": {"type": "string", "minLength": 1}}
+        items: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
         if self.count is not None:
             items |= {"minItems": self.count, "maxItems": self.count}
         else:
@@ -53,7 +53,7 @@ class ListRequest:
             "required": [self.item_name],
             "additionalProperties": False,
         }
-        return JsonSchemaFormat(self.item_name, schema)
+        return JsonSchemaFormat(self.item_name, schema, bounds_are_told=True)
 
 
 async def ask_list(llm: StageLlm, messages: tuple[Message, ...], request: ListRequest) -> list[str]:
@@ -123,9 +123,17 @@ async def _first_items(
 
 
 async def ask_json(
-    llm: StageLlm, messages: tuple[Message, ...], schema: Mapping[str, Any]
+    llm: StageLlm,
+    messages: tuple[Message, ...],
+    schema: Mapping[str, Any],
+    *,
+    bounds_are_told: bool = False,
+    sent: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return a JSON object that fits a schema.
+
+    `bounds_are_told`: the messages say what its bounds are. `sent` is what the server is held to,
+    where that is to be less.
 
     Raises:
         StageFailure: the answer does not, nor the answer to the repair request.
@@ -133,7 +141,8 @@ async def ask_json(
     import jsonschema  # only jobs with a schema wait for it
 
     validator = jsonschema.Draft202012Validator(dict(schema))
-    response_format = JsonSchemaFormat("output", schema) if llm.json_schema else None
+    wanted = JsonSchemaFormat("output", sent or schema, bounds_are_told)
+    response_format = wanted if llm.json_schema else None
     completion = await llm.complete(messages, response_format)
     problem, value = _check(accept_text(completion), validator)
     if value is None:

@@ -70,9 +70,33 @@ async def test_probe_finds_schema_support_and_models(server: FakeLlm, connect: C
 async def test_probe_finds_that_schemas_are_not_understood(
     server: FakeLlm, connect: Connect
 ) -> None:
-    server.set_faults(Faults(json_schema=False))
+    server.set_faults(Faults(strict_mode="None"))
     assert (await connect(_endpoint(server)).probe()).json_schema is False
     assert server.statistics.answered.total() == 1
+
+
+async def test_probe_finds_that_strict_schemas_may_have_no_bounds(
+    server: FakeLlm, connect: Connect
+) -> None:
+    assert (await connect(_endpoint(server)).probe()).schema_bounds is True
+    server.set_faults(Faults(strict_mode="Azure"))
+    capabilities = await connect(_endpoint(server)).probe()
+    assert (capabilities.json_schema, capabilities.schema_bounds) == (True, False)
+    assert server.statistics.answered.total() == 2, "more than one answer is paid for"
+
+
+async def test_schema_that_is_more_than_strict_mode_takes_says_what_to_do(
+    server: FakeLlm, connect: Connect
+) -> None:
+    schema = {"type": "object", "properties": {}, "required": [], "default": {}}
+    request = CompletionRequest(
+        (Message("user", "Go."),), response_format=JsonSchemaFormat("f", schema, strict=True)
+    )
+    with pytest.raises(
+        ClientError, match=r"output.jsonSchema.*'default' is not permitted"
+    ) as caught:
+        await connect(_endpoint(server)).complete(request)
+    assert caught.value.kind is ErrorKind.SCHEMA_REFUSED
 
 
 async def test_probe_does_without_a_model_list(server: FakeLlm, connect: Connect) -> None:

@@ -83,7 +83,8 @@ PATIENCE = (
         pytest.param(Faults(usage=False), id="no-usage"),
         pytest.param(Faults(wrong_usage=True), id="wrong-usage"),
         pytest.param(Faults(reasoning="Let me think."), id="reasoning"),
-        pytest.param(Faults(json_schema=False), id="no-schemas"),
+        pytest.param(Faults(strict_mode="None"), id="no-schemas"),
+        pytest.param(Faults(strict_mode="Azure"), id="no-bounds-in-schemas"),
         pytest.param(Faults(requests_per_second=40, burst=2), id="429-storm"),
     ],
 )

@@ -33,6 +33,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from kubesynth_testing import strict_schemas
 from kubesynth_testing.fake_replies import body_hash, complete, count_tokens
 
 MODEL = "fake-model"
@@ -58,7 +59,7 @@ class Faults:
     drip_seconds: float = 5.0
     context_tokens: int | None = None  # a longer prompt is a 400
     faulty_attempts: int | None = None  # later requests with the same body succeed
-    json_schema: bool = True  # False: response_format is a 400
+    strict_mode: str = "OpenAI"  # which strict schemas pass; "Azure"; "None" knows no schemas
     model_list: bool = True  # False: /v1/models is a 404
     usage: bool = True  # False: answers carry none
     wrong_usage: bool = False  # answers carry one that makes no sense
@@ -280,8 +281,8 @@ class FakeLlm:
         if body.get("model") != self.model:
             message = f"The model `{body.get('model')}` does not exist."
             return _error(404, message, "invalid_request_error", "model_not_found")
-        if body.get("response_format") and not self.faults.json_schema:
-            return _error(400, "response_format is not supported", "invalid_request_error")
+        if problem := strict_schemas.refusal(body, self.faults.strict_mode):
+            return _error(400, problem, "invalid_request_error")
         limit = self.faults.context_tokens
         if limit is not None and prompt_tokens > limit:
             message = (
@@ -330,7 +331,7 @@ class FakeLlm:
 def pod_files() -> dict[str, str]:
     """Return the files that a pod needs to run this server, name to text."""
     folder = Path(__file__).parent
-    names = ("__init__.py", "fake_llm.py", "fake_replies.py")
+    names = ("__init__.py", "fake_llm.py", "fake_replies.py", "strict_schemas.py")
     return {name: (folder / name).read_text() for name in names}
 
 

@@ -65,10 +65,13 @@ class TritonChatClient:
     async def probe(self) -> Capabilities:
         """Check that the model is loaded and fits, and whether it holds an answer to a schema."""
         contract = await self._find_contract(anew=True)
-        json_schema = contract.constrains and await self._is_constrained(contract)
-        if not json_schema:
-            await self._require_answer(contract)
-        return Capabilities(json_schema=json_schema, models=(self._endpoint.model,))
+        models = (self._endpoint.model,)
+        if contract.constrains:
+            for bounds in (True, False):
+                if await self._is_constrained(contract, bounds=bounds):
+                    return Capabilities(json_schema=True, models=models, schema_bounds=bounds)
+        await self._require_answer(contract)
+        return Capabilities(json_schema=False, models=models)
 
     async def close(self) -> None:
         """Close all connections. Safe to repeat."""
@@ -81,9 +84,10 @@ class TritonChatClient:
                 self._streams = self._contract.signature.decoupled
             return self._contract
 
-    async def _is_constrained(self, contract: Contract) -> bool:
+    async def _is_constrained(self, contract: Contract, *, bounds: bool) -> bool:
+        request = probing.probe_request(constrained=True, bounds=bounds)
         try:
-            completion = await self._complete(contract, _tiny_request(contract, constrained=True))
+            completion = await self._complete(contract, _fitted(contract, request))
         except ClientError as error:
             if error.kind in probing.UNSUPPORTED_KINDS or probing.was_cut_off(error):
                 return False
@@ -93,7 +97,8 @@ class TritonChatClient:
     async def _require_answer(self, contract: Contract) -> None:
         """See that the model gives an answer at all; an empty one is one."""
         try:
-            await self._complete(contract, _tiny_request(contract, constrained=False))
+            request = probing.probe_request(constrained=False)
+            await self._complete(contract, _fitted(contract, request))
         except ClientError as error:
             if error.kind is not ErrorKind.EMPTY_COMPLETION:
                 raise
@@ -173,9 +178,8 @@ class TritonChatClient:
         return Completion(text, finish_reason, tokens, self._endpoint.model, reasoning)
 
 
-def _tiny_request(contract: Contract, *, constrained: bool) -> CompletionRequest:
+def _fitted(contract: Contract, request: CompletionRequest) -> CompletionRequest:
     """Return the probe's request, with a limit on its length if the model takes one."""
-    request = probing.probe_request(constrained=constrained)
     lacking = contract.missing(request.sampling)
     sampling = {name: value for name, value in request.sampling.items() if name not in lacking}
     return msgspec.structs.replace(request, sampling=sampling)

@@ -229,7 +229,9 @@ def test_server_that_answers_nobody_for_too_long_ends_the_process(
     virtual_time.run(main())
 
 
-@pytest.mark.parametrize("kind", [ErrorKind.AUTHENTICATION, ErrorKind.MODEL_NOT_FOUND])
+@pytest.mark.parametrize(
+    "kind", [ErrorKind.AUTHENTICATION, ErrorKind.MODEL_NOT_FOUND, ErrorKind.SCHEMA_REFUSED]
+)
 def test_failure_that_only_a_person_can_mend_ends_the_process_and_journals_nothing(
     tmp_path: Path, kind: ErrorKind
 ) -> None:

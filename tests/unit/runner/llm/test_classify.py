@@ -188,6 +188,15 @@ def test_prompt_that_does_not_fit_is_context_overflow(status: int, body: str) ->
         pytest.param(400, _openai("no such model", "model_not_found"),
                      ErrorKind.MODEL_NOT_FOUND, id="model-not-found-as-400"),
         pytest.param(405, "Method Not Allowed", ErrorKind.MODEL_NOT_FOUND, id="405"),
+        pytest.param(400, _openai("Invalid schema for response_format 'x': 'a' is not permitted."), ErrorKind.SCHEMA_REFUSED, id="schema-openai"),
+        pytest.param(400, '{"error": {"message": "m", "param": "response_format"}}',
+                     ErrorKind.SCHEMA_REFUSED, id="schema-param"),
+        pytest.param(400, _flat("The provided JSON schema contains features not supported by"
+                                " xgrammar."), ErrorKind.SCHEMA_REFUSED, id="schema-vllm"),
+        pytest.param(400, _openai("Failed to initialize samplers: failed to parse grammar"),
+                     ErrorKind.SCHEMA_REFUSED, id="schema-llama.cpp"),
+        pytest.param(400, _openai("Cannot parse the request"), ErrorKind.BAD_REQUEST,
+                     id="no-schema"),
         pytest.param(308, "", ErrorKind.MODEL_NOT_FOUND, id="redirect"),
         pytest.param(408, "", ErrorKind.TIMEOUT, id="408"),
         pytest.param(409, "", ErrorKind.SERVER_ERROR, id="409"),
@@ -212,6 +221,9 @@ def test_refusal_has_one_kind(status: int, body: str, kind: ErrorKind) -> None:
         pytest.param(429, _openai("quota", "insufficient_quota"), "out of credit", id="credit"),
         pytest.param(302, "", "redirects", id="redirect"),
         pytest.param(404, "", "no such model", id="model"),
+        pytest.param(
+            400, _openai("Invalid schema for response_format 'x'"), "output.jsonSchema", id="schema"
+        ),
         pytest.param(400, "", "no reason given", id="silence"),
         pytest.param(502, "<html><title>502 Bad\n Gateway</title>", "502 Bad Gateway", id="page"),
     ],

@@ -9,9 +9,15 @@ from kubesynth_runner.llm.probing import is_constrained, not_served
 @pytest.mark.parametrize(
     ("text", "finish_reason", "constrained"),
     [
-        pytest.param('{"ok": true}', "stop", True, id="document"),
-        pytest.param('{"ok": true}\n\n', "length", True, id="padded-to-the-limit"),
-        pytest.param('{ "ok":\n  tr', "length", True, id="cut-off"),
+        pytest.param('{"ok": [true]}', "stop", True, id="document"),
+        pytest.param('{"ok": [true]}\n\n', "length", True, id="padded-to-the-limit"),
+        pytest.param('{ "ok":\n  [tr', "length", True, id="cut-off"),
+        pytest.param('{"o', "length", True, id="cut-off-in-the-key"),
+        pytest.param('{"ok": [true, false]}', "stop", True, id="bounds-not-minded"),
+        pytest.param('{"ok": [true, true, fal', "length", True, id="bounds-not-minded-cut-off"),
+        pytest.param('{"ok": true}', "stop", False, id="another-schema"),
+        pytest.param('{"ok": ["yes"]}', "stop", False, id="other-items"),
+        pytest.param('{"ok": [truth', "length", False, id="other-items-cut-off"),
         pytest.param('{"o', "stop", False, id="broken-without-reason"),
         pytest.param('{"sky": "blue"}', "stop", False, id="json-of-its-own-making"),
         pytest.param("[true]", "stop", False, id="other-json"),

@@ -12,7 +12,6 @@ from kubesynth_runner.llm.wire import (
     decode_completion,
     decode_models,
     encode_request,
-    fits_strict_mode,
     split_reasoning,
 )
 
@@ -53,7 +52,7 @@ def test_request_has_the_fields_of_the_api() -> None:
         "max_tokens": 5,
         "response_format": {
             "type": "json_schema",
-            "json_schema": {"name": "f", "schema": {"type": "x"}, "strict": True},
+            "json_schema": {"name": "f", "schema": {"type": "x"}},
         },
     }
 
@@ -85,32 +84,10 @@ def test_half_a_surrogate_pair_is_a_bad_request() -> None:
     assert caught.value.kind is ErrorKind.BAD_REQUEST
 
 
-@pytest.mark.parametrize(
-    ("schema", "fits"),
-    [
-        pytest.param({"type": "string"}, True, id="scalar"),
-        pytest.param(
-            {
-                "type": "object",
-                "properties": {"a": {}},
-                "required": ["a"],
-                "additionalProperties": False,
-            },
-            True,
-            id="closed",
-        ),
-        pytest.param({"type": "object", "properties": {"a": {}}, "required": ["a"]}, False,
-                     id="open"),
-        pytest.param({"type": "object", "properties": {"a": {}}, "additionalProperties": False},
-                     False, id="optional-property"),
-        pytest.param({"type": "array", "items": {"type": "object"}}, False, id="nested"),
-        pytest.param({"anyOf": [{"type": "object"}]}, False, id="in-a-list"),
-    ],
-)  # fmt: skip
-def test_strict_mode_is_asked_for_only_where_openai_takes_the_schema(
-    schema: dict[str, Any], fits: bool
-) -> None:
-    assert fits_strict_mode(schema) is fits
+def test_strict_is_said_or_left_out_for_false_may_turn_constraints_off() -> None:
+    wanted = JsonSchemaFormat("f", {"type": "x"}, strict=True)
+    body = json.loads(encode_request("m", CompletionRequest(MESSAGES, {}, wanted)))
+    assert body["response_format"]["json_schema"]["strict"] is True
 
 
 def test_completion_is_the_first_choice() -> None:

@@ -341,3 +341,20 @@ async def test_capabilities_are_asked_once_per_run(
     monkeypatch.setattr(clients, "OpenAIChatClient", lambda _endpoint: other)
     await do(spec, RunnerPhase.GENERATE, 1)
     assert all(request.response_format for request in other.requests[:1])
+
+
+@pytest.mark.parametrize("bounds", [True, False])
+async def test_lists_are_asked_for_with_the_bounds_that_a_server_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bounds: bool
+) -> None:
+    client = FakeChatClient(runs.reply, schema_bounds=bounds)
+    monkeypatch.setattr(clients, "OpenAIChatClient", lambda _endpoint: client)
+    spec = runs.a_run(tmp_path, shards={"count": 2})
+    await do(spec, RunnerPhase.PLAN)
+    await do(spec, RunnerPhase.GENERATE, 0)
+    client = FakeChatClient(runs.reply, schema_bounds=not bounds)
+    await do(spec, RunnerPhase.GENERATE, 1)
+    formats = [request.response_format for request in client.requests]
+    (questions,) = {str(wanted.schema) for wanted in formats if wanted is not None}
+    assert ("maxItems" in questions) is bounds, "as the first process of the run found"
+    assert all(wanted.strict for wanted in formats if wanted is not None)
