@@ -188,7 +188,8 @@ def test_prompt_that_does_not_fit_is_context_overflow(status: int, body: str) ->
         pytest.param(400, _openai("no such model", "model_not_found"),
                      ErrorKind.MODEL_NOT_FOUND, id="model-not-found-as-400"),
         pytest.param(405, "Method Not Allowed", ErrorKind.MODEL_NOT_FOUND, id="405"),
-        pytest.param(400, _openai("Invalid schema for response_format 'x': 'a' is not permitted."), ErrorKind.SCHEMA_REFUSED, id="schema-openai"),
+        pytest.param(400, _openai("Invalid schema for response_format 'x': 'a' is not permitted."),
+                     ErrorKind.SCHEMA_REFUSED, id="schema-openai"),
         pytest.param(400, '{"error": {"message": "m", "param": "response_format"}}',
                      ErrorKind.SCHEMA_REFUSED, id="schema-param"),
         pytest.param(400, _flat("The provided JSON schema contains features not supported by"
