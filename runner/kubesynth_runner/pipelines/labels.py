@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from kubesynth_runner.llm.base import JsonSchemaFormat, Message
 from kubesynth_runner.pipelines import templates
@@ -16,6 +16,7 @@ _LEAD = re.compile(
     re.IGNORECASE,
 )
 _EDGES = " \t\r\n\"'`*_.,:;!()[]{}<>#-\u201c\u201d\u2013\u2014"
+_EDGE = f"[{re.escape(_EDGES)}]"
 _FIELDS = ("label", "answer", "class", "category")
 
 
@@ -47,30 +48,65 @@ async def ask_label(
 def parse(text: str, labels: Sequence[str]) -> str | None:
     """Return the one label that an answer gives, or None if it gives none or several.
 
-    It counts where the answer is it, begins with it, or says it as the only one.
+    It counts where the answer is it, begins with it, or says it as the only one. Case, and what
+    stands around a label or at its edges, count only where labels differ in nothing else.
     """
-    known = {_fold(label): label for label in labels}
     said = _of_json(text)
     if said is not None:
-        return known.get(_fold(said))
+        return _the_whole(said, labels)
     first_line, _, _ = text.strip().partition("\n")
-    for candidate in (text, first_line, _LEAD.sub("", first_line), _LEAD.sub("", text)):
-        if _fold(candidate) in known:
-            return known[_fold(candidate)]
-    # Longest first: "not math" before "math".
-    pattern = re.compile(
-        "|".join(rf"(?<!\w){re.escape(label)}(?!\w)" for label in sorted(known, key=len)[::-1])
-    )
-    start = _fold(_LEAD.sub("", first_line))
-    beginning = pattern.match(start)
-    if beginning is not None:
-        return known[beginning[0]]
-    mentioned = {match[0] for match in pattern.finditer(_fold(text))}
-    return known[mentioned.pop()] if len(mentioned) == 1 else None
+    start = _LEAD.sub("", first_line)
+    for candidate in (text, first_line, start, _LEAD.sub("", text)):
+        label = _the_whole(candidate, labels)
+        if label is not None:
+            return label
+    for fold in (_fold, _bare):
+        known = _by_key(labels, fold)
+        pattern = _any_of(known)
+        beginning = re.match(rf"{_EDGE}*?{pattern}", _fold(start))
+        if beginning is not None:
+            return known[beginning[1]]
+        mentioned = {match[1] for match in re.finditer(pattern, _fold(text))}
+        if mentioned:
+            return known[mentioned.pop()] if len(mentioned) == 1 else None
+    return None
+
+
+def _the_whole(text: str, labels: Sequence[str]) -> str | None:
+    """Return the label that is all of a text, but for what stands around it."""
+    for fold, said in ((_collapse, _collapse(text)), (_fold, _fold(text)), (_bare, _fold(text))):
+        known = _by_key(labels, fold)
+        match = re.fullmatch(rf"{_EDGE}*?{_any_of(known)}{_EDGE}*", said)
+        if match is not None:
+            return known[match[1]]
+    return None
+
+
+def _by_key(labels: Sequence[str], fold: Callable[[str], str]) -> dict[str, str | None]:
+    """Return labels by what is left of them; None where that is the same of several."""
+    known: dict[str, str | None] = {}
+    for label in labels:
+        key = fold(label)
+        known[key] = label if known.get(key, label) == label else None
+    return {key: label for key, label in known.items() if key}
+
+
+def _any_of(known: Mapping[str, object]) -> str:
+    """Return the pattern of one of the keys as a word of its own: "not math" before "math"."""
+    keys = sorted(known, key=len, reverse=True)
+    return rf"(?<!\w)({'|'.join(map(re.escape, keys)) or '(?!)'})(?!\w)"
+
+
+def _collapse(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _fold(text: str) -> str:
-    return " ".join(text.strip(_EDGES).casefold().split())
+    return _collapse(text.casefold())
+
+
+def _bare(text: str) -> str:
+    return _fold(text).strip(_EDGES)
 
 
 def _of_json(text: str) -> str | None:

@@ -15,7 +15,7 @@ from kubesynth_api.run_spec import RunSpec
 from kubesynth_api.runner_contract import ExitCode, RunnerPhase
 from kubesynth_runner.engine.breaker import SUSPECT_AFTER_ERRORS
 from kubesynth_runner.io.local_storage import LocalStorage
-from kubesynth_runner.models import CapabilityStore
+from kubesynth_runner.models import CapabilityStore, StoredCapabilities
 from kubesynth_testing import runs
 from kubesynth_testing.fake_llm import FakeLlm, Faults
 from kubesynth_testing.ports import free_port
@@ -134,7 +134,8 @@ async def test_faults_that_stay_become_errors_with_their_kind(
     spec = a_job(tmp_path, server.url, maxAttempts=1, requestTimeoutSeconds=1)
     # The server broke after it was asked what it understands.
     assert await nursery.run(Pod(tmp_path / "plan", spec, RunnerPhase.PLAN)) == 0
-    CapabilityStore(LocalStorage(tmp_path / "out"), spec.uid).save("generator", True)
+    found = StoredCapabilities(json_schema=True)
+    CapabilityStore(LocalStorage(tmp_path / "out"), spec.uid).save("generator", found)
     server.set_faults(faults)
     assert await nursery.run(Pod(tmp_path / "pod", spec)) == 0
     assert check_nothing_is_lost(tmp_path).keys() == kinds

@@ -46,6 +46,65 @@ def test_label_of_an_answer(answer: str, label: str | None) -> None:
     assert labels.parse(answer, KNOWN) == label
 
 
+LANGUAGES = ("C", "C++", "C#", ".NET", "F")
+GRADES = ("A", "A-", "B", "b")
+ODD = ("(a) Fruit", "Other...", "US", "us")
+
+
+@pytest.mark.parametrize(
+    ("answer", "known", "label"),
+    [
+        pytest.param(answer, known, label, id=answer)
+        for known, answers in (
+            (LANGUAGES, {
+                "C": "C",
+                "C.": "C",
+                "c": "C",
+                '{"label": "C"}': "C",
+                '{"label": "C++"}': "C++",
+                "C++": "C++",
+                "**C#**": "C#",
+                "`C++`, because of the templates.": "C++",
+                "C, since it has pointers": "C",
+                "The answer is: c#": "C#",
+                "It is C, clearly.": "C",
+                "Is it C or C++?": None,
+                "- .NET": ".NET",
+                "net": ".NET",
+                '{"label": "C--"}': "C",
+            }),
+            (GRADES, {
+                '{"label": "A"}': "A",
+                '{"label": "A-"}': "A-",
+                "A- for the effort": "A-",
+                "B": "B",
+                "b": "b",
+                "I give it an a-": "A-",
+            }),
+            (ODD, {
+                "a) Fruit": "(a) Fruit",
+                "other": "Other...",
+                "I think it is other": "Other...",
+                "Us": None,
+                "It is US.": None,
+                "us.": "us",
+            }),
+        )
+        for answer, label in answers.items()
+    ],
+)  # fmt: skip
+def test_labels_that_differ_at_their_edges_are_told_apart(
+    answer: str, known: tuple[str, ...], label: str | None
+) -> None:
+    assert labels.parse(answer, known) == label
+
+
+@pytest.mark.parametrize("known", [KNOWN, LANGUAGES, GRADES, ODD, ("-", "+"), ("#", "##")])
+@pytest.mark.parametrize("form", ["{}", " {}\n", '{{"label": "{}"}}'])
+def test_a_label_alone_is_itself(known: tuple[str, ...], form: str) -> None:
+    assert [labels.parse(form.format(label), known) for label in known] == list(known)
+
+
 async def run(wire: dict[str, Any], columns: dict[str, Any], llm: ScriptedLlm) -> list[Any]:
     def read(prompt: PromptText) -> str:
         assert prompt.inline is not None
