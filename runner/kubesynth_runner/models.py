@@ -107,6 +107,7 @@ async def connect(
     async with contextlib.AsyncExitStack() as stack:
         connections, servers = {}, []
         given = shares or whole_share(spec).models
+        deadline_seconds = float(spec.deadlines.model_ready_seconds)
         for place, model in enumerate(spec.models):
             if model.name not in roles:
                 continue
@@ -128,8 +129,6 @@ async def connect(
                 raise _not_available(model.name)
             gate = _gate(model.limits, given[model.name], share, client)
             stack.push_async_callback(client.close)
-            batches = clients.connect_batches(spec, client, stack)
-            deadline_seconds = float(spec.deadlines.model_ready_seconds)
             wait = _Wait(model.name, client, deadline_seconds, stop)
             understood = await _understood(store, model.name, wait)
             connections[model.name] = ModelConnection(
@@ -144,7 +143,7 @@ async def connect(
                 place,
                 bool(spec.budget and spec.budget.prices),
                 model.embedded.slots if model.embedded else None,
-                batches,
+                clients.connect_batches(spec, client, stack),
                 understood.schema_bounds,
             )
         yield ModelPool(connections, servers)

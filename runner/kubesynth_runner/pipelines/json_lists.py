@@ -15,6 +15,7 @@ _QUOTED_LINE = re.compile(
     r'^[ \t]*"(?![^\n]*"[ \t]*:)(.+)"[ \t]*,?[ \t]*(?://[^"\n]*)?$(?!\s*:)', re.MULTILINE
 )
 _NUMBERED = re.compile(r"\s*(\d{1,3})[.)]\s+")
+_FENCED = re.compile(r"```[a-zA-Z0-9_-]*[ \t]*\n(.*?)\n[ \t]*```", re.DOTALL)
 _GAP = re.compile(r"[\s,]*")
 # Keys under which the text of an object in a list is looked for, before all others.
 _TEXT_KEYS = (
@@ -42,6 +43,23 @@ def find(text: str) -> int | None:
     return match.end() if match else None
 
 
+def of_document(text: str) -> list[str] | None:
+    """Return the texts of the list in a text that is JSON and nothing else, None if it is not.
+
+    Nobody reads these but a program: what looks like markup in them is part of them.
+    """
+    body = text.strip()
+    fenced = _FENCED.fullmatch(body)
+    body = fenced[1].strip() if fenced else body
+    if _START.match(body) is None:
+        return None
+    try:
+        value, end = _DECODER.raw_decode(body)
+    except (ValueError, RecursionError):
+        return None
+    return None if end < len(body) else _tidied(_texts(value))
+
+
 def items(body: str) -> list[str]:
     """Return the texts of the list that `body` begins with."""
     values = list(_values(body, 0))
@@ -53,6 +71,11 @@ def items(body: str) -> list[str]:
     found = _texts(values[0] if len(values) == 1 else values)
     if len(lines) > len(found):  # comments, a comma too few, quotes that are not escaped
         found = lines
+    return _tidied(found)
+
+
+def _tidied(found: list[str]) -> list[str]:
+    """Return texts without the numbers of a list before them, and without what is no text."""
     numbered = [match for text in found if (match := _NUMBERED.match(text))]
     if [int(match[1]) for match in numbered] == list(range(1, len(found) + 1)):
         found = [text[match.end() :] for text, match in zip(found, numbered, strict=True)]

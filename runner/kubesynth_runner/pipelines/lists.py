@@ -19,6 +19,9 @@ _FENCE = re.compile(r"```[a-zA-Z0-9_-]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTA
 _ANSWERS = re.compile(
     r"\n[*_#\s]{0,8}(?:answers?|answer key|solutions?)[*_:\s]{0,8}(?=\n)", re.IGNORECASE
 )
+_MARKS = re.compile(r"[\W_]+")
+# Enough to tell the end of an item from that of a text behind the list.
+_LAST_CHARACTERS = 12
 _HASHES = re.compile("#*")
 _GREETING = re.compile(r"(?:sure|certainly|of course|absolutely|okay|ok)\b[\w ,]{0,40}[.!]", re.I)
 _OFFER = re.compile(
@@ -45,15 +48,32 @@ _QUOTES = (
 )
 
 
-def parse(text: str, expected: int | None = None) -> list[str]:
+def parse(text: str, expected: int | None = None, *, is_cut_off: bool = False) -> list[str]:
     """Return the items of a list, cleaned, in order; empty if there are none.
 
     `expected` is how many were asked for. One line alone is only taken for a list of one if that
-    was wanted: it may as well be an excuse.
+    was wanted: it may as well be an excuse. Of a text that `is_cut_off` an item that goes to its
+    end is not whole, and left out.
     """
+    found = json_lists.of_document(text)
+    if found is not None:
+        return [item.strip() for item in found if item.strip()]
+    items = _parse(text, expected)
+    if is_cut_off and items and json_lists.find(text) is None and _ends_with(text, items[-1]):
+        items.pop()
+    return items
+
+
+def _ends_with(text: str, item: str) -> bool:
+    """Tell whether a text's last words are those of an item, whatever marks are around them."""
+    words = _MARKS.sub("", item)[-_LAST_CHARACTERS:]
+    return _MARKS.sub("", text).endswith(words)
+
+
+def _parse(text: str, expected: int | None) -> list[str]:
     text = list_containers.unfold(list_forms.normalise(text))
     answers = _ANSWERS.search(text)
-    if answers and len(parse(text[: answers.start()], expected)) > 1:
+    if answers and len(_parse(text[: answers.start()], expected)) > 1:
         text = text[: answers.start()]
     fenced = _FENCE.search(text)
     # A block below the first item is part of the list, not all of it.

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 MOST_FOLLOW_UPS = 3
 # Items of a list whose length nobody has said.
 USUAL_ITEMS = 5
+_CUT_OFF = "length"
 _OBJECT_START = re.compile(r"""\{(?=\s*["}])""")
 
 
@@ -98,7 +99,7 @@ async def _top_up(
         if completion.refusal is not None or not completion.text.strip():
             break
         text = completion.text.strip()
-        longer = lists.distinct([*items, *lists.parse(text, missing)])
+        longer = lists.distinct([*items, *_items(completion, missing)])
         if len(longer) == len(items):
             break
         items = longer
@@ -112,14 +113,27 @@ async def _first_items(
     response_format = request.response_format() if llm.json_schema else None
     completion = await llm.complete(messages, response_format)
     text = accept_text(completion)
-    items = lists.distinct(lists.parse(text, request.count))
+    items = lists.distinct(_items(completion, request.count))
     if not items:
         repair = _repair("list_repair.v1.user", messages, completion, request)
-        text = accept_text(await llm.complete(repair, response_format))
-        items = lists.distinct(lists.parse(text, request.count))
+        completion = await llm.complete(repair, response_format)
+        text = accept_text(completion)
+        items = lists.distinct(_items(completion, request.count))
+    if not items and completion.finish_reason == _CUT_OFF:
+        raise StageFailure(
+            "TruncatedCompletion",
+            f"the answer was cut off within the first of the {request.item_name}; raise "
+            "sampling.maxTokens",
+            text,
+        )
     if not items:
         raise StageFailure("UnparsableCompletion", f"no list of {request.item_name} in it", text)
     return items, text
+
+
+def _items(completion: Completion, expected: int | None) -> list[str]:
+    is_cut_off = completion.finish_reason == _CUT_OFF
+    return lists.parse(completion.text, expected, is_cut_off=is_cut_off)
 
 
 async def ask_json(

@@ -164,7 +164,9 @@ def test_no_stage_is_left_out() -> None:
 @pytest.fixture(autouse=True)
 def _known_servers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tell runs which model can be held to a schema; test_client.py sees them find out."""
-    monkeypatch.setattr(models.CapabilityStore, "load", lambda _, role: role == HELD)
+    monkeypatch.setattr(
+        models.CapabilityStore, "load", lambda _, role: models.StoredCapabilities(role == HELD)
+    )
 
 
 async def test_every_stage_runs_over_triton(tmp_path: Path, triton: TritonServer) -> None:

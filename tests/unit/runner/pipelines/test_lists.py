@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import string
+from collections.abc import Callable
 
 import pytest
 
@@ -227,3 +228,42 @@ def test_distinct_ignores_case_and_white_space() -> None:
 @pytest.mark.parametrize("piece", ["1. ", "**", "- ", '"', "(", "Question ", "\n1", " \n", "_*"])
 def test_long_repetitions_parse_quickly(piece: str) -> None:
     lists.parse(piece * 20_000)
+
+
+MARKUP = [
+    "What does &quot;x&quot; mean?",
+    "What is between <think> and </think>?",
+    "Where does <br> belong?",
+    "What ends a turn: </s> or <|im_end|>?",
+    "How is\u00a0this\u200bspelt?",
+    "- [ ] a box?",
+]
+
+
+@pytest.mark.parametrize("form", ["{}", "\n{}\n", "```json\n{}\n```"])
+@pytest.mark.parametrize("wrap", [lambda found: found, lambda found: {"questions": found}])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_items_of_json_are_taken_as_they_are(
+    form: str, wrap: Callable[[list[str]], object], indent: int | None
+) -> None:
+    text = form.format(json.dumps(wrap(MARKUP), indent=indent))
+    assert lists.parse(text, len(MARKUP)) == MARKUP
+
+
+@pytest.mark.parametrize(
+    ("text", "items"),
+    [
+        pytest.param("1. A?\n2. B?\n3. What is the ma", ["A?", "B?"], id="numbered"),
+        pytest.param("- A?\n- B?\n- **What is", ["A?", "B?"], id="bold"),
+        pytest.param("1. A?\n2. Write this:\n   a and", ["A?"], id="goes-on"),
+        pytest.param("1. A?\n2. B?\n\nI hope that these are", ["A?", "B?"], id="behind-it"),
+        pytest.param("1. A?\n2. B?\n3.", ["A?", "B?"], id="number-alone"),
+        pytest.param("First one?\nSecond one?\nThird o", ["First one?", "Second one?"], id="lines"),
+        pytest.param('{"q": ["A?", "B?", "What', ["A?", "B?"], id="json"),
+        pytest.param('["A?", "B?"', ["A?", "B?"], id="json-but-for-its-end"),
+        pytest.param('{"q": ["A?", "B?"]}', ["A?", "B?"], id="whole-json"),
+        pytest.param("1. What is", [], id="first"),
+    ],
+)
+def test_item_that_was_cut_off_is_left_out(text: str, items: list[str]) -> None:
+    assert lists.parse(text, 3, is_cut_off=True) == items

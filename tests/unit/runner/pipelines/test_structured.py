@@ -3,7 +3,7 @@ from __future__ import annotations
 import jsonschema
 import pytest
 
-from kubesynth_runner.llm.base import Completion, Message
+from kubesynth_runner.llm.base import Completion, Message, TokenUsage
 from kubesynth_runner.pipelines import structured
 from kubesynth_runner.pipelines.base import StageFailure
 from kubesynth_runner.pipelines.structured import ListRequest
@@ -47,6 +47,26 @@ async def test_items_beyond_the_count_and_repetitions_are_dropped() -> None:
     llm = ScriptedLlm(["1. A?\n2. a?\n3. B?\n4. C?\n5. D?"])
     items = await structured.ask_list(llm, PROMPT, THREE)
     assert items == ["A?", "B?", "C?"]
+
+
+def cut_off(text: str) -> Completion:
+    return Completion(text, "length", TokenUsage(), "fake")
+
+
+async def test_an_item_that_was_cut_off_is_no_item() -> None:
+    llm = ScriptedLlm([cut_off("1. A?\n2. B?\n3. What is the ma"), "1. C?"])
+    wanted = ListRequest("questions", 3, "TopUp")
+    assert await structured.ask_list(llm, PROMPT, wanted) == ["A?", "B?", "C?"]
+    llm = ScriptedLlm(["1. A?\n2. B?", cut_off("1. C?\n2. What is"), "1. D?"])
+    wanted = ListRequest("questions", 4, "TopUp")
+    assert await structured.ask_list(llm, PROMPT, wanted) == ["A?", "B?", "C?", "D?"]
+
+
+async def test_list_that_was_cut_off_at_once_says_so() -> None:
+    llm = ScriptedLlm([cut_off("1. What is the"), cut_off('{"questions": ["What is')])
+    with pytest.raises(StageFailure, match=r"cut off.*maxTokens") as caught:
+        await structured.ask_list(llm, PROMPT, THREE)
+    assert caught.value.kind == "TruncatedCompletion"
 
 
 async def test_a_short_list_is_topped_up_until_it_is_long_enough() -> None:
