@@ -7,6 +7,7 @@ same questions in the same order: that is what lets a restart replay it out of t
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
@@ -88,12 +89,22 @@ class Cost:
     """What a step should take for one record: calls, records that come out, completion tokens.
 
     `history_tokens` are those that a prompt has beside the document, on average: earlier messages.
+    A document of more than `segment_tokens` is cut: `segment_calls` are made for each segment,
+    beside the `calls` for all of it. With `splits`, `rows` come out for each segment, which takes
+    the document's place.
     """
 
     calls: float = 1.0
     rows: float = 1.0
     completion_tokens: int | None = None
     history_tokens: int = 0
+    segment_tokens: int | None = None
+    segment_calls: float = 0.0
+    splits: bool = False
+
+    def segments(self, document_tokens: float) -> int:
+        """Return into how many segments a document is cut."""
+        return max(1, math.ceil(document_tokens / (self.segment_tokens or math.inf)))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -204,11 +204,19 @@ def estimate(
 ) -> PipelineEstimate:
     """Return what steps should take if lists are as long as asked and nothing fails."""
     rows = float(input_records)
-    prompt = PROMPT_OVERHEAD_TOKENS + average_characters / CHARACTERS_PER_TOKEN
+    document = average_characters / CHARACTERS_PER_TOKEN
     steps = []
     for compiled in pipeline.steps:
         cost, choices = compiled.step.cost, _choices(compiled)
-        step = _of_step(compiled, rows * cost.calls, prompt, rows * choices * cost.rows)
+        segments = cost.segments(document)
+        calls = cost.calls + cost.segment_calls * segments
+        # The calls for all segments see the document once between them.
+        seen = document * (cost.calls + cost.segment_calls) / calls if calls else 0.0
+        made = choices * cost.rows * (segments if cost.splits else 1)
+        prompt = PROMPT_OVERHEAD_TOKENS + seen
+        step = _of_step(compiled, rows * calls, prompt, rows * made)
+        if cost.splits:
+            document /= segments
         rows = step.rows
         steps.append(step)
     return PipelineEstimate(tuple(steps), round(rows))

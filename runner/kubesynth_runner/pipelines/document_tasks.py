@@ -32,6 +32,8 @@ from kubesynth_runner.pipelines.templates import PromptTemplate
 
 # Room for what the server puts around messages, of which nothing is known here.
 _TEMPLATE_TOKENS = 16
+# Of a prompt without its document, where nobody can know its length yet: in estimates.
+_USUAL_PROMPT_TOKENS = 120
 _LEAST_SEGMENT = 16
 _TOKENS_PER_DRAW = 150
 _CUT_OFF = "length"
@@ -322,7 +324,8 @@ class SegmentStage:
 def compile_segment(spec: Segment, context: CompileContext) -> Steps:
     """Return the step of a `segment`."""
     stage = SegmentStage(spec, context.text_column, context.count)
-    return Steps((Step(stage, fields=(), cost=Cost(calls=0)),))
+    cost = Cost(calls=0, segment_tokens=spec.max_tokens, splits=True)
+    return Steps((Step(stage, fields=(), cost=cost),))
 
 
 # The prompt of each kind, and how long its answers may be (NeMo Curator's figures).
@@ -341,6 +344,8 @@ def compile_task(spec: DocumentTask, context: CompileContext) -> Steps:
     prompt, reading = context.prompt(spec.prompts, name), _reading(spec, context.count)
     variables = reading.variables()
     where = (context.text_column, context.count)
+    room = max(_LEAST_SEGMENT, spec.max_input_tokens - _USUAL_PROMPT_TOKENS - _TEMPLATE_TOKENS)
+    asks_by_segment = spec.output == "Text"
     rows = 1.0
     if spec.output == "Rows":
         rows = spec.pairs if isinstance(spec, DiverseQA) else rows
@@ -348,12 +353,19 @@ def compile_task(spec: DocumentTask, context: CompileContext) -> Steps:
     task = Step(
         TaskStage(spec, prompt, variables, *where, reading),
         sampling=SamplingParameters(temperature=_TEMPERATURE, top_p=_TOP_P, max_tokens=max_tokens),
-        cost=Cost(rows=rows, completion_tokens=max_tokens // 2),
+        cost=Cost(
+            calls=not asks_by_segment,
+            rows=rows,
+            completion_tokens=max_tokens // 2,
+            segment_tokens=room,
+            segment_calls=asks_by_segment,
+        ),
     )
-    if spec.output == "Text":
+    if asks_by_segment:
         return Steps((task,))
     split = SplitStage(spec, prompt, variables, *where)
-    return Steps((Step(split, "split", fields=(), cost=Cost(calls=0)), task))
+    cost = Cost(calls=0, segment_tokens=room, splits=True)
+    return Steps((Step(split, "split", fields=(), cost=cost), task))
 
 
 def _reading(spec: DocumentTask, count: tokens.Count) -> Reading:

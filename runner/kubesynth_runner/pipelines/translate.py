@@ -144,4 +144,10 @@ def compile_stage(spec: Translate, context: CompileContext) -> Steps:
     languages = Step(
         LanguagesStage(spec), "languages", fields=(), cost=Cost(calls=0, rows=len(spec.languages))
     )
-    return Steps((languages, Step(stage, cost=Cost(calls=len(spec.columns)))))
+    by_segment = context.text_column in spec.columns
+    cost = Cost(
+        calls=len(spec.columns) - by_segment,
+        segment_tokens=spec.max_segment_tokens,
+        segment_calls=by_segment,
+    )
+    return Steps((languages, Step(stage, cost=cost)))

@@ -69,6 +69,31 @@ def test_estimate_follows_the_fan_out(tmp_path: Path) -> None:
     assert estimate.tokens == 70 * per_call
 
 
+def test_estimate_counts_a_call_for_each_segment(tmp_path: Path) -> None:
+    def estimated(stage: object, characters: float = 40_000.0) -> pipelines.PipelineEstimate:
+        return pipelines.estimate(compiled(spec(tmp_path, pipeline=[stage])), 10, characters)
+
+    facts = estimated({"knowledgeList": {}})
+    assert facts.calls >= 100, "a document of 10,000 tokens, 1,000 at a time"
+    assert facts.rows == facts.calls * structured.USUAL_ITEMS
+    overhead = facts.calls * pipelines.PROMPT_OVERHEAD_TOKENS
+    assert sum(step.prompt_tokens for step in facts.steps) == pytest.approx(overhead + 100_000)
+    assert sum(step.completion_tokens for step in facts.steps) == facts.calls * 300
+    text = estimated({"knowledgeList": {"output": "Text"}})
+    assert (text.calls, text.rows) == (facts.calls, 10)
+    assert text.tokens == pytest.approx(facts.tokens)
+    short = estimated({"knowledgeList": {}}, 400.0)
+    assert (short.calls, short.rows) == (10, 10 * structured.USUAL_ITEMS)
+    german = {"translate": {"languages": ["German"], "maxSegmentTokens": 500}}
+    assert estimated(german).calls == 200
+    # Its segments are what the next stage sees.
+    cut = [{"segment": {"maxTokens": 1000}}, {"answer": {"questionColumn": "text"}}]
+    found = pipelines.estimate(compiled(spec(tmp_path, pipeline=cut)), 10, 40_000.0)
+    assert (found.calls, found.rows) == (100, 100)
+    per_call = pipelines.PROMPT_OVERHEAD_TOKENS + 1000 + pipelines.COMPLETION_TOKENS
+    assert found.tokens == pytest.approx(100 * per_call)
+
+
 def test_estimate_knows_shorter_completions_and_open_lists(tmp_path: Path) -> None:
     stages = [
         {
