@@ -60,6 +60,7 @@ class Reason(StrEnum):
     SHARDS_ACTIVE = "ShardsActive"
     FINALIZING = "Finalizing"  # the finalize pod is at work
     NOT_STARTED = "NotStarted"
+    PODS_NOT_CREATED = "PodsNotCreated"  # pods are refused (also Degraded=True)
     FINISHED = "Finished"
     # Suspended (also Running=False)
     SUSPENDED_BY_USER = "SuspendedByUser"

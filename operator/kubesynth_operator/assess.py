@@ -22,7 +22,14 @@ from kubesynth_operator.observation import (
     Problem,
     Progress,
 )
-from kubesynth_operator.policies import deadlines, disruptions, model_servers, outcome, progress
+from kubesynth_operator.policies import (
+    deadlines,
+    disruptions,
+    model_servers,
+    outcome,
+    podless,
+    progress,
+)
 from kubesynth_operator.policies.sequence import Situation, State
 from kubesynth_operator.settings import OperatorSettings
 
@@ -214,11 +221,41 @@ def report_due_seconds(observation: Observation, settings: OperatorSettings) -> 
     return max((report.created_at + patience - observation.now).total_seconds(), 1.0)
 
 
+def _refused_pods(observation: Observation, settings: OperatorSettings) -> Problem | None:
+    """Return what to say about a Job whose pods cannot be made."""
+    said = status.find(observation.job.status, ConditionType.DEGRADED)
+    for phase, seconds in _podless_due(observation, settings).items():
+        # What was said once holds until there is a pod, also for an operator that has just begun.
+        if seconds <= 0 or (said is not None and said.reason == Reason.PODS_NOT_CREATED):
+            return podless.problem_of(observation.children[phase])
+    return None
+
+
+def podless_due_seconds(observation: Observation, settings: OperatorSettings) -> float | None:
+    """Return when to look again at Jobs that have no pods yet, or None."""
+    waits = [each for each in _podless_due(observation, settings).values() if each > 0]
+    return min(waits, default=None)
+
+
+def _podless_due(observation: Observation, settings: OperatorSettings) -> dict[RunnerPhase, float]:
+    return {
+        phase: podless.due_in_seconds(
+            observation.children[phase],
+            observation.pods_of(phase),
+            (observation.now - since).total_seconds(),
+            patience_seconds=settings.limits.podless_seconds,
+        )
+        for phase, since in observation.podless_since.items()
+    }
+
+
 def _degraded(
     observation: Observation, settings: OperatorSettings, disrupted: int
 ) -> Problem | None:
     limits, live = settings.limits, observation.live
-    warning = disruptions.degraded(disrupted, limits, observation.spec.shards.count)
+    warning = _refused_pods(observation, settings) or disruptions.degraded(
+        disrupted, limits, observation.spec.shards.count
+    )
     if warning is not None or live is None:
         return warning
     since = live.unreachable_since

@@ -303,7 +303,8 @@ class Observation:
     `children` holds only Jobs that this very job owns (by uid), by phase; a one-shard job's only
     Job is under GENERATE. `referents` is None when nothing needed looking up. `report` is the
     termination message that holds the run's totals, if there is one. `servers` are the model
-    servers behind the roles that have one.
+    servers behind the roles that have one. `podless_since` says of the Jobs that have no pod now,
+    although they may, since when they were seen so: a hint, forgotten on restart.
     """
 
     now: datetime
@@ -315,6 +316,7 @@ class Observation:
     leases: LeaseView | None = None
     obstacles: tuple[Obstacle, ...] = ()
     servers: Mapping[str, ServerView] = dataclasses.field(default_factory=dict)
+    podless_since: Mapping[RunnerPhase, datetime] = dataclasses.field(default_factory=dict)
     progress_written_at: datetime | None = None
 
     def facing(self, obstacles: tuple[Obstacle, ...]) -> Observation:

@@ -40,6 +40,7 @@ from kubesynth_operator.observation import (
     Referent,
     Referents,
 )
+from kubesynth_operator.policies import podless
 from kubesynth_operator.progress_book import ProgressBook
 from kubesynth_operator.servers import views
 from kubesynth_operator.servers.catalog import Catalog
@@ -63,7 +64,7 @@ class Snapshots:
 
 
 class Observer:
-    """Builds observations. Holds nothing but a short memory of references."""
+    """Builds observations. Holds nothing but short memories of references and of missing pods."""
 
     def __init__(
         self,
@@ -79,6 +80,7 @@ class Observer:
         self._clock = clock
         self._referent_age = referent_age
         self._referents: dict[tuple[str, ReferenceKind, str], tuple[datetime, Referent]] = {}
+        self._podless: dict[JobKey, dict[str, datetime]] = {}
 
     async def observe(self, key: JobKey) -> Observation | None:
         """Look at a job; None if there is none of that name.
@@ -89,6 +91,7 @@ class Observer:
         try:
             job = wire.parse_job(await self._client.get(SYNTHETIC_DATA_JOBS, *key))
         except errors.NotFoundError:
+            self._podless.pop(key, None)
             return None
         found = self._snapshots.jobs.of_job(key)
         own = {child.phase: child for child in found if child.owner_uid == job.uid}
@@ -109,7 +112,22 @@ class Observer:
             observation = dataclasses.replace(observation, pods=pods)
         if RunnerPhase.GENERATE not in own:
             observation = dataclasses.replace(observation, referents=await self._look_up(job))
-        return observation
+        return dataclasses.replace(observation, podless_since=self._without_pods(observation))
+
+    def _without_pods(self, observation: Observation) -> dict[RunnerPhase, datetime]:
+        """Return which Jobs have no pods although they may, and since when that was seen."""
+        key = observation.job.key
+        before, now = self._podless.pop(key, {}), observation.now
+        since = {
+            phase: before.get(child.uid, now)
+            for phase, child in observation.children.items()
+            if podless.lacks_pods(child, observation.pods_of(phase))
+        }
+        if since:
+            self._podless[key] = {
+                observation.children[phase].uid: moment for phase, moment in since.items()
+            }
+        return since
 
     async def _list_pods(self, job: Job) -> tuple[Pod, ...]:
         selector = f"{JOB_UID_LABEL}={job.uid}"

@@ -14,7 +14,7 @@ from kubesynth_api.labels import MANAGED_BY
 from kubesynth_api.references import references as references_of
 from kubesynth_api.runner_contract import RunnerPhase
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobStatus
-from kubesynth_operator import assess, draft, job_servers, status, wire
+from kubesynth_operator import assess, draft, job_servers, standing, status, wire
 from kubesynth_operator.actions import (
     IDLE,
     Action,
@@ -32,12 +32,10 @@ from kubesynth_operator.policies import (
     acceptance,
     access_modes,
     model_servers,
-    queueing,
     references,
     sequence,
     suspend,
     ttl,
-    waiting,
 )
 from kubesynth_operator.resources import (
     lease_secret,
@@ -180,7 +178,7 @@ def _may_pass(observation: Observation, problem: Problem) -> bool:
 
 def _suspend(observation: Observation, assessment: Assessment) -> Plan:
     """Stop all pods and wait, for as long as the user likes: nothing is looked at again."""
-    verdicts = _accepted(observation, assessment) | {
+    verdicts = standing.accepted(observation, assessment) | {
         ConditionType.RUNNING: Verdict(
             False, Reason.SUSPENDED_BY_USER, "Nothing is started while spec.suspend is true."
         ),
@@ -203,13 +201,13 @@ def _move_on(
     match step:
         case sequence.Create():
             actions = () if observation.obstacles else _create(observation, settings, step)
-            running = _running(observation, step.phase)
+            running = standing.running(observation, step.phase, assessment)
         case sequence.Await():
             # No other Job: shards that a deadline has stopped stay so while finalize runs.
             current = observation.children.get(step.phase)
             actions = job_servers.bring_back(observation, step.phase)
             actions += suspend.let_run(current, assess.slots(observation))
-            running = _running(observation, step.phase)
+            running = standing.running(observation, step.phase, assessment)
         case sequence.Stop():
             child = observation.children[step.phase]
             actions = suspend.stop([child])
@@ -217,8 +215,8 @@ def _move_on(
             running = Verdict(True, reason, f"Stopping: {step.because.message}")
         case _ as never:
             assert_never(never)
-    verdicts = _accepted(observation, assessment) | {ConditionType.RUNNING: running}
-    verdicts |= _queue(observation) | _resumed(observation)
+    verdicts = standing.accepted(observation, assessment) | {ConditionType.RUNNING: running}
+    verdicts |= standing.queue(observation) | standing.resumed(observation)
     after = draft.compose(
         observation,
         Draft(verdicts, start_time=_start_time(observation)),
@@ -260,69 +258,6 @@ def _create(
     return (*actions, CreateJob(manifest))
 
 
-def _running(observation: Observation, phase: RunnerPhase) -> Verdict:
-    child = observation.children.get(phase)
-    if observation.obstacles and child is None:
-        return Verdict(False, Reason.NOT_STARTED, observation.obstacles[0].message)
-    if child is None and not observation.children and _awaits_servers(observation):
-        return Verdict(False, Reason.NOT_STARTED, "The model servers are being set up.")
-    if child is not None and child.queued and child.suspended:
-        return Verdict(False, Reason.SUSPENDED_BY_QUEUE, "The shards wait for their queue.")
-    reason = draft.running_reason(phase)
-    stuck = waiting.describe(observation.pods_of(phase))
-    return Verdict(True, reason, f"Pods wait: {stuck}" if stuck else draft.RUNNING_MESSAGES[reason])
-
-
-def _awaits_servers(observation: Observation) -> bool:
-    return model_servers.resolved(observation.spec, observation.servers) is None
-
-
-def _accepted(observation: Observation, assessment: Assessment) -> dict[ConditionType, Verdict]:
-    """Return the verdicts of every job that is neither refused nor at its end."""
-    verdicts = {
-        ConditionType.ACCEPTED: Verdict(True, Reason.VALID, "The spec is valid."),
-        ConditionType.MODELS_READY: Verdict(
-            *model_servers.readiness(observation.spec, observation.servers)
-        ),
-        ConditionType.COMPLETE: Verdict(False, Reason.NOT_COMPLETE, "The job has not ended."),
-    }
-    for obstacle in observation.obstacles:
-        if obstacle.kind is ObstacleKind.STRANGER:
-            verdicts[ConditionType.DEGRADED] = Verdict(
-                True, Reason.CHILD_CONFLICT, obstacle.message
-            )
-            return verdicts
-    if assessment.degraded is not None:
-        problem = assessment.degraded
-        verdicts[ConditionType.DEGRADED] = Verdict(True, problem.reason, problem.message)
-    return verdicts
-
-
-def _queue(observation: Observation) -> dict[ConditionType, Verdict]:
-    job = observation.job
-    generate = observation.children.get(RunnerPhase.GENERATE)
-    before = status.find(job.status, ConditionType.QUOTA_RESERVED)
-    admitted = before is not None and before.reason in (Reason.ADMITTED, Reason.PREEMPTED)
-    found = queueing.verdict(generate, job.queue_name, was_admitted=admitted)
-    if found is None:
-        return {}
-    reserved, problem = found
-    verdicts = {ConditionType.QUOTA_RESERVED: Verdict(reserved, problem.reason, problem.message)}
-    if generate is not None and generate.queued and generate.suspended and not generate.finished:
-        verdicts[ConditionType.SUSPENDED] = Verdict(
-            True, Reason.SUSPENDED_BY_QUEUE, problem.message
-        )
-    return verdicts
-
-
-def _resumed(observation: Observation) -> dict[ConditionType, Verdict]:
-    """Return Suspended=False for a job that once was suspended."""
-    before = status.find(observation.job.status, ConditionType.SUSPENDED)
-    if before is None or ConditionType.SUSPENDED in _queue(observation):
-        return {}
-    return {ConditionType.SUSPENDED: Verdict(False, Reason.RESUMED, "The job goes on.")}
-
-
 def _start_time(observation: Observation) -> str | None:
     """Return a new start time on acceptance and on resume, as Kubernetes does for its Jobs."""
     before = observation.job.status
@@ -334,7 +269,7 @@ def _start_time(observation: Observation) -> str | None:
 def _finish(observation: Observation, assessment: Assessment, outcome: Outcome) -> Plan:
     """Write down how the job ended, and stop what is left of it."""
     outcome = assess.with_target(outcome, assessment, observation.spec)
-    final: dict[ConditionType, Verdict] = _accepted(observation, assessment)
+    final: dict[ConditionType, Verdict] = standing.accepted(observation, assessment)
     final.pop(ConditionType.DEGRADED, None)
     verdict = Verdict(True, outcome.reason, outcome.message)
     if outcome.failed:
@@ -345,7 +280,7 @@ def _finish(observation: Observation, assessment: Assessment, outcome: Outcome) 
     else:
         final[ConditionType.COMPLETE] = verdict
     final[ConditionType.RUNNING] = Verdict(False, Reason.FINISHED, "The job has ended.")
-    final |= _resumed(observation)
+    final |= standing.resumed(observation)
     after = draft.compose(
         observation,
         Draft(final, completion_time=wire.format_time(observation.now), settled=True),
@@ -373,9 +308,12 @@ def _requeue(
         waits.append(_PREDECESSOR_SECONDS if soon else _OBSTACLE_SECONDS)
     if assessment.deadline.next_at is not None:
         waits.append(max((assessment.deadline.next_at - observation.now).total_seconds(), 1.0))
-    report = assess.report_due_seconds(observation, settings)
-    if report is not None:
-        waits.append(report)
+    for due in (
+        assess.report_due_seconds(observation, settings),
+        assess.podless_due_seconds(observation, settings),
+    ):
+        if due is not None:
+            waits.append(due)
     return min(waits, default=None)
 
 

@@ -35,6 +35,8 @@ class Limits:
     batch_stall_seconds: float = 26 * 3600
     # Pods run for so long and not one of them could be asked: Degraded/ProgressUnknown.
     unreachable_seconds: float = 60
+    # A Job that may run has had no pod for so long: its pods are refused.
+    podless_seconds: float = 30
     # Ignored pod failures (disruptions and exit code 143) per job until Degraded/DisruptionsHigh,
     # as base + per_shard x shards; the job fails at `disruption_failure_factor` times that.
     # Kubernetes itself would ignore them without end.

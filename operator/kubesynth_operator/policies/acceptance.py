@@ -8,7 +8,7 @@ mistyped placeholder is found before a pod starts.
 
 from __future__ import annotations
 
-from kubesynth_api import validation
+from kubesynth_api import clusters, validation
 from kubesynth_api.conditions import Reason
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
 from kubesynth_operator.observation import Job, Problem, ReferenceKind, Referents
@@ -35,6 +35,7 @@ def problem_with(
         if kind is ReferenceKind.CONFIG_MAP and referent.exists
     }
     findings = validation.check(job.spec, job.key.name, config_maps)
+    findings += clusters.check(job.spec)
     for reason in (Reason.INVALID_SPEC, Reason.NOT_IMPLEMENTED):
         found = [str(finding) for finding in findings if finding.reason is reason]
         if found:

@@ -42,8 +42,20 @@ def wanted(
     return Demand(0) if remaining <= 0 else Demand(spec.replicas, max(remaining, 1.0))
 
 
-def last_used_time(before: ModelServerStatus, *, users: int, now: datetime) -> str | None:
-    """Return when the last job let go, as it has to be stored."""
-    if users == 0 and before.users.count > 0:
+def last_used_time(
+    before: ModelServerStatus, *, users: int, idles: bool, now: datetime
+) -> str | None:
+    """Return when the last job let go, as it has to be stored.
+
+    Args:
+        before: What is stored.
+        users: Jobs that need the server now.
+        idles: Whether it runs and is to sleep when nobody needs it. One that was never used is
+            then taken for used now, or its time would never be up.
+        now: The time.
+    """
+    if users:
+        return before.last_used_time
+    if before.users.count > 0 or (idles and before.last_used_time is None):
         return wire.format_time(now)
     return before.last_used_time

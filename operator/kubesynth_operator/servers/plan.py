@@ -1,8 +1,8 @@
 """The decision about one model server: one look, one plan. Pure.
 
 A server that is being deleted is left alone: what it owns goes by garbage collection. One that
-cannot be accepted keeps the pods that it has and gets no new ones. All others get the children that
-they should have now, and a status that says where they stand.
+cannot be accepted keeps the pods that are needed and gets no new ones. All others get the children
+that they should have now, and a status that says where they stand.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from kubesynth_api.v1alpha1.model_servers import (
     ModelServerStatus,
     ServerUsers,
     StartupStep,
-    is_server_name,
 )
 from kubesynth_api.v1alpha1.protocols import TritonOptions
-from kubesynth_api.v1alpha1.server_classes import ServerClassSpec, unknown_placeholders
+from kubesynth_api.v1alpha1.server_classes import ServerClassSpec
 from kubesynth_operator import status as statuses
 from kubesynth_operator import wire
 from kubesynth_operator.actions import (
@@ -34,8 +33,8 @@ from kubesynth_operator.actions import (
     ServerAction,
 )
 from kubesynth_operator.observation import Problem
-from kubesynth_operator.servers import demand, manifests, rollout, startup, telling
-from kubesynth_operator.servers.seen import IDLE, ServerClass, ServerObservation, ServerPlan
+from kubesynth_operator.servers import acceptance, demand, manifests, rollout, startup, telling
+from kubesynth_operator.servers.seen import IDLE, ServerObservation, ServerPlan
 from kubesynth_operator.status import Verdict
 
 # Secrets cannot be watched, and what stands in the way of a child may go away.
@@ -57,6 +56,7 @@ class _Wanted:
     spec: ModelServerSpec
     template: ServerClassSpec
     demand: demand.Demand
+    last_used: str | None
     strategy: str
     secret_version: str
     inputs: str
@@ -66,7 +66,7 @@ def reconcile(seen: ServerObservation) -> ServerPlan:
     """Decide what to do about one server, and what to say about it."""
     if seen.server.deleting:
         return IDLE
-    problem = _problem_with(seen)
+    problem = acceptance.problem_with(seen)
     if problem is not None:
         return _park(seen, problem)
     wanted = _wanted(seen)
@@ -80,68 +80,10 @@ def reconcile(seen: ServerObservation) -> ServerPlan:
     return _plan(seen, after, actions, min(waits, default=None))
 
 
-def _problem_with(seen: ServerObservation) -> Problem | None:
-    server, chosen = seen.server, seen.server_class
-    if server.spec is None:
-        return server.spec_problem
-    if not is_server_name(server.key.name):
-        return Problem(Reason.INVALID_SPEC, "metadata.name is no name for a server.")
-    if chosen is None:
-        return Problem(Reason.REFERENCE_NOT_FOUND, f"spec.classRef: {seen.class_hint}")
-    if chosen.spec is None:
-        return Problem(Reason.INVALID_SPEC, f"{chosen.label}: {chosen.problem}")
-    for path, found in unknown_placeholders(chosen.spec):
-        return Problem(
-            Reason.INVALID_SPEC, f"{chosen.label}: {path}: {found} is no placeholder of a class"
-        )
-    if server.spec.triton is not None and chosen.spec.protocol != "Triton":
-        return Problem(Reason.INVALID_SPEC, f"spec.triton: {chosen.label} does not speak Triton")
-    for owner, options in (("spec", server.spec.triton), (chosen.label, chosen.spec.triton)):
-        if options is not None and _refers(options):
-            message = f"{owner}.triton.chatTemplate: give the template inline, without a ConfigMap"
-            return Problem(Reason.INVALID_SPEC, message)
-    return _problem_with_nodes(seen, server.spec, chosen) or _problem_with_token(seen, server.spec)
-
-
-def _problem_with_nodes(
-    seen: ServerObservation, spec: ModelServerSpec, chosen: ServerClass
-) -> Problem | None:
-    if spec.nodes == 1:
-        return None
-    if chosen.spec is None or chosen.spec.multi_node is None:
-        message = f"spec.nodes: {chosen.label} does not say how several nodes work (multiNode)"
-        return Problem(Reason.INVALID_SPEC, message)
-    if seen.groups_problem:
-        return Problem(Reason.KIND_NOT_INSTALLED, f"spec.nodes: {seen.groups_problem}")
-    return None
-
-
-def _refers(options: TritonOptions) -> bool:
-    """Tell whether a template is in a ConfigMap, which jobs elsewhere could not mount."""
-    template = options.chat_template
-    if template is None:
-        return False
-    sources = (template.jinja, template.tokenizer_config)
-    return any(source is not None and source.config_map_key_ref is not None for source in sources)
-
-
-def _problem_with_token(seen: ServerObservation, spec: ModelServerSpec) -> Problem | None:
-    if spec.token is None or seen.secret is None:
-        return None
-    selector = spec.token.secret_key_ref
-    what = f"spec.token: Secret {selector.name!r}"
-    if seen.secret.denied:
-        return Problem(Reason.REFERENCE_DENIED, f"{what} may not be read by the operator")
-    if not seen.secret.exists:
-        return Problem(Reason.REFERENCE_NOT_FOUND, f"{what} does not exist")
-    if selector.key not in seen.secret.keys:
-        return Problem(Reason.REFERENCE_NOT_FOUND, f"{what} has no key {selector.key!r}")
-    return None
-
-
 def _park(seen: ServerObservation, problem: Problem) -> ServerPlan:
-    """Refuse the server for now; pods that run are left to run."""
+    """Refuse the server for now; pods that are needed are left to run."""
     verdict = Verdict(False, problem.reason, problem.message)
+    actions, counters, idle_in_seconds = _wind_down(seen)
     after = _with_conditions(
         seen,
         seen.server.status,
@@ -150,31 +92,74 @@ def _park(seen: ServerObservation, problem: Problem) -> ServerPlan:
             ConditionType.READY: verdict,
             ConditionType.STALLED: dataclasses.replace(verdict, status=True),
         },
-    ).model_copy(update={"phase": "Rejected", "endpoint": "", "served_model": ""})
+    ).model_copy(update={"phase": "Rejected", "endpoint": "", "served_model": "", **counters})
     # An invalid spec changes with the spec or the class, which are watched.
     again = _RECHECK_SECONDS if "spec.token" in problem.message else None
-    return _plan(seen, after, (), again)
+    waits = [each for each in (again, idle_in_seconds) if each is not None]
+    return _plan(seen, after, actions, min(waits, default=None))
+
+
+def _wind_down(
+    seen: ServerObservation,
+) -> tuple[tuple[ServerAction, ...], dict[str, object], float | None]:
+    """Return what takes pods from a server that is refused, as far as there should be fewer.
+
+    With it what the status says of them, and after how many seconds that may change. Nothing that
+    is needed stops because a class or a Secret went away, and nothing keeps its GPUs for that.
+    """
+    current = seen.workload
+    users = ServerUsers(count=len(seen.users), names=seen.users[:USERS_SHOWN])
+    ready = sum(pod.ready and pod.leads and not pod.deleting for pod in seen.pods)
+    counters: dict[str, object] = {"users": users, "ready_replicas": ready}
+    if seen.server.spec is None or current is None or current.deleting:
+        return (), counters, None
+    wanted, last_used = _demand(seen, seen.server.spec)
+    replicas = min(wanted.replicas, current.wanted)
+    counters |= {
+        "last_used_time": last_used,
+        "replicas": replicas,
+        "summary": f"{ready}/{replicas}",
+    }
+    actions: tuple[ServerAction, ...] = ()
+    if replicas < current.wanted:
+        version = (current.uid, current.resource_version)
+        actions = (PatchWorkload(current.kind, current.name, *version, {"replicas": replicas}),)
+    return actions, counters, wanted.idle_in_seconds
+
+
+def _demand(seen: ServerObservation, spec: ModelServerSpec) -> tuple[demand.Demand, str | None]:
+    """Return how many pods there should be, and when the last job let go."""
+    running = seen.workload.wanted if seen.workload else 0
+    last_used = demand.last_used_time(
+        seen.server.status,
+        users=len(seen.users),
+        idles=spec.idle is not None and running > 0,
+        now=seen.now,
+    )
+    wanted = demand.wanted(
+        spec,
+        users=len(seen.users),
+        running=running,
+        last_used=wire.parse_time(last_used),
+        now=seen.now,
+    )
+    return wanted, last_used
 
 
 def _wanted(seen: ServerObservation) -> _Wanted:
     spec, chosen = seen.server.spec, seen.server_class
     if spec is None or chosen is None or chosen.spec is None:
         raise ValueError("the server was not accepted")
-    before, current = seen.server.status, seen.workload
-    last_used = demand.last_used_time(before, users=len(seen.users), now=seen.now)
+    current = seen.workload
+    wanted, last_used = _demand(seen, spec)
     version = ""
     if spec.rollout.restart_on_secret_change and seen.secret is not None:
         version = seen.secret.version
     return _Wanted(
         spec=spec,
         template=chosen.spec,
-        demand=demand.wanted(
-            spec,
-            users=len(seen.users),
-            running=current.wanted if current else 0,
-            last_used=wire.parse_time(last_used),
-            now=seen.now,
-        ),
+        demand=wanted,
+        last_used=last_used,
         strategy=rollout.strategy(spec, current, seen.pods, seen.now),
         secret_version=version,
         inputs=manifests.inputs(spec, chosen.spec, version),
@@ -240,7 +225,7 @@ def _status(seen: ServerObservation, wanted: _Wanted) -> tuple[ModelServerStatus
             "triton": _triton(wanted),
             "used_class": seen.server_class.label if seen.server_class else "",
             "users": ServerUsers(count=len(seen.users), names=seen.users[:USERS_SHOWN]),
-            "last_used_time": demand.last_used_time(before, users=len(seen.users), now=seen.now),
+            "last_used_time": wanted.last_used,
             "start_time": start_time,
             "startup": _steps(seen, ready, start_time),
             "last_failure": failure,

@@ -81,16 +81,17 @@ _REFUSALS = frozenset(
 def _scaling(
     before: ModelServerStatus, after: ModelServerStatus, accepted: Condition | None, at: str
 ) -> list[Transition]:
-    """Tell of more or fewer pods, and why; a server that is refused keeps those that it has."""
-    if before.replicas == after.replicas or accepted is None or accepted.status != "True":
-        return []
+    """Tell of more or fewer pods, and why; one that is refused gets no more than it has."""
     up = after.replicas > before.replicas
+    refused = accepted is None or accepted.status != "True"
+    if before.replicas == after.replicas or (refused and up):
+        return []
     why = ""
     if before.replicas == 0 and after.users.count:
         others = after.users.count - 1
         why = f" for {after.users.names[0]}" if after.users.names else ""
         why += f" and {others} more" if others and why else ""
-    elif after.replicas == 0:
+    elif after.replicas == 0 and not refused:
         ready = next((c for c in after.conditions if c.type == ConditionType.READY), None)
         why = f": {ready.message}" if ready is not None else ""
     note = f"From {before.replicas} to {after.replicas} pods{why}".rstrip(".") + "."

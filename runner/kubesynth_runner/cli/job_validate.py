@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from kubesynth_api import clusters
 from kubesynth_runner.cli import manifests
 from kubesynth_runner.cli.errors import CommandError
+from kubesynth_runner.cli.manifests import JobDocument, Manifest, Problem
 
 EXIT_INVALID = 1
 
@@ -34,5 +36,15 @@ def _validate(source: str) -> bool:
             print(manifest.describe(document.document, problem), file=sys.stderr)
         if not problems:
             print(f"{source}: {document.name} is valid")
+            _note_what_clusters_refuse(manifest, document)
         valid = valid and not problems
     return valid
+
+
+def _note_what_clusters_refuse(manifest: Manifest, document: JobDocument) -> None:
+    """Say what `kubesynth run` takes and a cluster does not."""
+    if document.job is None:
+        return
+    for finding in clusters.check(document.job.spec):
+        problem = Problem(finding.path, f"on a cluster this is refused: {finding.message}")
+        print(manifest.describe(document.document, problem), file=sys.stderr)

@@ -40,7 +40,18 @@ def test_valid_manifest_passes(
 ) -> None:
     path = write_manifest(JOB)
     assert _validate(path) == 0
-    assert capsys.readouterr().out == f"{path}: qa is valid\n"
+    shown = capsys.readouterr()
+    assert shown.out == f"{path}: qa is valid\n"
+    [note] = shown.err.splitlines()
+    assert note.startswith(f"{path}:17: spec.output.uri: on a cluster this is refused: a folder")
+
+
+def test_what_suits_a_cluster_too_is_valid_without_a_note(
+    write_manifest: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_manifest(JOB.replace("file:///out", "pvc://datasets/out"))
+    assert _validate(path) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_all_problems_are_shown_with_their_lines(

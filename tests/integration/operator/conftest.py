@@ -69,6 +69,7 @@ def settings(namespace_name: str) -> OperatorSettings:
             poll_seconds=0.5,
             reference_recheck_seconds=1,
             reference_recheck_max_seconds=1,
+            podless_seconds=2,
         ),
     )
 

@@ -111,6 +111,13 @@ async def test_what_is_not_there_yet_is_refused_and_not_ignored(
     assert await jobs_of(namespace) == []
 
 
+async def test_an_output_in_the_pod_is_refused(operator: Application, namespace: Namespace) -> None:
+    await namespace.apply(output={"uri": "file:///tmp/out"})
+    refused = await namespace.until("Accepted", "False", "InvalidSpec")
+    assert "spec.output.uri: a folder of the pod is gone with the pod" in refused["message"]
+    assert await jobs_of(namespace) == []
+
+
 async def test_another_controller_s_job_is_left_alone(
     operator: Application, namespace: Namespace
 ) -> None:
@@ -178,6 +185,29 @@ async def test_a_quota_that_refuses_a_job_is_said_in_the_status(
         return "exceeded quota" in (await namespace.condition("Running")).get("message", "")
 
     await eventually(told, "the refusal is in the status")
+
+
+async def test_a_quota_that_refuses_pods_is_said_until_it_is_lifted(
+    namespace: Namespace, operator: Application, api_server: ApiServer
+) -> None:
+    quota = ("quota", "no-limits", "-n", namespace.name)
+    api_server.kubectl("create", *quota, "--hard=limits.cpu=4")
+
+    async def quota_is_known() -> bool:
+        found = api_server.kubectl("get", *quota, "-o", "json")
+        return bool(json.loads(found).get("status", {}).get("hard"))
+
+    await eventually(quota_is_known, "the quota is in force")
+    await namespace.apply(shards=2)
+    said = await namespace.until("Degraded", "True", "PodsNotCreated")
+    assert "`kubectl describe job qa-plan`" in said["message"]
+    await namespace.until("Running", "False", "PodsNotCreated")
+    assert "must specify limits.cpu" in api_server.kubectl(
+        "describe", "job", "qa-plan", "-n", namespace.name
+    )
+    api_server.kubectl("delete", *quota)
+    await namespace.until("Running", "True", "Planning")
+    assert await namespace.condition("Degraded") == {}
 
 
 async def test_a_job_applied_again_at_once_waits_for_the_old_one_s_children(

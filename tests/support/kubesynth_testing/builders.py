@@ -258,6 +258,7 @@ class Surroundings:
     referents: Referents | None = None
     obstacles: tuple[Obstacle, ...] = ()
     servers: Mapping[str, ServerView] = dataclasses.field(default_factory=dict)
+    podless_since: Mapping[RunnerPhase, datetime] = dataclasses.field(default_factory=dict)
 
 
 def observation(
@@ -274,6 +275,7 @@ def observation(
         referents=around.referents,
         obstacles=around.obstacles,
         servers=around.servers,
+        podless_since=around.podless_since,
     )
 
 

@@ -367,3 +367,20 @@ def test_the_most_common_wait_is_described() -> None:
     ]
     assert waiting.describe(pods) == "Unschedulable: 0/3 nodes have enough cpu"
     assert waiting.describe(pods[:1]) == ""
+
+
+@pytest.mark.parametrize("uri", ["file:///tmp/out", "/tmp/out", "file://out"])
+def test_a_folder_of_the_pod_is_no_output(uri: str) -> None:
+    problem = acceptance.problem_with(a_job(output={"uri": uri}))
+    assert problem is not None
+    assert problem.reason is Reason.INVALID_SPEC
+    assert problem.message.startswith("spec.output.uri: a folder of the pod is gone with the pod")
+    problem = acceptance.problem_with(a_job(input=None, retryFailed={"fromOutput": uri}))
+    assert problem is not None
+    assert problem.message.startswith("spec.retryFailed.fromOutput: no pod has a folder")
+
+
+@pytest.mark.parametrize("uri", ["pvc://datasets/qa", "s3://bucket/qa", "gs://b/qa", "az://c/qa"])
+def test_what_outlives_the_pod_is_an_output_and_the_image_may_have_the_input(uri: str) -> None:
+    job = a_job(output={"uri": uri}, input={"uri": "file:///opt/docs"})
+    assert acceptance.problem_with(job) is None

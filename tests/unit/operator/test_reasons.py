@@ -85,6 +85,12 @@ def planning() -> Observation:
     return observation(job, [a_child(job, PLAN, active=1)])
 
 
+def podless() -> Observation:
+    job = a_job(shards=3)
+    since = NOW - timedelta(seconds=LIMITS.podless_seconds)
+    return observation(job, [a_child(job, PLAN)], podless_since={PLAN: since})
+
+
 def generating(*, live: LiveProgress | None = None) -> Observation:
     job = a_job(shards=3)
     children = [a_child(job, PLAN, complete=True), a_child(job, GENERATE, active=3, ready=3)]
@@ -257,6 +263,7 @@ EMITTED: dict[Reason, Emitted] = (
         Reason.PROGRESS_STALLED: (ConditionType.DEGRADED, True, stalled),
         Reason.PROGRESS_UNKNOWN: (ConditionType.DEGRADED, True, unreachable),
         Reason.DISRUPTIONS_HIGH: (ConditionType.DEGRADED, True, disrupted),
+        Reason.PODS_NOT_CREATED: (ConditionType.DEGRADED, True, podless),
         Reason.CHILD_CONFLICT: (ConditionType.DEGRADED, True, stranger),
         Reason.IN_PROGRESS: (ConditionType.RECONCILING, True, new_job),
     }

@@ -1,0 +1,79 @@
+"""Where a job stands, in conditions: of one that is neither refused nor suspended. Pure."""
+
+from __future__ import annotations
+
+from kubesynth_api.conditions import ConditionType, Reason
+from kubesynth_api.runner_contract import RunnerPhase
+from kubesynth_operator import draft, status
+from kubesynth_operator.assess import Assessment
+from kubesynth_operator.observation import Observation, ObstacleKind
+from kubesynth_operator.policies import model_servers, queueing, waiting
+from kubesynth_operator.status import Verdict
+
+
+def running(observation: Observation, phase: RunnerPhase, assessment: Assessment) -> Verdict:
+    """Return whether pods are at work for `phase`, and if not, why."""
+    child = observation.children.get(phase)
+    if observation.obstacles and child is None:
+        return Verdict(False, Reason.NOT_STARTED, observation.obstacles[0].message)
+    if child is None and not observation.children and _awaits_servers(observation):
+        return Verdict(False, Reason.NOT_STARTED, "The model servers are being set up.")
+    if child is not None and child.queued and child.suspended:
+        return Verdict(False, Reason.SUSPENDED_BY_QUEUE, "The shards wait for their queue.")
+    refused = assessment.degraded
+    if phase in observation.podless_since and refused and refused.reason is Reason.PODS_NOT_CREATED:
+        return Verdict(False, refused.reason, refused.message)
+    reason = draft.running_reason(phase)
+    stuck = waiting.describe(observation.pods_of(phase))
+    return Verdict(True, reason, f"Pods wait: {stuck}" if stuck else draft.RUNNING_MESSAGES[reason])
+
+
+def _awaits_servers(observation: Observation) -> bool:
+    return model_servers.resolved(observation.spec, observation.servers) is None
+
+
+def accepted(observation: Observation, assessment: Assessment) -> dict[ConditionType, Verdict]:
+    """Return the verdicts of every job that is neither refused nor at its end."""
+    verdicts = {
+        ConditionType.ACCEPTED: Verdict(True, Reason.VALID, "The spec is valid."),
+        ConditionType.MODELS_READY: Verdict(
+            *model_servers.readiness(observation.spec, observation.servers)
+        ),
+        ConditionType.COMPLETE: Verdict(False, Reason.NOT_COMPLETE, "The job has not ended."),
+    }
+    for obstacle in observation.obstacles:
+        if obstacle.kind is ObstacleKind.STRANGER:
+            verdicts[ConditionType.DEGRADED] = Verdict(
+                True, Reason.CHILD_CONFLICT, obstacle.message
+            )
+            return verdicts
+    if assessment.degraded is not None:
+        problem = assessment.degraded
+        verdicts[ConditionType.DEGRADED] = Verdict(True, problem.reason, problem.message)
+    return verdicts
+
+
+def queue(observation: Observation) -> dict[ConditionType, Verdict]:
+    """Return what the job's queue has decided; nothing without a queue."""
+    job = observation.job
+    generate = observation.children.get(RunnerPhase.GENERATE)
+    before = status.find(job.status, ConditionType.QUOTA_RESERVED)
+    admitted = before is not None and before.reason in (Reason.ADMITTED, Reason.PREEMPTED)
+    found = queueing.verdict(generate, job.queue_name, was_admitted=admitted)
+    if found is None:
+        return {}
+    reserved, problem = found
+    verdicts = {ConditionType.QUOTA_RESERVED: Verdict(reserved, problem.reason, problem.message)}
+    if generate is not None and generate.queued and generate.suspended and not generate.finished:
+        verdicts[ConditionType.SUSPENDED] = Verdict(
+            True, Reason.SUSPENDED_BY_QUEUE, problem.message
+        )
+    return verdicts
+
+
+def resumed(observation: Observation) -> dict[ConditionType, Verdict]:
+    """Return Suspended=False for a job that once was suspended."""
+    before = status.find(observation.job.status, ConditionType.SUSPENDED)
+    if before is None or ConditionType.SUSPENDED in queue(observation):
+        return {}
+    return {ConditionType.SUSPENDED: Verdict(False, Reason.RESUMED, "The job goes on.")}
