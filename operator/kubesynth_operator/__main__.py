@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import sys
 import time
 
@@ -45,7 +46,8 @@ def main() -> int:
 
 
 async def run(chosen: OperatorSettings) -> None:
-    """Serve probes, become leader if that is asked for, and work."""
+    """Serve probes, become leader if that is asked for, and work, until SIGTERM."""
+    _end_on_sigterm()
     client = await KubeClient.connect(chosen.kubeconfig)
     metrics = Metrics()
     app = Application(client, chosen, metrics)
@@ -62,16 +64,28 @@ async def run(chosen: OperatorSettings) -> None:
                 metrics.leader.set(1)
                 await app.run()
                 return
-            elector = Elector(client, chosen.operator_namespace, chosen.identity, time.monotonic)
-            await elector.acquire()
-            standing_by = False
-            metrics.leader.set(1)
+            lease = (chosen.operator_namespace, chosen.lease_name)
+            elector = Elector(client, lease, chosen.identity, time.monotonic)
             try:
+                await elector.acquire()
+                standing_by = False
+                metrics.leader.set(1)
                 await first_end([elector.hold(), app.run()])
             finally:
                 await elector.release()
     finally:
         await client.close()
+
+
+def _end_on_sigterm() -> None:
+    """End this task on SIGTERM, from now until Kopf, once it watches, handles it.
+
+    Without a handler the first process of a container hears no SIGTERM at all: one that stands by
+    would go on, and might even become the leader while it is being replaced.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
 if __name__ == "__main__":

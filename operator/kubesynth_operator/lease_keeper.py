@@ -42,7 +42,7 @@ from kubesynth_operator.observation import (
 )
 from kubesynth_operator.policies import leases
 from kubesynth_operator.resources import naming
-from kubesynth_operator.settings import OperatorSettings
+from kubesynth_operator.settings import Limits, OperatorSettings
 from kubesynth_operator.unreadable import Unreadable
 
 _logger = logging.getLogger(__name__)
@@ -51,10 +51,16 @@ _REPORT_MAX_BYTES = 65536
 
 @dataclasses.dataclass(slots=True)
 class _Desk:
-    """One job whose limits are divided. `seen` is what the last round was made on."""
+    """One job whose limits are divided. `seen` is what the last round was made on.
+
+    `gate` is for its own requests: one job's pods that swallow packets are to keep the places of
+    some, and not of all.
+    """
 
     key: JobKey
     leases: JobLeases
+    gate: asyncio.Semaphore
+    busy: bool = False
     token: str = ""
     quiet: bool = False
     # Pods whose last words were taken.
@@ -80,6 +86,7 @@ class LeaseKeeper:
         self._settings = settings
         self._unreadable = unreadable
         self._look_at = look_at
+        self._gate = asyncio.Semaphore(settings.limits.lease_concurrency)
         self._desks: dict[str, _Desk] = {}
         # Jobs that had no shards when they were first looked at: nobody else can have leased them
         # anything.
@@ -107,7 +114,8 @@ class LeaseKeeper:
         desk = self._desks.get(job.uid)
         if desk is None:
             book = JobLeases(terms, fresh=job.uid in self._fresh)
-            desk = self._desks[job.uid] = _Desk(job.key, book)
+            gate = asyncio.Semaphore(self._settings.limits.poll_concurrency)
+            desk = self._desks[job.uid] = _Desk(job.key, book, gate)
         desk.leases.go_by(terms)
         # Pods that are about to be stopped are left alone.
         running = status.find(job.status, ConditionType.RUNNING)
@@ -128,20 +136,22 @@ class LeaseKeeper:
         self._desks = {uid: desk for uid, desk in self._desks.items() if desk.key != key}
 
     async def run(self) -> None:
-        """Lease until cancelled."""
+        """Lease until cancelled; no job waits for another one's round."""
         limits = self._settings.limits
-        timeout = aiohttp.ClientTimeout(total=limits.poll_timeout_seconds)
-        connector = aiohttp.TCPConnector(limit=limits.poll_concurrency)
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        async with _session(limits) as session, asyncio.TaskGroup() as rounds:
             while True:
-                await asyncio.gather(
-                    *(self._try_round(session, uid, desk) for uid, desk in [*self._desks.items()])
-                )
+                for uid, desk in self._desks.items():
+                    if not desk.busy:
+                        desk.busy = True
+                        rounds.create_task(self._try_round(session, uid, desk))
                 await asyncio.sleep(limits.lease_seconds)
 
     async def _try_round(self, session: aiohttp.ClientSession, uid: str, desk: _Desk) -> None:
-        with self._unreadable.left_out("leases", f"{desk.key.namespace}/{desk.key.name}", uid):
-            await self._round(session, uid, desk)
+        try:
+            with self._unreadable.left_out("leases", f"{desk.key.namespace}/{desk.key.name}", uid):
+                await self._round(session, uid, desk)
+        finally:
+            desk.busy = False
 
     async def _round(self, session: aiohttp.ClientSession, uid: str, desk: _Desk) -> None:
         pods = [pod for pod in self._pods.of_job(desk.key) if _is_shard_of(pod, uid)]
@@ -158,7 +168,7 @@ class LeaseKeeper:
         if not desk.token and not await self._fetch_token(desk):
             return
         targets = {pod.uid: self._url(pod) for pod in live if _is_at_work(pod)}
-        await self._ask(session, book, targets)
+        await self._ask(session, desk, targets)
         back = book.reductions()
         await self._offer(session, desk, back, targets)
         given = book.grants()
@@ -184,18 +194,18 @@ class LeaseKeeper:
         return f"http://{host}:{self._settings.runner_port}"
 
     async def _ask(
-        self, session: aiohttp.ClientSession, book: JobLeases, targets: dict[str, str]
+        self, session: aiohttp.ClientSession, desk: _Desk, targets: dict[str, str]
     ) -> None:
         async def ask(uid: str, url: str) -> None:
             try:
-                async with session.get(url + PROGRESS_PATH) as response:
+                async with desk.gate, self._gate, session.get(url + PROGRESS_PATH) as response:
                     body = await response.content.read(_REPORT_MAX_BYTES)
                 report = ProgressReport.model_validate_json(body).lease
             except (aiohttp.ClientError, TimeoutError, OSError, ValidationError) as exc:
                 _logger.debug("no lease report", extra={"pod": uid, "error": str(exc)})
                 return
             if report is not None:
-                book.answered(uid, report)
+                desk.leases.answered(uid, report)
 
         await asyncio.gather(*(ask(uid, url) for uid, url in targets.items()))
 
@@ -213,7 +223,11 @@ class LeaseKeeper:
             url = targets[item.uid] + LEASE_PATH
             body = item.lease.model_dump_json(by_alias=True, exclude_none=True)
             try:
-                async with session.post(url, data=body, headers=headers) as response:
+                async with (
+                    desk.gate,
+                    self._gate,
+                    session.post(url, data=body, headers=headers) as response,
+                ):
                     answer = await response.content.read(_REPORT_MAX_BYTES)
                 # 200 and 409 come with a report, and whatever else there is does not.
                 report = LeaseReport.model_validate_json(answer)
@@ -224,6 +238,13 @@ class LeaseKeeper:
             desk.leases.answered(item.uid, report)
 
         await asyncio.gather(*(offer(item) for item in offers))
+
+
+def _session(limits: Limits) -> aiohttp.ClientSession:
+    # Its own limit of connections would let requests wait on the time that a pod has to answer.
+    connector = aiohttp.TCPConnector(limit=0)
+    timeout = aiohttp.ClientTimeout(total=limits.poll_timeout_seconds)
+    return aiohttp.ClientSession(connector=connector, timeout=timeout)
 
 
 def _newest(pods: Iterable[Pod]) -> list[Pod]:

@@ -24,9 +24,12 @@ class Limits:
     progress_write_seconds: float = 30
     # Between two rounds of asking running pods for their progress.
     poll_seconds: float = 10
-    # How long one pod may take to answer, and how many are asked at once.
+    # How long one pod may take to answer, and how many are asked at once. For leases: how many of
+    # one job.
     poll_timeout_seconds: float = 2
     poll_concurrency: int = 64
+    # How many pods are leased their shares at once, over all jobs.
+    lease_concurrency: int = 256
     # Between two rounds of dividing a job's limits over its pods, as long as anything changes.
     lease_seconds: float = 2
     # No counter moved for so long although pods run: Degraded/ProgressStalled.
@@ -76,6 +79,8 @@ class OperatorSettings:
     plugin_files: bool = False
     # True waits for a Lease before working: for more than one replica.
     leader_election: bool = False
+    # The Lease's name, in the operator's namespace: one for each installation there.
+    lease_name: str = "kubesynth-operator"
     # Who this process is, in the Lease and in Events.
     identity: str = "kubesynth-operator"
     # Port of /healthz, /readyz and /metrics.
@@ -120,6 +125,7 @@ def from_environment(environment: Mapping[str, str]) -> OperatorSettings:
         network_policy=_flag(environment, "KUBESYNTH_NETWORK_POLICY", defaults.network_policy),
         plugin_files=_flag(environment, "KUBESYNTH_PLUGIN_FILES", defaults.plugin_files),
         leader_election=_flag(environment, "KUBESYNTH_LEADER_ELECTION", defaults.leader_election),
+        lease_name=environment.get("KUBESYNTH_LEASE_NAME") or defaults.lease_name,
         identity=environment.get("POD_NAME") or defaults.identity,
         http_port=_number(environment, "KUBESYNTH_HTTP_PORT", defaults.http_port),
         workers=_number(environment, "KUBESYNTH_WORKERS", defaults.workers),

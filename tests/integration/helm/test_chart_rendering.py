@@ -42,9 +42,11 @@ def rules(manifests: list[Manifest]) -> list[Manifest]:
     return [rule for role in roles for rule in role["rules"]]
 
 
-def operator_settings(manifests: list[Manifest]) -> settings.OperatorSettings:
+def operator_settings(
+    manifests: list[Manifest], name: str = "kubesynth"
+) -> settings.OperatorSettings:
     """Read the operator's environment as the operator will."""
-    [container] = only(manifests, "Deployment")["spec"]["template"]["spec"]["containers"]
+    [container] = only(manifests, "Deployment", name)["spec"]["template"]["spec"]["containers"]
     fields = {"metadata.name": "kubesynth-0", "metadata.namespace": "kubesynth-system"}
     environment = {
         variable["name"]: variable["value"]
@@ -125,6 +127,9 @@ def test_one_operator_needs_no_lease_and_is_never_doubled(render: Render) -> Non
 def test_several_operators_elect_a_leader(render: Render) -> None:
     manifests = render("replicas=2")
     assert operator_settings(manifests).leader_election is True
+    other = render("replicas=2", "fullnameOverride=other")
+    assert operator_settings(manifests).lease_name == "kubesynth"
+    assert operator_settings(other, "other").lease_name == "other", "an election of its own"
     assert only(manifests, "Deployment")["spec"]["strategy"]["type"] == "RollingUpdate"
     role = only(manifests, "Role", "kubesynth-leader-election")
     assert role["rules"] == [

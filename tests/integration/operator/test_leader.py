@@ -6,8 +6,10 @@ import pytest
 
 from kubesynth_operator.kube.client import KubeClient
 from kubesynth_operator.kube.resources import LEASES
-from kubesynth_operator.leader import LEASE_NAME, Elector, LeadershipLostError
+from kubesynth_operator.leader import Elector, LeadershipLostError
 from kubesynth_testing.operator_harness import Namespace
+
+LEASE_NAME = "a-release"
 
 
 class Clock:
@@ -28,7 +30,7 @@ async def holder(namespace: Namespace) -> str:
 
 
 def an_elector(client: KubeClient, namespace: Namespace, name: str, clock: Clock) -> Elector:
-    return Elector(client, namespace.name, name, clock)
+    return Elector(client, (namespace.name, LEASE_NAME), name, clock)
 
 
 async def test_a_lease_is_held_until_it_expires_on_the_other_s_own_clock(
@@ -51,7 +53,7 @@ async def test_a_lease_is_held_until_it_expires_on_the_other_s_own_clock(
 
 
 async def test_a_leader_that_lost_its_lease_stops(client: KubeClient, namespace: Namespace) -> None:
-    first = an_elector(client, namespace, "first", Clock(step=11))
+    first = an_elector(client, namespace, "first", Clock(step=4))
     await first.acquire()
     lease = await client.get(LEASES, namespace.name, LEASE_NAME)
     lease["spec"]["holderIdentity"] = "second"

@@ -232,6 +232,26 @@ async def test_a_killed_process_is_followed_by_one_that_goes_on(
         await namespace.until("Complete", "True")
 
 
+async def test_a_standby_ends_on_sigterm_without_having_led(
+    api_server: ApiServer, namespace: Namespace, tmp_path: Path
+) -> None:
+    kubeconfig = role_kubeconfig(api_server, namespace.name)
+    lease = {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": "a-release"},
+        "spec": {"holderIdentity": "somebody", "leaseDurationSeconds": 3600},
+    }
+    await namespace.client.create(LEASES, namespace.name, lease)
+    election = {"KUBESYNTH_LEADER_ELECTION": "true", "KUBESYNTH_LEASE_NAME": "a-release"}
+    with operator_process(kubeconfig, namespace.name, tmp_path, **election) as process:
+        await process.until_ready()
+        process.popen.send_signal(signal.SIGTERM)
+        assert await process.until_exit() == 0
+    [found] = await namespace.objects(LEASES)
+    assert found["spec"]["holderIdentity"] == "somebody"
+
+
 async def test_of_two_replicas_one_works_and_the_other_takes_over(
     api_server: ApiServer, namespace: Namespace, tmp_path: Path
 ) -> None:

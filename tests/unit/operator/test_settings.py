@@ -22,6 +22,7 @@ def test_everything_can_be_said() -> None:
             "KUBESYNTH_METRICS_NAMESPACES": "monitoring",
             "KUBESYNTH_NETWORK_POLICY": "False",
             "KUBESYNTH_LEADER_ELECTION": "true",
+            "KUBESYNTH_LEASE_NAME": "team-kubesynth",
             "KUBESYNTH_HTTP_PORT": "9000",
             "KUBESYNTH_LOG_LEVEL": "debug",
             "POD_NAMESPACE": "synth",
@@ -32,6 +33,7 @@ def test_everything_can_be_said() -> None:
     assert settings.metrics_namespaces == ("monitoring",)
     assert not settings.network_policy
     assert settings.leader_election
+    assert settings.lease_name == "team-kubesynth"
     assert (settings.http_port, settings.log_level) == (9000, "DEBUG")
     assert (settings.operator_namespace, settings.identity) == ("synth", "operator-1")
 
