@@ -82,6 +82,7 @@ class Reason(StrEnum):
     OUTPUT_UNWRITABLE = "OutputUnwritable"
     INPUT_UNREADABLE = "InputUnreadable"
     INPUT_CHANGED = "InputChanged"  # a file of the input is not the one that plan saw
+    REFERENCE_CHANGED = "ReferenceChanged"  # a prompt or plugin is not the one that plan saw
     RUNNER_FAILED = "RunnerFailed"  # plan or finalize gave up for another reason
     # Degraded
     PROGRESS_STALLED = "ProgressStalled"

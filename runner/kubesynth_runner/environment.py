@@ -23,6 +23,8 @@ class RunEnvironment:
     # API keys by model role.
     api_keys: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
     writer: str = ""
+    # What has been read: a text stays the same for the life of the process, whoever edits it.
+    _texts: dict[Path, str] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     def read_prompt(self, prompt: PromptText) -> str:
         """Return a prompt template that is inline or in a ConfigMap.
@@ -42,13 +44,16 @@ class RunEnvironment:
             return inline
         assert reference is not None, "exactly one of the two is set"
         path = self.mounts.config_map(reference.name) / reference.key
+        if path in self._texts:
+            return self._texts[path]
         try:
-            return path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as exc:
             raise errors.ConfigurationError(
                 Reason.REFERENCE_NOT_FOUND,
                 f"ConfigMap {reference.name!r}, key {reference.key!r}: {exc}",
             ) from exc
+        return self._texts.setdefault(path, text)
 
     def text_file(self, source: TextSource) -> Path:
         """Return the file of a text that is in a ConfigMap or a Secret."""

@@ -10,7 +10,6 @@ import functools
 import gzip
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from kubesynth_api.conditions import Reason
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
@@ -31,17 +30,25 @@ def load(spec: SyntheticDataJobSpec, mounts: Mounts) -> tokens.Count:
     if spec.tokenizer is None:
         return tokens.count
     uri = spec.tokenizer.uri
-    return _read(local_path(uri, mounts), uri)
+    return _parsed(read(uri, mounts), uri)
 
 
-@functools.lru_cache(maxsize=1)  # plan looks at it, and then every shard of the process
-def _read(path: Path, uri: str) -> tokens.Count:
+def read(uri: str, mounts: Mounts) -> bytes:
+    """Return the content of a tokenizer's file. Blocking.
+
+    Raises:
+        ConfigurationError: it cannot be read.
+    """
     try:
-        data = path.read_bytes()
+        return local_path(uri, mounts).read_bytes()
     except OSError as exc:
         raise errors.ConfigurationError(
             Reason.REFERENCE_NOT_FOUND, f"tokenizer.uri: {uri}: {exc}"
         ) from exc
+
+
+@functools.lru_cache(maxsize=1)  # plan looks at it, and then every shard of the process
+def _parsed(data: bytes, uri: str) -> tokens.Count:
     return _parse(data, uri)
 
 

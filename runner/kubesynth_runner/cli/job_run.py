@@ -11,7 +11,9 @@ import signal
 import socket
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import uvloop
 from rich.console import Console
@@ -29,6 +31,7 @@ from kubesynth_runner.cli.progress_view import BarView, LineView, ProgressView
 from kubesynth_runner.environment import RunEnvironment
 from kubesynth_runner.io import locations, object_stores
 from kubesynth_runner.io.mounts import Mounts
+from kubesynth_runner.phases import texts
 
 # A second Ctrl-C does not wait for anything.
 INTERRUPTED_EXIT_CODE = 130
@@ -80,8 +83,8 @@ def prepare(source: str, flags: mappings.Flags, scratch: Path) -> LocalRun:
     spec = mappings.with_servers(document.job.spec, flags.server)
     job = document.job.model_copy(update={"spec": spec})
     mapped = mappings.map_objects(manifest, flags, scratch)
-    texts = mappings.prompt_texts(spec, mapped)
-    problems = manifests.problems_of(job, texts) or mappings.missing(spec, mapped)
+    prompts = mappings.prompt_texts(spec, mapped)
+    problems = manifests.problems_of(job, prompts) or mappings.missing(spec, mapped)
     if problems:
         raise _refused(manifest, document, problems)
     for warning in mappings.unused(spec, flags):
@@ -93,7 +96,12 @@ def prepare(source: str, flags: mappings.Flags, scratch: Path) -> LocalRun:
     except errors.RunnerError as exc:
         raise CommandError(f"spec.output.uri: {exc}") from exc
     draft = RunSpec(name=document.name, uid="", spec=spec)
-    return LocalRun(draft.model_copy(update={"uid": _uid(draft, output)}), environment, output)
+    try:
+        hashes = texts.hashes(spec, environment)
+    except errors.RunnerError as exc:
+        raise CommandError(str(exc)) from exc
+    uid = _uid(draft, output, hashes)
+    return LocalRun(draft.model_copy(update={"uid": uid}), environment, output)
 
 
 def _output(output: OutputSpec, mounts: Mounts) -> Path | str:
@@ -104,13 +112,17 @@ def _output(output: OutputSpec, mounts: Mounts) -> Path | str:
     return Path(os.path.abspath(locations.local_path(output.uri, mounts)))
 
 
-def _uid(draft: RunSpec, output: Path | str) -> str:
+def _uid(draft: RunSpec, output: Path | str, hashes: Mapping[str, str]) -> str:
     """Return the identity of the run: the same command again goes on with it.
 
-    A manifest with another pipeline is another run, and meets `output.ifExists`.
+    A manifest with another pipeline, or with another text behind one of its references (`hashes`),
+    is another run, and meets `output.ifExists`.
     """
-    content = json.dumps([draft.name, str(output), draft.pipeline_hash()])
-    return f"local-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
+    content: list[Any] = [draft.name, str(output), draft.pipeline_hash()]
+    if hashes:
+        content.append(dict(hashes))
+    text = json.dumps(content, sort_keys=True)
+    return f"local-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
 def _refused(

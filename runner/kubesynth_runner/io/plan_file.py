@@ -123,6 +123,8 @@ class PlanFile(msgspec.Struct, frozen=True, rename="camel"):
     generated: bool = False
     replays: EarlierRun | None = None
     estimated_cost_usd: float | None = None
+    # Hashes of the texts that the spec refers to, by field; None in plans of older versions.
+    texts: dict[str, str] | None = None
 
 
 _PLAN_DECODER = msgspec.json.Decoder(PlanFile)

@@ -69,7 +69,8 @@ def load_result(context: RunContext) -> RunResult:
 
 def _run(context: RunContext, partial: bool, ended: Reason | None) -> RunResult:
     storage = context.storage
-    planned = plan.load(context)
+    # What there is of a run that has failed is counted, whatever it has failed of.
+    planned = plan.load(context, counting=partial)
     context = replay.with_input(context, planned)
     manifest = _collect(context, planned, partial, ended)
     storage.put(layout.MANIFEST, msgspec.json.encode(manifest))

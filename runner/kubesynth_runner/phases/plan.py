@@ -18,7 +18,7 @@ from kubesynth_runner import errors, tokenizer
 from kubesynth_runner.io import inputs, partition, plan_file, run_identity, sampling, survey
 from kubesynth_runner.io.mounts import Mounts
 from kubesynth_runner.io.run_identity import RunIdentity
-from kubesynth_runner.phases import levels, replay
+from kubesynth_runner.phases import levels, replay, texts
 from kubesynth_runner.phases.context import RunContext
 from kubesynth_runner.pipelines import compile as pipelines
 from kubesynth_runner.tally import Tally
@@ -40,12 +40,12 @@ async def run(context: RunContext) -> plan_file.PlanFile:
     existing = await asyncio.to_thread(plan_file.load, context.storage, identity.run_id)
     if context.spec.spec.retry_failed is not None:
         if existing is None:
-            existing = await asyncio.to_thread(replay.make_plan, context, identity)
-        return existing
+            return await asyncio.to_thread(replay.make_plan, context, identity)
+        return await _accept(context, existing)
     if context.spec.spec.input is None:
         return await _generate(context, identity, existing)
     if existing is not None:
-        return existing
+        return await _accept(context, existing)
     plan = await asyncio.to_thread(_make, context, context.spec.spec.input, identity)
     LOG.info("planned", extra={"records": plan.records, "files": len(plan.files)})
     return plan
@@ -56,6 +56,8 @@ async def _generate(
 ) -> plan_file.PlanFile:
     """Plan a run whose input its first stage makes, asking models for it."""
     spec, run_id = context.spec.spec, identity.run_id
+    if existing is not None:
+        await _accept(context, existing)
     if existing is not None and await asyncio.to_thread(levels.is_finished, context, run_id):
         return existing
     pipeline = pipelines.compile_pipeline(spec, context.environment.read_prompt, {})
@@ -101,18 +103,28 @@ def _save_generated(
         spent.prompt_tokens + spent.completion_tokens + estimate.tokens,
         estimate.rows,
         generated=True,
+        texts=texts.hashes(context.spec.spec, context.environment),
         estimated_cost_usd=estimate.cost_usd(context.prices),
     )
     LOG.info("planned", extra={"records": plan.records, "generated": True})
     return plan_file.save(context.storage, plan, partitions)
 
 
-def load(context: RunContext) -> plan_file.PlanFile:
+async def _accept(context: RunContext, plan: plan_file.PlanFile) -> plan_file.PlanFile:
+    """Return an earlier plan, if it was made with the texts of today."""
+    await asyncio.to_thread(texts.check, plan, context.spec.spec, context.environment)
+    return plan
+
+
+def load(context: RunContext, *, counting: bool = False) -> plan_file.PlanFile:
     """Return the plan that this job has stored.
+
+    With `counting` nothing more is made by it, and the texts may be other ones by now.
 
     Raises:
         RetryLaterError: there is none yet.
-        ConfigurationError: OutputConflict, the output belongs to another job by now.
+        ConfigurationError: OutputConflict, the output belongs to another job by now;
+            ReferenceChanged, a prompt or another text is not the one that it was made with.
     """
     storage = context.storage
     identity = run_identity.require(storage, context.spec.uid)
@@ -121,6 +133,8 @@ def load(context: RunContext) -> plan_file.PlanFile:
         raise errors.RetryLaterError(
             Reason.RUNNER_FAILED, f"{storage.uri} holds no plan yet; plan runs first"
         )
+    if not counting:
+        texts.check(planned, context.spec.spec, context.environment)
     return planned
 
 
@@ -144,6 +158,8 @@ def _refuse_findings(context: RunContext) -> None:
 
 def _acquire(context: RunContext) -> RunIdentity:
     spec = context.spec
+    if spec.spec.output.if_exists == "Resume":
+        _check_resumed(context)
     return run_identity.acquire(
         context.storage,
         uid=spec.uid,
@@ -151,6 +167,16 @@ def _acquire(context: RunContext) -> RunIdentity:
         pipeline_hash=spec.pipeline_hash(),
         if_exists=spec.spec.output.if_exists,
     )
+
+
+def _check_resumed(context: RunContext) -> None:
+    """Refuse a run of other texts while it is not ours yet: it may still be overwritten."""
+    found = run_identity.load(context.storage)
+    if found is None or found.clearing or found.pipeline_hash != context.spec.pipeline_hash():
+        return
+    planned = plan_file.load(context.storage, found.run_id)
+    if planned is not None:
+        texts.check(planned, context.spec.spec, context.environment)
 
 
 def _make(context: RunContext, given: InputSpec, identity: RunIdentity) -> plan_file.PlanFile:
@@ -181,6 +207,7 @@ def _make(context: RunContext, given: InputSpec, identity: RunIdentity) -> plan_
         estimate.tokens,
         estimate.rows,
         estimated_cost_usd=estimate.cost_usd(context.prices),
+        texts=texts.hashes(spec, context.environment),
     )
     return plan_file.save(context.storage, plan, partitions)
 

@@ -25,6 +25,7 @@ from kubesynth_runner.io.plan_file import ColumnType, EarlierRun, StepIdentity
 from kubesynth_runner.io.run_identity import RunIdentity
 from kubesynth_runner.io.source import RootInput
 from kubesynth_runner.io.storage import Storage
+from kubesynth_runner.phases import texts
 from kubesynth_runner.phases.context import RunContext
 from kubesynth_runner.pipelines import compile as pipelines
 
@@ -85,6 +86,7 @@ def make_plan(context: RunContext, identity: RunIdentity) -> plan_file.PlanFile:
             estimated_tokens=0,
             estimated_rows=0,
             replays=earlier,
+            texts=texts.hashes(context.spec.spec, context.environment),
         )
         context = with_input(context, draft)
         pipeline = pipelines.compile_pipeline(

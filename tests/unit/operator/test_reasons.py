@@ -293,6 +293,7 @@ EMITTED: dict[Reason, Emitted] = (
             Reason.OUTPUT_UNWRITABLE,
             Reason.INPUT_UNREADABLE,
             Reason.INPUT_CHANGED,
+            Reason.REFERENCE_CHANGED,
         )
     }
 )
