@@ -69,6 +69,8 @@ class RunOptions:
     bucket: str | None = None
     endpoint: str | None = None
     adaptive: str = "Refusals"
+    model: str = MODEL
+    max_tokens: int = MAX_TOKENS
 
 
 def run_spec(api_url: str, documents: Path, output: Path, options: RunOptions) -> RunSpec:
@@ -88,12 +90,12 @@ def run_spec(api_url: str, documents: Path, output: Path, options: RunOptions) -
                 "models": [
                     {
                         "name": "writer",
-                        "external": _external(api_url, options.protocol),
+                        "external": _external(api_url, options),
                         "limits": {
                             "concurrency": options.concurrency,
                             "adaptive": options.adaptive,
                         },
-                        "sampling": {"maxTokens": MAX_TOKENS},
+                        "sampling": {"maxTokens": options.max_tokens},
                     }
                 ],
                 **({} if starts_from_nothing else {"input": {"uri": f"file://{documents}"}}),
@@ -104,12 +106,12 @@ def run_spec(api_url: str, documents: Path, output: Path, options: RunOptions) -
     )
 
 
-def _external(api_url: str, protocol: str) -> dict[str, Any]:
-    if protocol == "OpenAI":
-        return {"url": api_url, "model": MODEL}
+def _external(api_url: str, options: RunOptions) -> dict[str, Any]:
+    if options.protocol == "OpenAI":
+        return {"url": api_url, "model": options.model}
     template = {"builtIn": "PassThrough"}
     return {
-        "protocol": protocol,
+        "protocol": options.protocol,
         "url": api_url,
         "model": TRITON_MODEL,
         "triton": {"chatTemplate": template},

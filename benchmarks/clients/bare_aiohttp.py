@@ -33,11 +33,13 @@ _decode = msgspec.json.Decoder(_Answer).decode
 _encode = msgspec.json.Encoder().encode
 
 
-async def _work(session: aiohttp.ClientSession, url: str, model: str, texts: Iterator[str]) -> int:
+async def _work(
+    session: aiohttp.ClientSession, url: str, model: str, max_tokens: int, texts: Iterator[str]
+) -> int:
     count = 0
     for text in texts:
         message = {"role": "user", "content": workload.PROMPT + text}
-        body = _encode({"model": model, "messages": [message], "max_tokens": workload.MAX_TOKENS})
+        body = _encode({"model": model, "messages": [message], "max_tokens": max_tokens})
         async with session.post(url, data=body) as response:
             content = await response.read()
         count += bool(_decode(content).choices[0].message.content)
@@ -53,7 +55,8 @@ async def _main() -> None:
     url = f"{arguments.url}/chat/completions"
     async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
         workers = [
-            _work(session, url, arguments.model, texts) for _ in range(arguments.concurrency)
+            _work(session, url, arguments.model, arguments.max_tokens, texts)
+            for _ in range(arguments.concurrency)
         ]
         rows = sum(await asyncio.gather(*workers))
     protocol.done(rows)

@@ -40,6 +40,8 @@ async def _main(arguments: argparse.Namespace) -> int:
             arguments.bucket,
             arguments.endpoint,
             arguments.adaptive,
+            arguments.model,
+            arguments.max_tokens,
         ),
     )
     state = progress.Progress(RunnerPhase.ALL)

@@ -26,6 +26,7 @@ def parse(parser: argparse.ArgumentParser | None = None) -> argparse.Namespace:
     parser.add_argument("--input", type=Path, required=True, help="JSON lines with id and text")
     parser.add_argument("--rows", type=int, required=True, help="how many of them to process")
     parser.add_argument("--concurrency", type=int, required=True, help="requests at once")
+    parser.add_argument("--max-tokens", type=int, default=400, help="longest answer")
     parser.add_argument("--output", type=Path, required=True, help="folder, for those that write")
     return parser.parse_args()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -28,6 +29,8 @@ Object = Mapping[str, Any]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LINE_CHARACTERS = 300
+_PROCESS = re.compile(r"^\(\w+ pid=\d+\) ?")
+_LINK = "For further information visit "
 
 
 def parse_server(raw: Object) -> Server:
@@ -167,9 +170,14 @@ def _exit(ended: Object) -> str:
 
 
 def _last_line(text: str) -> str:
-    """Return the last line of the end of a log that says anything."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][-_LINE_CHARACTERS:] if lines else ""
+    """Return the last line of the end of a log that says anything.
+
+    vLLM puts the process before each line, and pydantic, which reads its arguments, a link behind
+    each problem.
+    """
+    lines = [_PROCESS.sub("", line).strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith(_LINK)]
+    return lines[-1][:_LINE_CHARACTERS] if lines else ""
 
 
 def _condition(status: Object, kind: str, wanted: str) -> Object:

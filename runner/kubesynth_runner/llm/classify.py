@@ -81,6 +81,7 @@ _OVERFLOW_CODES = frozenset(
 _OVERFLOW_PHRASES = re.compile(
     r"maximum context length"  # OpenAI, vLLM, NIM, Mistral
     r"|maximum model length"  # vLLM
+    r"|cannot be greater than max_model_len"  # vLLM, maxTokens alone
     r"|too long to fit into the model"  # vLLM
     r"|exceeds? the (available |model'?s )?context"  # llama.cpp, Ollama
     r"|exceeds? context window"  # llama-cpp-python
@@ -120,12 +121,12 @@ _SCHEMA_PHRASES = re.compile(
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 
 
-def classify(status: int, body: str) -> Failure:
-    """Return what an answer with a status other than 2xx means."""
+def classify(status: int, body: str, api: str = "chat completions") -> Failure:
+    """Return what an answer with a status other than 2xx means; `api` names what was asked."""
     detail = read_error(body)
     kind = _kind(status, detail)
     said = detail.message or "no reason given"
-    return Failure(kind, f"HTTP {status}: {_hint(status, kind, detail)}{said}")
+    return Failure(kind, f"HTTP {status}: {_hint(status, kind, detail, api)}{said}")
 
 
 def is_overflow(message: str) -> bool:
@@ -189,7 +190,7 @@ def _kind(status: int, detail: ErrorDetail) -> ErrorKind:
     return ErrorKind.SERVER_ERROR if status >= 500 else ErrorKind.BAD_REQUEST
 
 
-def _hint(status: int, kind: ErrorKind, detail: ErrorDetail) -> str:
+def _hint(status: int, kind: ErrorKind, detail: ErrorDetail, api: str) -> str:
     """Return what a person should look at, for the refusals that only a person can mend."""
     if {detail.code.lower(), detail.type.lower()} & _QUOTA_CODES or status == 402:
         return "the account behind the API key is out of credit: "
@@ -198,7 +199,7 @@ def _hint(status: int, kind: ErrorKind, detail: ErrorDetail) -> str:
     if 300 <= status < 400:
         return "the server redirects, which is not followed because the API key would go along: "
     if kind is ErrorKind.MODEL_NOT_FOUND:
-        return "no such model, or no chat completions API at this url: "
+        return f"no such model, or no {api} API at this url: "
     if kind is ErrorKind.SCHEMA_REFUSED:
         return (
             "the server does not take the request's JSON schema: make a schema of your own simpler "

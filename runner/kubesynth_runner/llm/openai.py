@@ -75,6 +75,7 @@ class _Form:
     url: yarl.URL
     encode: Callable[[str, CompletionRequest], bytes]
     decode: Callable[[bytes], Completion]
+    api: str = "chat completions"
 
 
 def _form(endpoint: OpenAIEndpoint) -> _Form:
@@ -85,6 +86,7 @@ def _form(endpoint: OpenAIEndpoint) -> _Form:
             yarl.URL(score_wire.url(endpoint.base_url, method)),
             functools.partial(score_wire.encode_request, api=method),
             functools.partial(score_wire.decode, api=method),
+            f"/{method.lower()}",
         )
     version = endpoint.azure_api_version
     query = "" if version is None else f"?api-version={version}"
@@ -231,7 +233,7 @@ class OpenAIChatClient:
 
     def _refusal(self, response: aiohttp.ClientResponse, content: bytes) -> ClientError:
         text = self._without_key(content.decode("utf-8", "replace"))
-        failure = classify(response.status, text)
+        failure = classify(response.status, text, self._form.api)
         message = f"{failure.message} [{response.method} {response.url}]"
         if 300 <= response.status < 400:
             message += f" It points to {response.headers.get('Location', 'nowhere')}."

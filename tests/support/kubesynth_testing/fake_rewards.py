@@ -41,7 +41,10 @@ class FakeRewards(FakeLlm):
 
 
 class FakeScores(FakeLlm):
-    """A server with vLLM's /score, /pooling and /classify, too."""
+    """A server with vLLM's /score, /pooling and /classify, too.
+
+    Its answers have the shape of those that vLLM 0.24 was recorded with: tests/data/engines.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,12 +63,26 @@ class FakeScores(FakeLlm):
         key = json.dumps(body, sort_keys=True)
         self.received[key] += 1
         value = random.Random(key).uniform(-5, 5)
+        return web.json_response(self.reply(request.path, value))
+
+    @staticmethod
+    def reply(path: str, value: float) -> dict[str, Any]:
+        """Return the answer of an API that gives a number."""
         entry: dict[str, Any] = {"index": 0, "object": "score", "score": value}
-        if request.path == "/pooling":
-            entry = {"index": 0, "object": "pooling", "data": [[-value], [value]]}
-        if request.path == "/classify":
-            entry = {"index": 0, "label": None, "probs": [value], "num_classes": 1}
-        usage = {"prompt_tokens": 9, "total_tokens": 9, "completion_tokens": 0}
-        return web.json_response(
-            {"id": "x", "object": "list", "model": MODEL, "data": [entry], "usage": usage}
-        )
+        if path == "/pooling":
+            entry = {"index": 0, "object": "pooling", "data": [value]}
+        if path == "/classify":
+            entry = {"index": 0, "label": "LABEL_0", "probs": [value], "num_classes": 1}
+        return {
+            "id": "x",
+            "object": "list",
+            "created": 1,
+            "model": MODEL,
+            "data": [entry],
+            "usage": {
+                "prompt_tokens": 9,
+                "total_tokens": 9,
+                "completion_tokens": 0,
+                "prompt_tokens_details": None,
+            },
+        }

@@ -100,6 +100,12 @@ def test_the_last_job_s_leave_starts_the_clock() -> None:
     assert result.actions == ()
 
 
+# The end of vLLM 0.24's log.
+VLLM_LOG = """\
+(APIServer pid=26) pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig
+(APIServer pid=26)   Value error, User-specified max_model_len (1000000) is greater than the derived
+(APIServer pid=26)     For further information visit https://errors.pydantic.dev/2.14/v/value_error
+"""
 STEPS = [
     pytest.param({"waiting": ("ContainerCreating", "")}, "Downloading", "fetches", id="pulling"),
     pytest.param({}, "Loading", "loads the model", id="running"),
@@ -111,6 +117,12 @@ STEPS = [
     ),
     pytest.param(
         {"waiting": ("ImagePullBackOff", "not found")}, "ImagePullFailed", "not found", id="image"
+    ),
+    pytest.param(
+        {"waiting": ("CrashLoopBackOff", ""), "restarts": 3, "last_log": VLLM_LOG},
+        "CrashLooping",
+        "last line of its log: Value error, User-specified max_model_len (1000000) is greater",
+        id="vllm-refuses-an-argument",
     ),
     pytest.param(
         {"waiting": ("CrashLoopBackOff", ""), "restarts": 3, "last_log": "a\n401 gated repo\n\n"},
