@@ -69,8 +69,8 @@ def load_result(context: RunContext) -> RunResult:
 
 def _run(context: RunContext, partial: bool, ended: Reason | None) -> RunResult:
     storage = context.storage
-    # What there is of a run that has failed is counted, whatever it has failed of.
-    planned = plan.load(context, counting=partial)
+    # What there is is counted, whatever a run has failed of, and whatever texts say by now.
+    planned = plan.load(context, counting=True)
     context = replay.with_input(context, planned)
     manifest = _collect(context, planned, partial, ended)
     storage.put(layout.MANIFEST, msgspec.json.encode(manifest))

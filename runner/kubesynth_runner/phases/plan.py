@@ -119,7 +119,7 @@ async def _accept(context: RunContext, plan: plan_file.PlanFile) -> plan_file.Pl
 def load(context: RunContext, *, counting: bool = False) -> plan_file.PlanFile:
     """Return the plan that this job has stored.
 
-    With `counting` nothing more is made by it, and the texts may be other ones by now.
+    With `counting` no more rows are made by it, and the texts may be other ones by now.
 
     Raises:
         RetryLaterError: there is none yet.
