@@ -56,6 +56,7 @@ def assess(observation: Observation, settings: OperatorSettings) -> Assessment:
         _clock_started_at(observation),
         observation.now,
         pods_have_run=_pods_have_run(observation),
+        in_queue=_in_queue(observation),
         grace_seconds=settings.limits.finalize_grace_seconds,
     )
     totals = run_totals(observation)
@@ -123,6 +124,16 @@ def _clock_started_at(observation: Observation) -> datetime | None:
     if observation.spec.suspend or status.suspended_by_user(before):
         return None
     return wire.parse_time(before.start_time)
+
+
+def _in_queue(observation: Observation) -> bool:
+    """Tell whether the shards wait for their queue, or did until this moment."""
+    if status.suspended_by_queue(observation.job.status):
+        return True
+    generate = observation.children.get(RunnerPhase.GENERATE)
+    if generate is None or generate.finished or generate.deleting:
+        return False
+    return generate.queued and generate.suspended
 
 
 def run_totals(observation: Observation) -> TerminationMessage | None:

@@ -259,9 +259,15 @@ def _create(
 
 
 def _start_time(observation: Observation) -> str | None:
-    """Return a new start time on acceptance and on resume, as Kubernetes does for its Jobs."""
+    """Return a new start time on acceptance and on resume, as Kubernetes does for its Jobs.
+
+    A resume is also that the queue admits the shards, for the first time or again.
+    """
     before = observation.job.status
-    if before.start_time is None or status.suspended_by_user(before):
+    admitted = status.suspended_by_queue(before) and (
+        ConditionType.SUSPENDED not in standing.queue(observation)
+    )
+    if before.start_time is None or status.suspended_by_user(before) or admitted:
         return wire.format_time(observation.now)
     return None
 

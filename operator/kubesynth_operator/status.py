@@ -60,12 +60,17 @@ def has_ended(status: SyntheticDataJobStatus) -> bool:
 
 def suspended_by_user(status: SyntheticDataJobStatus) -> bool:
     """Tell whether the user had the job suspended when the status was written."""
+    return _suspended_by(status, Reason.SUSPENDED_BY_USER)
+
+
+def suspended_by_queue(status: SyntheticDataJobStatus) -> bool:
+    """Tell whether the job waited for its queue when the status was written."""
+    return _suspended_by(status, Reason.SUSPENDED_BY_QUEUE)
+
+
+def _suspended_by(status: SyntheticDataJobStatus, reason: Reason) -> bool:
     condition = find(status, ConditionType.SUSPENDED)
-    return (
-        condition is not None
-        and condition.status == "True"
-        and condition.reason == Reason.SUSPENDED_BY_USER
-    )
+    return condition is not None and condition.status == "True" and condition.reason == reason
 
 
 def stored(status: SyntheticDataJobStatus, kind: ConditionType) -> dict[ConditionType, Verdict]:

@@ -1,7 +1,9 @@
 """`deadlines.pendingSeconds` and `deadlines.activeSeconds`: when the job's time is up.
 
 Both count from `status.startTime`, which is set on acceptance and again on resume, as Kubernetes
-does for its own Jobs: time spent suspended never counts. (`modelReadySeconds` is the runner's.)
+does for its own Jobs: time spent suspended never counts. What is spent in a queue counts for
+`pendingSeconds` alone; its clock starts again on admission too. (`modelReadySeconds` is the
+runner's.)
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ def check(
     now: datetime,
     *,
     pods_have_run: bool,
+    in_queue: bool,
     grace_seconds: float,
 ) -> Verdict:
     """Compare the clock with the deadlines that apply."""
@@ -37,7 +40,7 @@ def check(
         return Verdict()
     active, pending = deadlines.active_seconds, deadlines.pending_seconds
     ahead: list[datetime] = []
-    if active is not None:
+    if active is not None and not in_queue:
         due = started_at + timedelta(seconds=active)
         if now >= due:
             last = due + timedelta(seconds=grace_seconds)

@@ -10,9 +10,10 @@ import dataclasses
 from collections.abc import Callable, Mapping, Set
 from typing import Any
 
-from kubesynth_api.conditions import ConditionType
+from kubesynth_api.conditions import ConditionType, Reason
 from kubesynth_api.labels import MANAGED_BY, QUEUE_NAME_LABEL
 from kubesynth_api.v1alpha1.model_servers import ClassReference
+from kubesynth_api.v1alpha1.pipeline import SOURCE_KINDS
 from kubesynth_api.v1alpha1.server_classes import CLUSTER_KIND, KIND
 from kubesynth_operator.observation import JobKey
 from kubesynth_operator.servers import wire
@@ -56,9 +57,22 @@ def _is_active(raw: Object) -> bool:
         # Pods that are told to stop finish what they have under way.
         return at_work
     if QUEUE_NAME_LABEL in (metadata.get("labels") or {}):
-        # GPUs are not held for a job that waits in its queue.
-        return at_work or conditions.get(ConditionType.QUOTA_RESERVED) == "True"
+        # GPUs are not held for a job that waits in its queue; but its plan does not wait there.
+        reserved = conditions.get(ConditionType.QUOTA_RESERVED) == "True"
+        return at_work or reserved or _plan_asks_models(spec, status)
     return at_work or conditions.get(ConditionType.ACCEPTED) == "True"
+
+
+def _plan_asks_models(spec: Object, status: Object) -> bool:
+    """Tell whether plan is at work and has to make the records that the job starts from."""
+    planning = any(
+        each["type"] == ConditionType.RUNNING
+        and each["status"] == "True"
+        and each.get("reason") == Reason.PLANNING
+        for each in status.get("conditions") or ()
+    )
+    first = next(iter(spec.get("pipeline") or ()), None) or {}
+    return planning and any(kind in first for kind in SOURCE_KINDS)
 
 
 class Catalog:

@@ -136,8 +136,6 @@ def service(server: Server, template: ServerClassSpec) -> dict[str, Any]:
     Raises:
         ValueError: the spec was not understood.
     """
-    named = [(pods.PORT_NAME, template.port)]
-    named += [(extra.name, extra.port) for extra in template.extra_ports]
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -146,10 +144,16 @@ def service(server: Server, template: ServerClassSpec) -> dict[str, Any]:
             "selector": selector(server),
             "ports": [
                 {"name": name, "port": port, "targetPort": name, "protocol": "TCP"}
-                for name, port in named
+                for name, port in ports(template)
             ],
         },
     }
+
+
+def ports(template: ServerClassSpec) -> tuple[tuple[str, int], ...]:
+    """Return names and numbers of the Service's ports, that of the endpoint first."""
+    extra = tuple((each.name, each.port) for each in template.extra_ports)
+    return ((pods.PORT_NAME, template.port), *extra)
 
 
 def endpoint(server: Server, template: ServerClassSpec) -> str:

@@ -34,7 +34,7 @@ from kubesynth_operator.actions import (
 )
 from kubesynth_operator.observation import Problem
 from kubesynth_operator.servers import acceptance, demand, manifests, rollout, startup, telling
-from kubesynth_operator.servers.seen import IDLE, ServerObservation, ServerPlan
+from kubesynth_operator.servers.seen import IDLE, ServerObservation, ServerPlan, Workload
 from kubesynth_operator.status import Verdict
 
 # Secrets cannot be watched, and what stands in the way of a child may go away.
@@ -169,7 +169,7 @@ def _wanted(seen: ServerObservation) -> _Wanted:
 def _actions(seen: ServerObservation, wanted: _Wanted) -> tuple[ServerAction, ...]:
     server, current = seen.server, seen.workload
     actions: list[ServerAction] = []
-    if seen.service is None or seen.service.port != wanted.template.port:
+    if seen.service is None or seen.service.ports != manifests.ports(wanted.template):
         actions.append(ApplyService(manifests.service(server, wanted.template)))
     if current is not None and current.deleting:
         return tuple(actions)
@@ -184,7 +184,7 @@ def _actions(seen: ServerObservation, wanted: _Wanted) -> tuple[ServerAction, ..
             strategy=wanted.strategy,
             secret_version=wanted.secret_version,
         )
-        return (*actions, ApplyWorkload(manifest))
+        return (*actions, *_before_applying(current, wanted), ApplyWorkload(manifest))
     changes: dict[str, object] = {}
     if current.wanted != wanted.demand.replicas:
         changes["replicas"] = wanted.demand.replicas
@@ -195,6 +195,21 @@ def _actions(seen: ServerObservation, wanted: _Wanted) -> tuple[ServerAction, ..
         version = (current.uid, current.resource_version)
         actions.append(PatchWorkload(current.kind, current.name, *version, changes))
     return tuple(actions)
+
+
+def _before_applying(current: Workload | None, wanted: _Wanted) -> tuple[ServerAction, ...]:
+    """Return what takes a surge's parameters away, which no application could.
+
+    Once they have been patched in (`rollout.patch`) they belong to that patch, and a Deployment
+    that has them is refused with the type Recreate.
+    """
+    if current is None or current.kind != "Deployment" or wanted.strategy != rollout.RECREATE:
+        return ()
+    if current.strategy == rollout.RECREATE:
+        return ()
+    version = (current.uid, current.resource_version)
+    changes = rollout.patch(rollout.RECREATE)
+    return (PatchWorkload(current.kind, current.name, *version, changes),)
 
 
 def _status(seen: ServerObservation, wanted: _Wanted) -> tuple[ModelServerStatus, float | None]:

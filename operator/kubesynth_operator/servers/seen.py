@@ -84,7 +84,7 @@ class Service:
 
     name: str
     owner_uid: str
-    port: int
+    ports: tuple[tuple[str, int], ...]  # names and numbers, that of the endpoint first
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

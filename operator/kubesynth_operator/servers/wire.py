@@ -114,9 +114,10 @@ def _workload(
 
 def parse_service(raw: Object) -> Service:
     """Read a server's Service."""
-    ports: list[Object] = (raw.get("spec") or {}).get("ports") or [{}]
+    ports: list[Object] = (raw.get("spec") or {}).get("ports") or []
     name = raw["metadata"]["name"]
-    return Service(name, wire.controller_uid(raw) or "", int(ports[0].get("port") or 0))
+    found = tuple((str(each.get("name", "")), int(each.get("port") or 0)) for each in ports)
+    return Service(name, wire.controller_uid(raw) or "", found)
 
 
 def parse_server_pod(raw: Object) -> ServerPod:

@@ -128,7 +128,7 @@ def a_server_pod(
     return wire.parse_server_pod({"metadata": metadata, "status": status})
 
 
-_SERVICE = Service("llama", UID, 8000)
+_SERVICE = Service("llama", UID, (("endpoint", 8000),))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -149,6 +149,8 @@ def accepted(*more: tuple[str, str], **fields: Any) -> dict[str, Any]:
 
 
 QUEUE = {"kueue.x-k8s.io/queue-name": "team-a"}
+PLANNING = {"conditions": [{"type": "Running", "status": "True", "reason": "Planning"}]}
+FROM_NOTHING = [{"openQA": {}}, {"answer": {}}]
 USES = [
     pytest.param({}, True, id="accepted"),
     pytest.param({"status": {}}, False, id="new"),
@@ -165,6 +167,11 @@ USES = [
     pytest.param(
         {"labels": QUEUE, "status": accepted(("QuotaReserved", "False"))}, False, id="preempted"
     ),
+    pytest.param({"labels": QUEUE, "status": PLANNING}, False, id="plan-asks-nobody"),
+    pytest.param(
+        {"labels": QUEUE, "status": PLANNING, "pipeline": FROM_NOTHING}, True, id="plan-asks"
+    ),
+    pytest.param({"labels": QUEUE, "pipeline": FROM_NOTHING}, False, id="plan-is-done"),
 ]
 
 

@@ -97,3 +97,45 @@ def test_a_plan_job_is_never_queued() -> None:
     (action,) = (action for action in result.actions if isinstance(action, CreateJob))
     assert action.manifest["spec"]["suspend"] is False
     assert "kueue.x-k8s.io/queue-name" not in action.manifest["metadata"]["labels"]
+
+
+LATE = wire.format_time(NOW - timedelta(hours=5))
+HOUR = {"activeSeconds": 3600}
+
+
+def test_the_time_in_the_queue_is_not_the_job_s_and_admission_starts_the_clock() -> None:
+    job = a_job(queue="team-a", deadlines=HOUR, status=a_status(start_time=LATE))
+    seen = observation(job, [a_child(job, GENERATE, suspended=True)])
+    waiting = decide(seen)
+    assert waiting.actions == ()
+    assert "Failed" not in conditions(waiting)
+    assert waiting.status is not None
+    assert waiting.status.start_time == LATE
+    runs = after(seen, waiting, children={GENERATE: a_child(job, GENERATE, suspended=False)})
+    admitted = decide(runs)
+    assert admitted.actions == ()
+    assert admitted.status is not None
+    assert admitted.status.start_time == wire.format_time(NOW)
+    assert decide(after(runs, admitted)).requeue_after_seconds == 3600
+
+
+def test_the_clock_of_a_job_that_lost_its_quota_stands_still() -> None:
+    before = a_status((ConditionType.QUOTA_RESERVED, True, Reason.ADMITTED), start_time=LATE)
+    job = a_job(queue="team-a", deadlines=HOUR, status=before)
+    preempted = decide(observation(job, [a_child(job, GENERATE, suspended=True, active=1)]))
+    assert conditions(preempted)["QuotaReserved"] == ("False", "Preempted")
+    assert preempted.actions == ()
+
+
+def test_a_job_at_work_is_late_with_a_queue_too() -> None:
+    before = a_status((ConditionType.QUOTA_RESERVED, True, Reason.ADMITTED), start_time=LATE)
+    job = a_job(queue="team-a", deadlines=HOUR, status=before)
+    child = a_child(job, GENERATE, suspended=False, active=1)
+    assert decide(observation(job, [child])).actions == (DeleteJob("qa-generate", child.uid),)
+
+
+def test_a_job_may_have_to_begin_in_time_although_it_is_queued() -> None:
+    fields = {"pendingSeconds": 3600}
+    job = a_job(queue="team-a", deadlines=fields, status=a_status(start_time=LATE))
+    child = a_child(job, GENERATE, suspended=True)
+    assert decide(observation(job, [child])).actions == (DeleteJob("qa-generate", child.uid),)

@@ -77,7 +77,12 @@ def test_deadlines(
     patience_over: bool,
 ) -> None:
     verdict = deadlines.check(
-        Deadlines.model_validate(fields), started, NOW, pods_have_run=have_run, grace_seconds=600
+        Deadlines.model_validate(fields),
+        started,
+        NOW,
+        pods_have_run=have_run,
+        in_queue=False,
+        grace_seconds=600,
     )
     assert (verdict.exceeded is not None) == exceeded
     assert verdict.next_at == next_at

@@ -327,6 +327,19 @@ def test_a_class_that_speaks_triton_is_asked_as_the_server_says_or_else_as_it_sa
         assert status.triton.chat_template.built_in == wanted
 
 
+def test_recreation_is_asked_for_before_a_new_model_is_applied() -> None:
+    """Or the API server would refuse the rest of a surge, which a patch may have left there."""
+    server = a_server(model="other", rollout={"strategy": "Recreate"})
+    deployment = a_deployment(a_server())
+    first, second = decide(server, workload=deployment).actions
+    assert isinstance(first, PatchWorkload)
+    assert first.changes == {"strategy": {"type": "Recreate", "rollingUpdate": None}}
+    assert isinstance(second, ApplyWorkload)
+    recreated = a_deployment(a_server(), strategy="Recreate")
+    [only] = decide(server, workload=recreated).actions
+    assert isinstance(only, ApplyWorkload)
+
+
 def test_an_obstacle_is_told_and_tried_again() -> None:
     obstacle = Obstacle(ObstacleKind.STRANGER, "Service 'llama' belongs to nobody")
     result = decide(a_server(), obstacles=(obstacle,))
@@ -337,8 +350,23 @@ def test_an_obstacle_is_told_and_tried_again() -> None:
 
 def test_a_service_on_another_port_is_mended() -> None:
     server = a_server()
-    found = decide(server, service=Service("llama", UID, 9000), workload=a_deployment(server))
+    found = decide(
+        server, service=Service("llama", UID, (("endpoint", 9000),)), workload=a_deployment(server)
+    )
     assert [type(each) for each in found.actions] == [ApplyService]
+
+
+def test_a_service_follows_every_port_of_the_class() -> None:
+    server, template = a_server(), a_class(extraPorts=[{"name": "metrics", "port": 8002}])
+    around: dict[str, Any] = {
+        "server_class": template,
+        "workload": a_deployment(server, template),
+    }
+    ports = (("endpoint", 8000), ("metrics", 8002))
+    for seen in (ports[:1], (ports[0], ("metrics", 9000)), (*ports, ("old", 1))):
+        [action] = decide(server, service=Service("llama", UID, seen), **around).actions
+        assert isinstance(action, ApplyService)
+    assert decide(server, service=Service("llama", UID, ports), **around).actions == ()
 
 
 def test_one_pod_of_two_serves() -> None:
