@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from kubesynth_api.runner_contract import RunnerPhase
-from kubesynth_operator.kube.resources import CLAIMS, CONFIG_MAPS, SERVICES
+from kubesynth_operator.kube.resources import CLAIMS, CONFIG_MAPS, DEPLOYMENTS, SERVICES
+from kubesynth_operator.servers import rollout
 from kubesynth_testing.operator_harness import Namespace, eventually, run_message
 from kubesynth_testing.server_harness import Servers, inline, shared
 
@@ -155,3 +156,22 @@ async def test_a_new_operator_leaves_pods_alone_and_a_new_revision_rolls_them(
         return "--max-model-len" in container["args"]
 
     await eventually(rolled, "the new argument is in the template")
+
+
+async def test_a_server_may_be_recreated_with_another_model_after_a_rollout_without_room(
+    servers: Servers, namespace: Namespace
+) -> None:
+    await servers.create()
+    await servers.until_replicas(1)
+    for strategy in (rollout.RECREATE, rollout.SURGE):
+        changes = {"spec": rollout.patch(strategy)}
+        await namespace.client.merge_patch(DEPLOYMENTS, namespace.name, "llama", changes)
+    await servers.patch("llama", {"model": "other", "rollout": {"strategy": "Recreate"}})
+
+    async def recreated() -> bool:
+        spec = ((await servers.deployment()) or {})["spec"]
+        return spec["strategy"] == {"type": "Recreate"} and "other" in json.dumps(spec["template"])
+
+    await eventually(recreated, "the Deployment is of the other model, and recreated")
+    conditions = ((await servers.get()) or {})["status"]["conditions"]
+    assert "Degraded" not in {each["type"] for each in conditions}

@@ -150,7 +150,7 @@ def accepted(*more: tuple[str, str], **fields: Any) -> dict[str, Any]:
 
 QUEUE = {"kueue.x-k8s.io/queue-name": "team-a"}
 PLANNING = {"conditions": [{"type": "Running", "status": "True", "reason": "Planning"}]}
-FROM_NOTHING = [{"openQA": {}}, {"answer": {}}]
+FROM_NOTHING: list[dict[str, Any]] = [{"openQA": {}}, {"answer": {}}]
 USES = [
     pytest.param({}, True, id="accepted"),
     pytest.param({"status": {}}, False, id="new"),
