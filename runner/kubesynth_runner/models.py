@@ -11,7 +11,7 @@ import msgspec
 from kubesynth_api.conditions import Reason
 from kubesynth_api.runner_contract import ModelShare
 from kubesynth_api.shares import whole_share
-from kubesynth_api.v1alpha1.models import EmbeddedModel, ModelLimits
+from kubesynth_api.v1alpha1.models import EmbeddedModel, ModelLimits, ModelSpec
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
 from kubesynth_runner import clients, errors
 from kubesynth_runner.embedded import weights
@@ -40,6 +40,7 @@ class StoredCapabilities(msgspec.Struct, frozen=True, rename="camel"):
 
     json_schema: bool
     schema_bounds: bool = True
+    schema_lengths: bool = False
 
 
 _DECODER = msgspec.json.Decoder(StoredCapabilities)
@@ -107,7 +108,7 @@ async def connect(
     async with contextlib.AsyncExitStack() as stack:
         connections, servers = {}, []
         given = shares or whole_share(spec).models
-        deadline_seconds = float(spec.deadlines.model_ready_seconds)
+        seconds = float(spec.deadlines.model_ready_seconds)
         for place, model in enumerate(spec.models):
             if model.name not in roles:
                 continue
@@ -129,8 +130,7 @@ async def connect(
                 raise _not_available(model.name)
             gate = _gate(model.limits, given[model.name], share, client)
             stack.push_async_callback(client.close)
-            wait = _Wait(model.name, client, deadline_seconds, stop)
-            understood = await _understood(store, model.name, wait)
+            understood = await _understood(store, model, _Wait(model.name, client, seconds, stop))
             connections[model.name] = ModelConnection(
                 model.name,
                 name,
@@ -138,22 +138,27 @@ async def connect(
                 gate,
                 understood.json_schema,
                 model.max_attempts,
-                deadline_seconds,
+                seconds,
                 (model.external and model.external.extra_body) or {},
                 place,
                 bool(spec.budget and spec.budget.prices),
                 model.embedded.slots if model.embedded else None,
                 clients.connect_batches(spec, client, stack),
                 understood.schema_bounds,
+                understood.schema_lengths,
             )
         yield ModelPool(connections, servers)
 
 
-async def _understood(store: CapabilityStore, role: str, wait: _Wait) -> StoredCapabilities:
+async def _understood(store: CapabilityStore, model: ModelSpec, wait: _Wait) -> StoredCapabilities:
     """Return what the server understands, asked once in a run."""
-    known = await asyncio.to_thread(store.load, role)
+    known = await asyncio.to_thread(store.load, model.name)
     if known is None:
-        known = await asyncio.to_thread(store.save, role, await wait.probe())
+        found = await wait.probe()
+        if model.embedded is not None:
+            # The grammars of llama.cpp have all escapes, and a small model needs to be held.
+            found = msgspec.structs.replace(found, schema_lengths=True)
+        known = await asyncio.to_thread(store.save, model.name, found)
     return known
 
 

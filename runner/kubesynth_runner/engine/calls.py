@@ -57,6 +57,8 @@ class ModelConnection:
     batches: BatchApi | None = None
     # Whether the server's strict mode takes schemas that bound lists and numbers.
     schema_bounds: bool = True
+    # Whether its grammars for texts of a length are good ones.
+    schema_lengths: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

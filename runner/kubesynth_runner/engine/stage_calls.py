@@ -160,7 +160,9 @@ class StageCalls:
         connection = binding.connection
         if response_format is not None:
             response_format = json_schemas.for_server(
-                response_format, bounds=connection.schema_bounds
+                response_format,
+                bounds=connection.schema_bounds,
+                lengths=connection.schema_lengths,
             )
         request = CompletionRequest(messages, sampling, response_format, connection.extra_body)
         job = RecordCall(self._record.record_id, self._ordinal, number)

@@ -8,8 +8,9 @@ Who is asked with `strict` and a schema that is more than its strict mode takes 
 
 Without `strict`, hosted servers take any schema and do what they can. vLLM, SGLang, TensorRT-LLM
 and llama.cpp hold a completion to whatever they are sent; only `strict: false` may mean "do not",
-so that it is never sent. Our own schemas have no `minLength`: a grammar of xgrammar's for a string
-with a length has no escapes, and a model that comes to a quotation mark can only end the string.
+so that it is never sent. Of our own schemas only the embedded model is sent a `minLength`: a
+grammar of xgrammar's for a string with a length has no escapes, and a model that comes to a
+quotation mark can only end the string.
 
 Sources: OpenAI, "Structured model outputs", supported schemas; Microsoft, "How to use structured
 outputs with Azure OpenAI", unsupported type-specific keywords (both 2026); xgrammar issue 800.
@@ -25,6 +26,7 @@ from typing import Any
 from kubesynth_runner.llm.base import JsonSchemaFormat
 
 BOUNDS = frozenset({"minItems", "maxItems", "minimum", "maximum"})
+LENGTHS = frozenset({"minLength"})
 _KEYWORDS = frozenset(
     {
         "type",
@@ -54,38 +56,41 @@ MOST_CHARACTERS = 15_000
 _NAME_CHARACTERS = 64
 
 
-def for_server(wanted: JsonSchemaFormat, *, bounds: bool) -> JsonSchemaFormat:
+def for_server(
+    wanted: JsonSchemaFormat, *, bounds: bool, lengths: bool = False
+) -> JsonSchemaFormat:
     """Return a format as a server is sent it; `bounds` says that its strict mode takes bounds.
 
-    Where it does not, those that the prompt tells as well are left out; a schema that cannot do
-    without is sent as it is, without `strict`.
+    `lengths` says that texts may have a `minLength`. What a server does not take is left out where
+    the prompt tells as much; a schema that cannot do without is sent as it is, without `strict`.
     """
     schema = wanted.schema
-    if not bounds and wanted.bounds_are_told:
-        schema = without_bounds(schema)
+    left_out = (frozenset() if bounds else BOUNDS) | (frozenset() if lengths else LENGTHS)
+    if left_out and wanted.bounds_are_told:
+        schema = without(left_out, schema)
     name = re.sub(r"[^A-Za-z0-9_-]", "_", wanted.name)[:_NAME_CHARACTERS] or "output"
     return dataclasses.replace(
         wanted, name=name, schema=schema, strict=fits_strict_mode(schema, bounds=bounds)
     )
 
 
-def without_bounds(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a schema without the bounds of its numbers and lists, in the same order."""
+def without(left_out: frozenset[str], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a schema without some of its keywords, in the same order."""
     kept: dict[str, Any] = {}
     for keyword, value in schema.items():
-        if keyword in BOUNDS:
+        if keyword in left_out:
             continue
         if keyword in _MAPS and isinstance(value, Mapping):
-            kept[keyword] = {name: _without_bounds(part) for name, part in value.items()}
+            kept[keyword] = {name: _without(left_out, part) for name, part in value.items()}
         elif keyword == "anyOf" and isinstance(value, list | tuple):
-            kept[keyword] = [_without_bounds(part) for part in value]
+            kept[keyword] = [_without(left_out, part) for part in value]
         else:
-            kept[keyword] = _without_bounds(value) if keyword == "items" else value
+            kept[keyword] = _without(left_out, value) if keyword == "items" else value
     return kept
 
 
-def _without_bounds(part: Any) -> Any:
-    return without_bounds(part) if isinstance(part, Mapping) else part
+def _without(left_out: frozenset[str], part: Any) -> Any:
+    return without(left_out, part) if isinstance(part, Mapping) else part
 
 
 def fits_strict_mode(schema: Mapping[str, Any], *, bounds: bool) -> bool:

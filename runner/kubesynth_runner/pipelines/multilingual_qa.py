@@ -58,8 +58,8 @@ def _schema(text: Mapping[str, Any]) -> Mapping[str, Any]:
     }
 
 
-# What a server is held to: see `llm.json_schemas` for why without lengths.
-SENT = _schema({"type": "string"})
+# What a server is held to.
+SENT = _schema({"type": "string", "minLength": 1})
 # What an answer must be, blanks not being one.
 SCHEMA = _schema({"type": "string", "pattern": r"\S"})
 
@@ -78,7 +78,7 @@ class MultilingualQAStage:
     async def run(self, record: records.Record, llm: StageLlm) -> AsyncIterator[records.Columns]:
         """Yield the record with its question and answer."""
         messages = self.prompt.render(record.columns)
-        value = await structured.ask_json(llm, messages, SCHEMA, sent=SENT)
+        value = await structured.ask_json(llm, messages, SCHEMA, bounds_are_told=True, sent=SENT)
         yield {name: value[name].strip() for name in self.columns}
 
 

@@ -43,7 +43,7 @@ class ListRequest:
 
     def response_format(self) -> JsonSchemaFormat:
         """Return the schema of an object whose one property is the list."""
-        items: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
+        items: dict[str, Any] = {"type": "array", "items": {"type": "string", "minLength": 1}}
         if self.count is not None:
             items |= {"minItems": self.count, "maxItems": self.count}
         else:

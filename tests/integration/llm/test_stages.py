@@ -42,7 +42,7 @@ Rows = list[dict[str, Any]]
 @pytest.fixture(autouse=True)
 def _known_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tell runs that the server can be held to a schema; test_real_llm.py sees it find out."""
-    found = models.StoredCapabilities(json_schema=True)
+    found = models.StoredCapabilities(json_schema=True, schema_lengths=True)
     monkeypatch.setattr(models.CapabilityStore, "load", lambda *_: found)
 
 

@@ -18,7 +18,7 @@ OURS = {
     "list-of-any-length": ListRequest("items", None).response_format(),
     "label": labels.response_format(["a", "b"]),
     "score": JsonSchemaFormat("output", scoring.schema(DEFAULT_CRITERIA), bounds_are_told=True),
-    "pair": JsonSchemaFormat("output", multilingual_qa.SENT),
+    "pair": JsonSchemaFormat("output", multilingual_qa.SENT, bounds_are_told=True),
 }
 
 
@@ -40,7 +40,7 @@ def refused(sent: JsonSchemaFormat, api: str) -> str | None:
 def test_our_own_schemas_are_strict_everywhere(name: str) -> None:
     with_bounds = json_schemas.for_server(OURS[name], bounds=True)
     assert with_bounds.strict
-    assert with_bounds.schema == OURS[name].schema
+    assert with_bounds.schema == json_schemas.without(json_schemas.LENGTHS, OURS[name].schema)
     assert refused(with_bounds, "OpenAI") is None
     without = json_schemas.for_server(OURS[name], bounds=False)
     assert without.strict
@@ -48,8 +48,10 @@ def test_our_own_schemas_are_strict_everywhere(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", list(OURS))
-def test_no_schema_of_ours_gives_a_text_a_length(name: str) -> None:
-    assert "Length" not in str(OURS[name].schema)
+def test_texts_have_lengths_only_where_grammars_for_them_are_good(name: str) -> None:
+    assert "Length" not in str(json_schemas.for_server(OURS[name], bounds=True).schema)
+    sent = json_schemas.for_server(OURS[name], bounds=True, lengths=True)
+    assert sent.schema == OURS[name].schema
 
 
 def test_without_bounds_nothing_else_is_missing() -> None:
@@ -59,14 +61,14 @@ def test_without_bounds_nothing_else_is_missing() -> None:
         c={"anyOf": [{"type": "integer", "minimum": 3}, {"type": "null"}]},
     )
     before = copy.deepcopy(schema)
-    assert json_schemas.without_bounds(schema) == closed(
+    assert json_schemas.without(json_schemas.BOUNDS, schema) == closed(
         minimum={"type": "integer"},
         b={"type": "array", "items": closed(maxItems={"type": "string"})},
         c={"anyOf": [{"type": "integer"}, {"type": "null"}]},
     )
     assert schema == before
     answer = {"minimum": 7, "b": [], "c": 0}
-    jsonschema.validate(answer, json_schemas.without_bounds(schema))
+    jsonschema.validate(answer, json_schemas.without(json_schemas.BOUNDS, schema))
 
 
 def test_bounds_that_only_the_schema_tells_are_sent_without_strict() -> None:
