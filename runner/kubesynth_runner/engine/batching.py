@@ -31,7 +31,7 @@ from kubesynth_runner.io.journal import CallFrame, Journal
 from kubesynth_runner.llm import batch_wire
 from kubesynth_runner.llm.base import Completion, CompletionRequest
 from kubesynth_runner.llm.batches import BatchApi, BatchState
-from kubesynth_runner.llm.errors import BACKPRESSURE, FATAL, RETRYABLE, ClientError, ErrorKind
+from kubesynth_runner.llm.errors import BACKPRESSURE, FATAL, ClientError, ErrorKind
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -323,7 +323,7 @@ class BatchCaller(Caller):
                     fatal[call.key] = result
                     self._attempts[call.key] = call.attempts
                     continue
-                self._take(connection, call, result)
+                self._take(connection, state.batch_id, call, result)
 
         for file_id in (state.output_file_id, state.error_file_id):
             if file_id:
@@ -334,15 +334,21 @@ class BatchCaller(Caller):
     def _take(
         self,
         connection: ModelConnection,
+        batch_id: str,
         call: batch_wire.BatchCall,
         result: Completion | ClientError,
     ) -> None:
         """Journal an answer, or let its call go round again."""
         if isinstance(result, ClientError):
+            if result.answer is not None and result.answer.usage.total_tokens:
+                # Paid for, whatever becomes of the call, and once however often it is read.
+                name = f"{batch_id}.{call.attempts}"
+                named = (call.key, call.request_hash, call.ordinal)
+                self._journal.append(frames.of_lost(result.answer, name, named, connection.place))
             if result.kind in BACKPRESSURE:
                 self._attempts[call.key] = call.attempts
                 return
-            if result.kind in RETRYABLE and call.attempts + 1 < connection.max_attempts:
+            if result.may_pass and call.attempts + 1 < connection.max_attempts:
                 self._attempts[call.key] = call.attempts + 1
                 self.process_tally.requests_retried += 1
                 return

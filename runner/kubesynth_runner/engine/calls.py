@@ -6,7 +6,8 @@ import asyncio
 import dataclasses
 import logging
 import random
-from collections.abc import Mapping
+import uuid
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -20,9 +21,9 @@ from kubesynth_runner.engine.breaker import SUSPECT, Breaker
 from kubesynth_runner.engine.gate import Gate
 from kubesynth_runner.engine.purse import Purse
 from kubesynth_runner.io.journal import CallFrame, Journal, call_key
-from kubesynth_runner.llm.base import ChatClient, Completion, CompletionRequest
+from kubesynth_runner.llm.base import ChatClient, Completion, CompletionRequest, TokenUsage
 from kubesynth_runner.llm.batches import BatchApi
-from kubesynth_runner.llm.errors import BACKPRESSURE, FATAL, RETRYABLE, ClientError, ErrorKind
+from kubesynth_runner.llm.errors import BACKPRESSURE, FATAL, ClientError, ErrorKind
 from kubesynth_runner.pipelines.base import ModelFailure
 from kubesynth_runner.tally import Tally
 
@@ -94,12 +95,19 @@ class RecordCall(msgspec.Struct, frozen=True, gc=False):
     number: int
 
 
+OnLost = Callable[[TokenUsage], None]
+
+
 class NewCall(msgspec.Struct, frozen=True, gc=False):
-    """A call that is not in the journal: what it will be found by, and its record's place."""
+    """A call that is not in the journal: what it will be found by, and its record's place.
+
+    `on_lost` hears of answers that are of no use to it.
+    """
 
     key: bytes
     request_hash: bytes
     ordinal: int
+    on_lost: OnLost
 
 
 class Deferred(Exception):
@@ -136,9 +144,15 @@ class Caller:
         self.process_tally = Tally()
 
     async def call(
-        self, binding: StageBinding, job: RecordCall, request: CompletionRequest
+        self,
+        binding: StageBinding,
+        job: RecordCall,
+        request: CompletionRequest,
+        on_lost: OnLost = lambda _: None,
     ) -> CallFrame:
         """Return the finished call, from the journal if it is there.
+
+        `on_lost` is told what answers took that were of no use, those to earlier attempts included.
 
         Raises:
             CallFailed: it failed for good, now or in an earlier attempt.
@@ -147,9 +161,11 @@ class Caller:
         """
         key = call_key(job.record_id, binding.index, job.number)
         request_hash = self._request_hash(binding.connection.model, request)
+        for usage in self._journal.lost(key):
+            on_lost(usage)
         frame = self._journal.find(key, request_hash)
         if frame is None:
-            call = NewCall(key, request_hash, job.ordinal)
+            call = NewCall(key, request_hash, job.ordinal, on_lost)
             frame = await self._obtain(binding.connection, call, request)
         if frame.failure is not None:
             raise CallFailed(frame)
@@ -159,7 +175,7 @@ class Caller:
         self, connection: ModelConnection, call: NewCall, request: CompletionRequest
     ) -> CallFrame:
         """Return a call that no attempt has finished yet, journalled."""
-        outcome = await self._send(connection, request)
+        outcome = await self._send(connection, call, request)
         frame = frames.from_outcome(
             outcome, call.key, call.request_hash, call.ordinal, connection.place
         )
@@ -176,7 +192,7 @@ class Caller:
         return xxhash.xxh3_128_digest(self._hash_encode(content))
 
     async def _send(
-        self, connection: ModelConnection, request: CompletionRequest
+        self, connection: ModelConnection, call: NewCall, request: CompletionRequest
     ) -> tuple[Completion | ClientError, int]:
         """Send until there is an answer, or attempts run out; return it with their number."""
         attempts = refusals = 0
@@ -185,6 +201,7 @@ class Caller:
             if isinstance(failure, Completion):
                 self._on_answer(connection)
                 return failure, attempts + 1
+            self._note_lost(connection, call, failure.answer)
             costs_an_attempt = await self._costs_an_attempt(connection, failure)
             if failure.kind in BACKPRESSURE and failure.retry_after_seconds:
                 await self._pause(min(failure.retry_after_seconds, RETRY_AFTER_LIMIT_SECONDS))
@@ -194,11 +211,20 @@ class Caller:
                     costs_an_attempt = await self._answers_others(connection)
             if costs_an_attempt:
                 attempts += 1
-                may_pass = failure.kind in RETRYABLE | BACKPRESSURE
-                if not may_pass or attempts >= connection.max_attempts:
+                if not failure.may_pass or attempts >= connection.max_attempts:
                     return failure, attempts
                 await self._pause(retry.delay_seconds(attempts, self._random.random()))
                 self.process_tally.requests_retried += 1
+
+    def _note_lost(
+        self, connection: ModelConnection, call: NewCall, answer: Completion | None
+    ) -> None:
+        """Journal an answer that is of no use, so that it stays counted whatever comes next."""
+        if answer is None or not answer.usage.total_tokens:
+            return
+        named = (call.key, call.request_hash, call.ordinal)
+        self._journal.append(frames.of_lost(answer, uuid.uuid4().hex, named, connection.place))
+        call.on_lost(answer.usage)
 
     async def _try(
         self, connection: ModelConnection, request: CompletionRequest
@@ -212,18 +238,35 @@ class Caller:
         try:
             completion = await self._complete(connection, request)
         except ClientError as failure:
+            if failure.answer is not None:
+                failure.answer = self._pay(connection, metered, failure.answer, answers=0)
             return failure
         else:
-            if metered is not None:
-                return metered.pay(completion)
-            if purse is not None:
-                usage = completion.usage
-                purse.charge(connection.role, usage.prompt_tokens, usage.completion_tokens)
-            return completion
+            return self._pay(connection, metered, completion)
         finally:
             gate.leave()
             if metered is not None:
                 metered.close()
+
+    def _pay(
+        self,
+        connection: ModelConnection,
+        metered: metering.Metered | None,
+        answer: Completion,
+        answers: int = 1,
+    ) -> Completion:
+        """Count what an answer took; `answers` is 0 for one that is of no use."""
+        quota = connection.gate.admission.quota
+        if quota.counts_tokens:
+            quota.learn(answer.usage.total_tokens)
+        if metered is not None:
+            return metered.pay(answer, answers)
+        if self._purse is not None:
+            usage = answer.usage
+            self._purse.charge(
+                connection.role, usage.prompt_tokens, usage.completion_tokens, answers
+            )
+        return answer
 
     async def _complete(
         self, connection: ModelConnection, request: CompletionRequest
@@ -239,8 +282,6 @@ class Caller:
             now = loop.time()
             if admission.on_latency(now, now - began):
                 connection.gate.on_change()
-        if admission.quota.counts_tokens:
-            admission.quota.learn(completion.usage.total_tokens)
         return completion
 
     async def _costs_an_attempt(self, connection: ModelConnection, failure: ClientError) -> bool:

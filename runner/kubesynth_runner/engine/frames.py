@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import xxhash
 
 from kubesynth_runner.io.journal import CallFrame, ChoiceFrame
 from kubesynth_runner.llm.base import Completion, TokenLogprobs, TokenUsage
@@ -61,6 +62,30 @@ def from_outcome(
         ],
         tokens_estimated=result.usage.estimated,
         model_place=model_place,
+    )
+
+
+def of_lost(
+    answer: Completion, name: str, call: tuple[bytes, bytes, int], model_place: int
+) -> CallFrame:
+    """Return the frame of an answer that is of no use to its call, but has been paid for.
+
+    `call` is its key, request hash and ordinal. Answers of equal `name` to a call are the same one.
+    """
+    key, request_hash, ordinal = call
+    return CallFrame(
+        xxhash.xxh3_128_digest(b"lost\0" + key + name.encode()),
+        request_hash,
+        ordinal,
+        "",
+        answer.finish_reason,
+        answer.usage.prompt_tokens,
+        answer.usage.completion_tokens,
+        answer.model,
+        1,
+        tokens_estimated=answer.usage.estimated,
+        model_place=model_place,
+        lost_by=key,
     )
 
 

@@ -21,8 +21,9 @@ class Metered:
     characters: int
     reserved_tokens: float
     used: TokenUsage = dataclasses.field(default_factory=TokenUsage)
+    answers: int = 0
 
-    def pay(self, completion: Completion) -> Completion:
+    def pay(self, completion: Completion, answers: int = 1) -> Completion:
         """Take the server's count of the answer, or a guess where it does not count.
 
         A server that says nothing must not look like one that costs nothing.
@@ -37,7 +38,7 @@ class Metered:
             completion = msgspec.structs.replace(completion, usage=usage)
         else:
             estimator.learn(self.characters, usage.prompt_tokens, usage.completion_tokens)
-        self.used = usage
+        self.used, self.answers = usage, answers
         return completion
 
     def close(self) -> None:
@@ -45,7 +46,10 @@ class Metered:
         self.gate.settle(self.reserved_tokens, self.used.total_tokens)
         if self.purse is not None and self.reservation is not None:
             self.purse.settle(
-                self.reservation, self.used.prompt_tokens, self.used.completion_tokens
+                self.reservation,
+                self.used.prompt_tokens,
+                self.used.completion_tokens,
+                self.answers,
             )
 
 

@@ -62,7 +62,7 @@ class Purse:
     def charge(
         self, role: str, prompt_tokens: int, completion_tokens: int, answers: int = 1
     ) -> None:
-        """Count tokens of an answer, or of several."""
+        """Count tokens of an answer, or of several; of none that was of use with `answers` 0."""
         self.tokens += prompt_tokens + completion_tokens
         self.paid.prompt_tokens += prompt_tokens
         self.paid.completion_tokens += completion_tokens
@@ -140,7 +140,9 @@ class Purse:
         self._under_way += 1
         return taken
 
-    def settle(self, taken: Reservation, prompt_tokens: int, completion_tokens: int) -> None:
+    def settle(
+        self, taken: Reservation, prompt_tokens: int, completion_tokens: int, answers: int = 1
+    ) -> None:
         """Replace a reservation by what the request has used: nothing if it was not answered."""
         self._under_way -= 1
         self._reserved_tokens -= taken.tokens
@@ -148,7 +150,7 @@ class Purse:
         if not self._under_way:
             self._reserved_tokens = self._reserved_usd = 0.0  # nor what rounding has left
         if prompt_tokens or completion_tokens:
-            self.charge(taken.role, prompt_tokens, completion_tokens)
+            self.charge(taken.role, prompt_tokens, completion_tokens, answers)
         self._wake(1)
 
     def change(self, caps: Caps) -> None:

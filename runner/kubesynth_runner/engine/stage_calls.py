@@ -12,7 +12,13 @@ from kubesynth_runner.engine import frames
 from kubesynth_runner.engine.calls import Caller, CallFailed, Deferred, RecordCall, StageBinding
 from kubesynth_runner.io.journal import CallFrame
 from kubesynth_runner.llm import json_schemas
-from kubesynth_runner.llm.base import Completion, CompletionRequest, JsonSchemaFormat, Message
+from kubesynth_runner.llm.base import (
+    Completion,
+    CompletionRequest,
+    JsonSchemaFormat,
+    Message,
+    TokenUsage,
+)
 from kubesynth_runner.pipelines.base import Stage, StageFailure, StageLlm
 from kubesynth_runner.tally import Tally
 
@@ -166,17 +172,24 @@ class StageCalls:
             )
         request = CompletionRequest(messages, sampling, response_format, connection.extra_body)
         job = RecordCall(self._record.record_id, self._ordinal, number)
-        frame = await self._caller.call(binding, job, request)
+        frame = await self._caller.call(
+            binding, job, request, lambda usage: self._count(binding, usage)
+        )
         if number == 0 and binding is self._binding:
             self._first = frame, seed
         self.tally.requests_ok += 1
-        self.tally.prompt_tokens += frame.prompt_tokens
-        self.tally.completion_tokens += frame.completion_tokens
-        if frame.tokens_estimated:
-            self.tally.estimated_tokens += frame.prompt_tokens + frame.completion_tokens
-        if binding.connection.has_price:
-            self.tally.charge(binding.connection.role, frame.prompt_tokens, frame.completion_tokens)
+        usage = TokenUsage(frame.prompt_tokens, frame.completion_tokens, frame.tokens_estimated)
+        self._count(binding, usage)
         return self._note(number, binding, messages, seed, frame)
+
+    def _count(self, binding: StageBinding, usage: TokenUsage) -> None:
+        """Count the tokens of an answer, whether it was of use or not."""
+        self.tally.prompt_tokens += usage.prompt_tokens
+        self.tally.completion_tokens += usage.completion_tokens
+        if usage.estimated:
+            self.tally.estimated_tokens += usage.total_tokens
+        if binding.connection.has_price:
+            self.tally.charge(binding.connection.role, usage.prompt_tokens, usage.completion_tokens)
 
     @property
     def provenance(self) -> tuple[records.CallProvenance, ...]:

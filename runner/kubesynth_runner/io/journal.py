@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 import xxhash
@@ -21,7 +21,7 @@ import xxhash
 from kubesynth_runner import errors
 from kubesynth_runner.io import layout
 from kubesynth_runner.io.storage import AppendLog, Storage
-from kubesynth_runner.llm.base import TokenLogprobs
+from kubesynth_runner.llm.base import TokenLogprobs, TokenUsage
 
 _HEADER = struct.Struct("<II")
 
@@ -41,6 +41,9 @@ class CallFrame(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     `ordinal` is the root record's place in the shard. `failure` is an ErrorKind when the call
     failed for good; `text` is then the message. `model_place` is the model's place in the spec.
+
+    With `lost_by` it is no finished call, but an answer that was of no use to the call of that key
+    and has been paid for all the same.
     """
 
     key: bytes
@@ -61,6 +64,7 @@ class CallFrame(msgspec.Struct, frozen=True, array_like=True, gc=False):
     others: list[ChoiceFrame] = []
     tokens_estimated: bool = False
     model_place: int = 0
+    lost_by: bytes = b""
 
 
 def call_key(record_id: str, stage_index: int, call: int) -> bytes:
@@ -114,6 +118,8 @@ class Journal:
         self._places: dict[bytes, _Place] = {}
         self._segments: dict[str, _Segment] = {}
         self._keys_of_root: dict[int, list[bytes]] = {}
+        # Tokens of lost answers, by the call's key and then the answer's own.
+        self._lost: dict[bytes, dict[bytes, TokenUsage]] = {}
         self._log: AppendLog | None = None
         self._rotated: list[AppendLog] = []
         self._current: _Segment | None = None
@@ -136,7 +142,6 @@ class Journal:
                 if is_done[frame.ordinal >> 3] & (1 << (frame.ordinal & 7)):
                     continue
                 self._index(frame, segment, _Place(file.path, offset, len(payload)))
-                self._count(frame)
             if segment.live_roots:
                 self._segments[file.path] = segment
             elif not file.path.startswith(self._own_prefix()):
@@ -146,20 +151,40 @@ class Journal:
         return f"{self._layout.journal(self._shard)}/{self._epoch:08d}-"
 
     def _index(self, frame: CallFrame, segment: _Segment, place: _Place) -> None:
+        segment.live_roots.add(frame.ordinal)
+        if frame.lost_by:
+            self._index_lost(frame)
+            return
         if frame.key not in self._places:
             self._keys_of_root.setdefault(frame.ordinal, []).append(frame.key)
         self._places[frame.key] = place
-        segment.live_roots.add(frame.ordinal)
+        if frame.failure is None:
+            self._count(frame, calls=1)
 
-    def _count(self, frame: CallFrame) -> None:
-        if frame.failure is not None:
-            return
-        prompt, completion, calls = self.unfinished.get(frame.model_place, (0, 0, 0))
+    def _index_lost(self, frame: CallFrame) -> None:
+        lost = self._lost.get(frame.lost_by)
+        if lost is None:
+            lost = self._lost[frame.lost_by] = {}
+            self._keys_of_root.setdefault(frame.ordinal, []).append(frame.lost_by)
+        # A batch whose taking in broke off is taken in again.
+        if frame.key not in lost:
+            lost[frame.key] = TokenUsage(
+                frame.prompt_tokens, frame.completion_tokens, frame.tokens_estimated
+            )
+            self._count(frame, calls=0)
+
+    def _count(self, frame: CallFrame, calls: int) -> None:
+        prompt, completion, before = self.unfinished.get(frame.model_place, (0, 0, 0))
         self.unfinished[frame.model_place] = (
             prompt + frame.prompt_tokens,
             completion + frame.completion_tokens,
-            calls + 1,
+            before + calls,
         )
+
+    def lost(self, key: bytes) -> Iterable[TokenUsage]:
+        """Return the tokens of answers that earlier attempts have paid for and could not use."""
+        found = self._lost.get(key)
+        return found.values() if found is not None else ()
 
     def find(self, key: bytes, request_hash: bytes) -> CallFrame | None:
         """Return the call that an earlier attempt has finished, if it was exactly this request."""
@@ -214,7 +239,8 @@ class Journal:
         """Drop the calls of committed records, and the segments that hold nothing else."""
         for ordinal in ordinals:
             for key in self._keys_of_root.pop(ordinal, ()):
-                del self._places[key]
+                self._places.pop(key, None)
+                self._lost.pop(key, None)
         done = set(ordinals)
         for path, segment in list(self._segments.items()):
             segment.live_roots -= done
@@ -225,8 +251,11 @@ class Journal:
     def reopen(self, is_done: bytearray) -> None:
         """Make what this attempt has appended findable, and forget what has been committed."""
         self.close()
-        for index in (self._places, self._segments, self._keys_of_root):
-            index.clear()
+        self._places.clear()
+        self._segments.clear()
+        self._keys_of_root.clear()
+        self._lost.clear()
+        self.unfinished.clear()
         self.load(is_done)
 
     def close(self) -> None:

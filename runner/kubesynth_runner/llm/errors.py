@@ -5,11 +5,15 @@ ClientError            one class, because callers only ever look at `kind`
   .status_code         HTTP status, or None when there was no answer
   .retry_after_seconds what the server asked for, or None
   .body                the first 2,000 characters of the answer, for errors/ and logs
+  .answer              what the server made all the same, and counts as done; None if nothing
+  .may_pass            whether trying again can help
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
+
+from kubesynth_runner.llm.base import Completion
 
 BODY_EXCERPT_CHARACTERS = 2000
 
@@ -59,9 +63,20 @@ class ClientError(Exception):
         status_code: int | None = None,
         retry_after_seconds: float | None = None,
         body: str = "",
+        answer: Completion | None = None,
     ) -> None:
         super().__init__(message)
         self.kind = kind
         self.status_code = status_code
         self.retry_after_seconds = retry_after_seconds
         self.body = body[:BODY_EXCERPT_CHARACTERS]
+        self.answer = answer
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether trying again can help: not where the tokens ran out before the first word."""
+        if self.kind is ErrorKind.EMPTY_COMPLETION and self.answer is not None:
+            reasons = [self.answer.finish_reason]
+            reasons += [choice.finish_reason for choice in self.answer.others]
+            return any(reason != "length" for reason in reasons)
+        return self.kind in RETRYABLE | BACKPRESSURE

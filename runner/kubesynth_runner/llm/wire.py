@@ -166,27 +166,35 @@ def decode_completion(body: bytes, *, is_scored: bool = False) -> Completion:
         ) from exc
     if not reply.choices:
         raise _without_choices(reply, body)
-    first, *others = [_choice(choice, body) for choice in reply.choices]
-    has_scores = is_scored and first.logprobs is not None
-    if not has_scores and not any(
-        choice.text.strip() or choice.refusal for choice in (first, *others)
-    ):
-        raise failed(ErrorKind.EMPTY_COMPLETION, _why_empty(first), body)
-    return Completion(
+    usage = to_token_usage(reply.usage)
+    first, *others = [_choice(choice, usage, body) for choice in reply.choices]
+    completion = Completion(
         text=first.text,
         finish_reason=first.finish_reason,
-        usage=to_token_usage(reply.usage),
+        usage=usage,
         model=reply.model or "",
         reasoning=first.reasoning,
         refusal=first.refusal,
         logprobs=first.logprobs,
         others=tuple(others),
     )
+    has_scores = is_scored and first.logprobs is not None
+    if not has_scores and not any(
+        choice.text.strip() or choice.refusal for choice in (first, *others)
+    ):
+        raise failed(ErrorKind.EMPTY_COMPLETION, _why_empty(first), body, completion)
+    return completion
 
 
-def _choice(choice: _Choice, body: bytes) -> Choice:
+def _nothing(usage: TokenUsage) -> Completion | None:
+    """Return the answer that says nothing, if the server has counted tokens for it."""
+    return Completion("", None, usage, "") if usage.total_tokens else None
+
+
+def _choice(choice: _Choice, usage: TokenUsage, body: bytes) -> Choice:
     if choice.message is None:
-        raise failed(ErrorKind.MALFORMED_RESPONSE, "a choice has no message", body)
+        problem = "a choice has no message"
+        raise failed(ErrorKind.MALFORMED_RESPONSE, problem, body, _nothing(usage))
     text, reasoning = _text_and_reasoning(choice.message)
     refusal = choice.message.refusal or None
     if refusal is None and choice.finish_reason == "content_filter" and not text.strip():
@@ -288,7 +296,12 @@ def _without_choices(reply: _Reply, body: bytes) -> ClientError:
             return failed(
                 ErrorKind.MALFORMED_RESPONSE, "the answer is no chat completion: no choices", body
             )
-        return failed(ErrorKind.EMPTY_COMPLETION, "the answer has an empty list of choices", body)
+        return failed(
+            ErrorKind.EMPTY_COMPLETION,
+            "the answer has an empty list of choices",
+            body,
+            _nothing(to_token_usage(reply.usage)),
+        )
     text = body.decode("utf-8", "replace")
     code = read_error(text).code
     status = int(code) if code.isdecimal() and 400 <= int(code) < 600 else 500
@@ -298,6 +311,9 @@ def _without_choices(reply: _Reply, body: bytes) -> ClientError:
     )
 
 
-def failed(kind: ErrorKind, message: str, body: bytes) -> ClientError:
+def failed(
+    kind: ErrorKind, message: str, body: bytes, answer: Completion | None = None
+) -> ClientError:
     """Return the error for a 200 answer that is of no use."""
-    return ClientError(kind, message, status_code=200, body=body.decode("utf-8", "replace"))
+    text = body.decode("utf-8", "replace")
+    return ClientError(kind, message, status_code=200, body=text, answer=answer)

@@ -301,6 +301,9 @@ class FakeLlm:
     async def _deliver(
         self, request: web.Request, key: str, reply: dict[str, Any], fault: str | None
     ) -> web.StreamResponse:
+        if fault in (None, "drip", "empty_choices", "null_content"):
+            self.statistics.prompt_tokens += reply["usage"]["prompt_tokens"]
+            self.statistics.completion_tokens += reply["usage"]["completion_tokens"]
         match fault:
             case "error":
                 return _error(self.faults.error_status, "The server had an error.", "server_error")
@@ -310,15 +313,11 @@ class FakeLlm:
                 return web.Response(text='{"choices": [{"mess', content_type="application/json")
             case "half_closed":
                 return await _send_pieces(request, reply, seconds=0, share=0.5)
-            case "empty_choices":
-                return web.json_response(reply | {"choices": []})
-            case "null_content":
+            case "empty_choices" | "null_content":
                 reply["choices"][0]["message"]["content"] = None
+                reply["choices"] = reply["choices"][: fault == "null_content"]
                 return web.json_response(reply)
         self.statistics.answered[key] += 1
-        usage = reply["usage"]
-        self.statistics.prompt_tokens += usage["prompt_tokens"]
-        self.statistics.completion_tokens += usage["completion_tokens"]
         if not self.faults.usage:
             del reply["usage"]
         elif self.faults.wrong_usage:

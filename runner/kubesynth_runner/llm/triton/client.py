@@ -167,15 +167,26 @@ class TritonChatClient:
         tokens = usage(prompt, text, answer.prompt_tokens, answer.completion_tokens)
         text, reasoning = split_reasoning(text)
         text, stopped = answers.cut(text, request.sampling.get("stop") or ())
-        if not text.strip():
-            raise ClientError(
-                ErrorKind.EMPTY_COMPLETION,
-                "the completion is empty"
-                + (" but for its reasoning; raise maxTokens" if reasoning else "")
-                + f" [{self._endpoint.where}]",
-            )
         finish_reason = "stop" if stopped else answer.finish_reason
-        return Completion(text, finish_reason, tokens, self._endpoint.model, reasoning)
+        completion = Completion(text, finish_reason, tokens, self._endpoint.model, reasoning)
+        if not text.strip():
+            raise self._empty(completion)
+        return completion
+
+    def _empty(self, completion: Completion) -> ClientError:
+        """Return the error for a completion without words."""
+        # Most models do not say why they ended; reasoning that leads to nothing was cut off.
+        if completion.finish_reason is None and completion.reasoning:
+            completion = msgspec.structs.replace(completion, finish_reason="length")
+        message = "the completion is empty"
+        if completion.finish_reason == "length":
+            message += " but for its reasoning" if completion.reasoning else " and cut off"
+            message += "; raise maxTokens"
+        return ClientError(
+            ErrorKind.EMPTY_COMPLETION,
+            f"{message} [{self._endpoint.where}]",
+            answer=completion,
+        )
 
 
 def _fitted(contract: Contract, request: CompletionRequest) -> CompletionRequest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from kubesynth_runner.engine.gate import Gate
 from kubesynth_runner.io.batch_book import BatchBook
 from kubesynth_runner.io.journal import CallFrame, Journal
 from kubesynth_runner.io.local_storage import LocalStorage
-from kubesynth_runner.llm.base import CompletionRequest, Message
+from kubesynth_runner.llm.base import CompletionRequest, Message, TokenUsage
 from kubesynth_runner.llm.batches import BatchState
 from kubesynth_runner.llm.errors import ClientError, ErrorKind
 from kubesynth_runner.llm.fake import FakeChatClient
@@ -84,13 +84,21 @@ class FakeBatches:
     async def read_lines(self, file_id: str) -> AsyncIterator[bytes]:
         for line in reversed(self.inputs[file_id]):
             content = line["body"]["messages"][0]["content"]
-            message = {"message": {"content": f"About {content}"}, "finish_reason": "stop"}
+            message: dict[str, Any] = {
+                "message": {"content": f"About {content}"},
+                "finish_reason": "stop",
+            }
             response: dict[str, Any] = {"status_code": 200, "body": {"choices": [message]}}
             if content.startswith("bad"):
                 response = {"status_code": 500, "body": {}}
             if content.startswith("unpaid"):
                 error = {"code": "insufficient_quota", "message": "You exceeded your quota."}
                 response = {"status_code": 429, "body": {"error": error}}
+            if content.startswith(("mute", "cut")):
+                message |= {"message": {"content": ""}}
+                if content.startswith("cut"):
+                    message["finish_reason"] = "length"
+                response["body"]["usage"] = {"prompt_tokens": 7, "completion_tokens": 30}
             answer = {"custom_id": line["custom_id"], "response": response, "error": None}
             yield json.dumps(answer).encode()
 
@@ -126,6 +134,10 @@ class Desk:
             except (CallFailed, Deferred) as outcome:
                 outcomes.append(outcome)
         return outcomes
+
+    async def ask_once(self, text: str, on_lost: Callable[[TokenUsage], None]) -> CallFrame:
+        request = CompletionRequest((Message("user", text),))
+        return await self.caller.call(self.binding, RecordCall(text, 0, 0), request, on_lost)
 
     def close(self) -> None:
         self.caller.drop()
@@ -186,6 +198,32 @@ def test_failures_go_round_again_until_attempts_run_out(tmp_path: Path) -> None:
         good, bad = await desk.round("good", "bad")
         assert isinstance(bad, CallFailed)
         assert (bad.attempts, bad.status_code) == (3, 500)
+        desk.close()
+
+    virtual_time.run(main())
+
+
+def test_empty_answers_are_counted_once_each_however_often_they_are_read(tmp_path: Path) -> None:
+    async def main() -> None:
+        api = FakeBatches()
+        desk = Desk(tmp_path, api)
+        await desk.ask("mute", "cut")
+        for _ in range(3):
+            await desk.caller.send_off()
+            batch = api.batches[f"b-{api.created}"]
+            await desk.caller._take_in(desk.binding.connection, batch)  # breaks off at its end
+            await desk.caller.settle()
+            desk.journal.reopen(DONE)
+            mute, cut = await desk.ask("mute", "cut")
+            assert isinstance(cut, CallFailed)  # more of the same would be cut off, too
+            assert cut.attempts == 1
+        assert isinstance(mute, CallFailed)
+        assert mute.attempts == 3
+        lost: list[TokenUsage] = []
+        with pytest.raises(CallFailed):
+            await desk.ask_once("mute", lost.append)
+        assert lost == [TokenUsage(7, 30)] * 3
+        assert desk.journal.unfinished == {0: (4 * 7, 4 * 30, 0)}
         desk.close()
 
     virtual_time.run(main())

@@ -15,6 +15,7 @@ from kubesynth_runner.llm.wire import (
     split_reasoning,
 )
 
+USAGE = {"prompt_tokens": 300, "completion_tokens": 16}
 MESSAGES = (Message("system", "Be brief."), Message("user", "Hi"))
 
 
@@ -210,6 +211,34 @@ def test_error_in_a_200_answer_is_classified(error: object, kind: ErrorKind) -> 
 def test_cut_off_reasoning_says_to_raise_max_tokens() -> None:
     with pytest.raises(ClientError, match="still reasoning; raise maxTokens"):
         decode_completion(_body({"content": "", "reasoning_content": "hm"}, "length"))
+
+
+@pytest.mark.parametrize(
+    ("body", "may_pass"),
+    [
+        pytest.param(_body({"content": ""}, "length", usage=USAGE), False, id="cut-off"),
+        pytest.param(_body({"content": None}, usage=USAGE), True, id="nothing-said"),
+        pytest.param(_body(None, usage=USAGE), True, id="no-message"),
+        pytest.param(json.dumps({"choices": [], "usage": USAGE}).encode(), True, id="no-choices"),
+    ],
+)
+def test_answer_of_no_use_tells_what_it_took_and_whether_another_may_be_better(
+    body: bytes, may_pass: bool
+) -> None:
+    with pytest.raises(ClientError) as caught:
+        decode_completion(body)
+    assert caught.value.answer is not None
+    assert caught.value.answer.usage == TokenUsage(300, 16)
+    assert caught.value.may_pass is may_pass
+
+
+def test_one_choice_that_was_not_cut_off_may_be_better_another_time() -> None:
+    choices = [
+        {"message": {"content": ""}, "finish_reason": reason} for reason in ("length", "stop")
+    ]
+    with pytest.raises(ClientError) as caught:
+        decode_completion(json.dumps({"choices": choices}).encode())
+    assert caught.value.may_pass
 
 
 def test_model_list_is_read_and_anything_else_is_none() -> None:
