@@ -1,8 +1,8 @@
 """The journal of a shard: every finished model call, so that nothing is paid for twice.
 
-A segment is a sequence of frames `<length u32><crc32 u32><payload>`, little endian; the payload is
-a msgpack array (`CallFrame`). Each attempt at a shard appends to segments of its own, named by its
-epoch, and reads those of all attempts; a torn frame at a segment's end is where its writer died.
+A segment is a sequence of frames (`io.segments`); the payload of each is a msgpack array
+(`CallFrame`). Each attempt at a shard appends to segments of its own, named by its epoch, and reads
+those of all attempts; a torn frame at a segment's end is where its writer died.
 
 A call is found again by (record id, stage, number of the call), and is only used if the request is
 still the same.
@@ -11,19 +11,19 @@ still the same.
 from __future__ import annotations
 
 import dataclasses
-import struct
-import zlib
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import xxhash
 
 from kubesynth_runner import errors
-from kubesynth_runner.io import layout
+from kubesynth_runner.io import layout, segments
 from kubesynth_runner.io.storage import AppendLog, Storage
 from kubesynth_runner.llm.base import TokenLogprobs, TokenUsage
 
-_HEADER = struct.Struct("<II")
+# A segment ends when it is so large, or when a part is cut.
+SEGMENT_BYTES = 64 << 20
 
 
 class ChoiceFrame(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -77,6 +77,7 @@ class _Segment:
     path: str
     live_roots: set[int] = dataclasses.field(default_factory=set)
     closed: bool = True
+    size_bytes: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -84,20 +85,6 @@ class _Place:
     segment: str
     offset: int
     length: int
-
-
-def read_frames(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield (offset, payload) of the whole frames of a segment; stop at the first torn one."""
-    position = 0
-    while position + _HEADER.size <= len(data):
-        length, checksum = _HEADER.unpack_from(data, position)
-        start = position + _HEADER.size
-        payload = data[start : start + length]
-        # No frame is empty: zeros are what a dead machine may leave at the end of a file.
-        if not length or len(payload) < length or zlib.crc32(payload) != checksum:
-            return
-        yield start, payload
-        position = start + length
 
 
 class Journal:
@@ -122,6 +109,8 @@ class Journal:
         self._lost: dict[bytes, dict[bytes, TokenUsage]] = {}
         self._log: AppendLog | None = None
         self._rotated: list[AppendLog] = []
+        # Commits and heartbeats close in threads of their own.
+        self._closing = threading.Lock()
         self._current: _Segment | None = None
         self._sequence = 0
         self.dirty = False
@@ -132,16 +121,15 @@ class Journal:
     def load(self, is_done: bytearray) -> None:
         """Index the calls of earlier attempts, except for records that are committed."""
         for file in self._storage.list_files(self._layout.journal(self._shard)):
+            segment = _Segment(file.path)
             try:
-                data = self._storage.read(file.path)
+                for offset, payload in segments.scan(self._storage, file):
+                    frame = self._decode(payload)
+                    if is_done[frame.ordinal >> 3] & (1 << (frame.ordinal & 7)):
+                        continue
+                    self._index(frame, segment, _Place(file.path, offset, len(payload)))
             except FileNotFoundError:  # an older writer, not stopped yet, is done with it
                 continue
-            segment = _Segment(file.path)
-            for offset, payload in read_frames(data):
-                frame = self._decode(payload)
-                if is_done[frame.ordinal >> 3] & (1 << (frame.ordinal & 7)):
-                    continue
-                self._index(frame, segment, _Place(file.path, offset, len(payload)))
             if segment.live_roots:
                 self._segments[file.path] = segment
             elif not file.path.startswith(self._own_prefix()):
@@ -207,17 +195,22 @@ class Journal:
             self._sequence += 1
             self._log = self._storage.append_log(path)
             self._current = self._segments[path] = _Segment(path, closed=False)
-        payload = self._encode(frame)
-        self._log.append(_HEADER.pack(len(payload), zlib.crc32(payload)) + payload)
+        data = segments.to_frame(self._encode(frame))
+        self._log.append(data)
         self._current.live_roots.add(frame.ordinal)
+        self._current.size_bytes += len(data)
         self.dirty = True
+        if self._current.size_bytes >= SEGMENT_BYTES:
+            self.rotate()
 
     def sync(self) -> None:
         """Make everything appended so far survive the death of the machine."""
         log = self._log
-        if log is not None and self.dirty:
+        if self.dirty:
             self.dirty = False
-            log.sync()
+            self.close_rotated()
+            if log is not None:
+                log.sync()
 
     def rotate(self) -> None:
         """End the current segment, so that it can be deleted once its records are committed.
@@ -231,22 +224,37 @@ class Journal:
 
     def close_rotated(self) -> None:
         """Sync and close ended segments. May run in another thread than everything else."""
-        while self._rotated:
-            self._rotated[0].close()
-            self._rotated.pop(0)
+        with self._closing:
+            while self._rotated:
+                self._rotated[0].close()
+                self._rotated.pop(0)
 
-    def forget(self, ordinals: list[int]) -> None:
-        """Drop the calls of committed records, and the segments that hold nothing else."""
+    def forget(self, ordinals: list[int]) -> list[str]:
+        """Drop the calls of committed records; return the segments that held nothing else.
+
+        These are for `delete`, which takes its time.
+        """
         for ordinal in ordinals:
             for key in self._keys_of_root.pop(ordinal, ()):
                 self._places.pop(key, None)
                 self._lost.pop(key, None)
         done = set(ordinals)
+        dead = []
         for path, segment in list(self._segments.items()):
-            segment.live_roots -= done
+            # There may be thousands of segments, with few records each.
+            segment.live_roots -= segment.live_roots & done
             if segment.closed and not segment.live_roots:
                 del self._segments[path]
-                self._storage.delete(path)
+                dead.append(path)
+        return dead
+
+    def delete(self, paths: Sequence[str]) -> None:
+        """Delete segments that nobody needs. Blocking; may run in another thread.
+
+        What a death in between leaves behind is deleted by the next attempt's `load`.
+        """
+        for path in paths:
+            self._storage.delete(path)
 
     def reopen(self, is_done: bytearray) -> None:
         """Make what this attempt has appended findable, and forget what has been committed."""

@@ -8,6 +8,7 @@ numbered objects, one per flush; a move is a copy on the server and a delete.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 import obstore
@@ -26,6 +27,8 @@ ResultT = TypeVar("ResultT")
 
 # An answer "somebody else is just creating it" (S3's 409) may be followed by nobody having done so.
 _CREATE_ATTEMPTS = 5
+# A folder of objects goes one request an object: a log has thousands.
+_DELETES_AT_ONCE = 16
 # What a store, or the client for it, says to a range that begins behind the object's end.
 _BEYOND_END = ("416 Range Not Satisfiable", "Wanted range starting at")
 
@@ -161,9 +164,13 @@ class ObjectStorage:
     def delete(self, path: str) -> None:
         """Delete an object and everything below it as a folder."""
         self._logs.pop(path, None)
-        self._delete_one(path)
-        for file in self.list_files(path):
-            self._delete_one(file.path)
+        paths = [path, *(file.path for file in self.list_files(path))]
+        if len(paths) == 1:
+            self._delete_one(path)
+            return
+        # Not the stores' own bulk request: not all that call themselves S3 have it.
+        with ThreadPoolExecutor(min(len(paths), _DELETES_AT_ONCE), "delete") as pool:
+            list(pool.map(self._delete_one, paths))
 
     def _delete_one(self, path: str) -> None:
         try:

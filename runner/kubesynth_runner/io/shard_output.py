@@ -162,7 +162,9 @@ class ShardOutput:
 
     async def _commit(self, part: _OpenPart) -> None:
         await asyncio.to_thread(self._commit_blocking, part)
-        self._journal.forget(part.ordinals)
+        dead = self._journal.forget(part.ordinals)
+        if dead:
+            await asyncio.to_thread(self._journal.delete, dead)
 
     def _commit_blocking(self, part: _OpenPart) -> None:
         self._journal.close_rotated()

@@ -135,7 +135,7 @@ def test_a_journal_is_read_back_by_the_next_writer(storage: Storage) -> None:
     assert [later.find(frame(number).key, b"h") for number in range(10)] == [
         frame(number) for number in range(10)
     ]
-    later.forget(list(range(10)))
+    later.delete(later.forget(list(range(10))))
     assert storage.list_files("") == []
 
 

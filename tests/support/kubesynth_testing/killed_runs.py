@@ -22,7 +22,8 @@ from aiohttp import web
 
 from kubesynth_api.run_spec import RunSpec
 from kubesynth_runner.io import layout, ledger
-from kubesynth_runner.io.journal import CallFrame, read_frames
+from kubesynth_runner.io.journal import CallFrame
+from kubesynth_runner.io.segments import read_frames
 from kubesynth_runner.io.storage import Storage
 from kubesynth_testing import runs
 from kubesynth_testing.deaths import Death, read_count

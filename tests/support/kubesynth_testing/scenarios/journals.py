@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 import xxhash
 
-from kubesynth_runner.io.journal import CallFrame, read_frames
+from kubesynth_runner.io.journal import CallFrame
+from kubesynth_runner.io.segments import read_frames
 
 _decode = msgspec.msgpack.Decoder(CallFrame).decode
 _encode = msgspec.json.Encoder(order="sorted").encode

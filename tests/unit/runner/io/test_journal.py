@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from kubesynth_runner import errors
-from kubesynth_runner.io.journal import CallFrame, Journal, call_key, read_frames
+from kubesynth_runner.io import journal as journals
+from kubesynth_runner.io import segments as stored
+from kubesynth_runner.io.journal import CallFrame, Journal, call_key
 from kubesynth_runner.io.layout import RunLayout
 from kubesynth_runner.io.local_storage import LocalStorage
 
@@ -35,6 +37,10 @@ def storage(tmp_path: Path) -> LocalStorage:
 
 def segments(storage: LocalStorage) -> list[str]:
     return [file.path.rsplit("/", 1)[1] for file in storage.list_files(NAMES.journal(SHARD))]
+
+
+def forget(opened: Journal, ordinals: list[int]) -> None:
+    opened.delete(opened.forget(ordinals))
 
 
 def texts(found: Journal, ordinals: range) -> list[str | None]:
@@ -115,11 +121,11 @@ def test_forgetting_deletes_ended_segments_that_hold_nothing_else(storage: Local
     opened.append(frame(1))
     opened.rotate()
     opened.append(frame(2))
-    opened.forget([0])
+    forget(opened, [0])
     assert segments(storage) == ["00000001-00000.log", "00000001-00001.log"]
-    opened.forget([1])
+    forget(opened, [1])
     assert segments(storage) == ["00000001-00001.log"]
-    opened.forget([2])  # the current segment stays: it is being written
+    forget(opened, [2])  # the current segment stays: it is being written
     assert segments(storage) == ["00000001-00001.log"]
     opened.append(frame(3))
     opened.close()
@@ -132,9 +138,9 @@ def test_calls_of_earlier_attempts_are_forgotten_too(storage: LocalStorage) -> N
         first.append(frame(ordinal))
     first.close()
     second = journal(storage, 2)
-    second.forget([0, 2])
+    forget(second, [0, 2])
     assert texts(second, range(3)) == [None, "text 1", None]
-    second.forget([1])
+    forget(second, [1])
     assert segments(storage) == []
 
 
@@ -147,7 +153,7 @@ def test_a_call_that_spans_two_segments_keeps_both(storage: LocalStorage) -> Non
     opened.close_rotated()
     later = journal(storage, 2)
     assert len(segments(storage)) == 2
-    later.forget([0])
+    forget(later, [0])
     assert segments(storage) == []
 
 
@@ -186,10 +192,77 @@ def test_a_flipped_bit_is_noticed(storage: LocalStorage, seed: int) -> None:
     for position in draw.sample(range(len(data)), 60):
         flipped = bytearray(data)
         flipped[position] ^= 1 << draw.randrange(8)
-        good = [payload for _, payload in read_frames(data)]
-        left = [payload for _, payload in read_frames(bytes(flipped))]
+        good = [payload for _, payload in stored.read_frames(data)]
+        left = [payload for _, payload in stored.read_frames(bytes(flipped))]
         assert left == good[: len(left)]
         assert len(left) < len(good)
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 7, 64, 1 << 20])
+def test_segment_is_read_in_chunks_whatever_their_size_and_wherever_it_is_torn(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int
+) -> None:
+    monkeypatch.setattr(stored, "CHUNK_BYTES", chunk_bytes)
+    whole = b"".join(stored.to_frame(bytes([65 + size]) * size) for size in (1, 90, 5, 33))
+    for data in (*(whole[:end] for end in range(len(whole) + 1)), whole + bytes(50), whole * 3):
+        storage.put("segment", data)
+        (file,) = storage.list_files("")
+        assert list(stored.scan(storage, file)) == list(stored.read_frames(data)), len(data)
+
+
+class RangesOnly(LocalStorage):
+    """Remembers how much was asked for at once, and refuses to read whole files."""
+
+    most_bytes = 0
+
+    def read(self, path: str) -> bytes:
+        raise AssertionError(f"{path} was read whole")
+
+    def read_range(self, path: str, offset: int, length: int) -> bytes:
+        self.most_bytes = max(self.most_bytes, length)
+        return super().read_range(path, offset, length)
+
+
+def test_large_segment_is_never_in_memory_as_a_whole(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored, "CHUNK_BYTES", 1000)
+    first = journal(storage, 1)
+    for ordinal in range(60):
+        first.append(frame(ordinal, "x" * 400))
+    first.close()
+    ranges = RangesOnly(storage.root)
+    second = Journal(ranges, RUN, SHARD, 2)
+    second.load(bytearray(8))
+    assert texts(second, range(60)) == ["x" * 400] * 60
+    assert 0 < ranges.most_bytes <= 1000
+
+
+def test_broken_length_is_not_believed(storage: LocalStorage) -> None:
+    storage.put("segment", stored.HEADER.pack(4_000_000_000, 1) + b"x" * 100)
+    ranges = RangesOnly(storage.root)
+    (file,) = storage.list_files("")
+    assert list(stored.scan(ranges, file)) == []
+    assert ranges.most_bytes <= 108
+
+
+def test_segment_ends_at_a_size_and_no_answer_with_it(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journals, "SEGMENT_BYTES", 500)
+    first = journal(storage, 1)
+    for ordinal in range(20):
+        first.append(frame(ordinal, "x" * 90))
+    assert first.dirty
+    first.sync()
+    assert not first._rotated  # what has ended is durable, too
+    sizes = [file.size_bytes for file in storage.list_files(NAMES.journal(SHARD))]
+    assert len(sizes) > 3
+    assert max(sizes) < 700
+    later = journal(storage, 2)
+    assert texts(later, range(20)) == ["x" * 90] * 20
+    forget(later, list(range(20)))
+    assert segments(storage) == []
 
 
 def test_zeros_at_the_end_are_no_frames(storage: LocalStorage) -> None:
@@ -217,7 +290,7 @@ def test_segment_that_a_newer_writer_has_deleted_fences_this_one(storage: LocalS
     dead.append(frame(0))
     dead.close()
     second = journal(storage, 2)
-    journal(storage, 3).forget([0])
+    forget(journal(storage, 3), [0])
     with pytest.raises(errors.FencedError):
         second.find(frame(0).key, REQUEST)
 
