@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -30,7 +31,7 @@ from kubesynth_operator.kube.resources import (
 from kubesynth_operator.kube.watch import Feedback, Scope, Sink, Watch
 from kubesynth_operator.lease_keeper import LeaseKeeper
 from kubesynth_operator.metrics import Metrics
-from kubesynth_operator.observation import ChildJob, JobKey, Pod
+from kubesynth_operator.observation import ChildJob, JobKey, Observation, Pod
 from kubesynth_operator.observe import Observer, Snapshots
 from kubesynth_operator.progress_book import ProgressBook
 from kubesynth_operator.progress_poller import ProgressPoller
@@ -59,6 +60,9 @@ class Application:
         self._jobs: ChildCache[ChildJob] = ChildCache(wire.parse_child_job, self.queue.add)
         self._pods: ChildCache[Pod] = ChildCache(wire.parse_pod, self.queue.add, self._pod_seen)
         self._unreadable = Unreadable(metrics)
+        # Kinds and namespaces that may not be listed.
+        self._denied: set[tuple[str, str]] = set()
+        self._look_again = asyncio.Event()
         self._servers = ServerControl(client, settings, metrics, self.queue.add, self._unreadable)
         self._leases = LeaseKeeper(
             client, self._pods, settings, self._unreadable, look_at=self.queue.add
@@ -79,7 +83,7 @@ class Application:
         """
         await self._wait_for_crd()
         parts: list[Coroutine[Any, Any, None]] = [watch.run() for watch in self._watches]
-        parts += [self._work(), self._resync(), self._servers.run(self._list_jobs)]
+        parts += [self._work(), self._resync(), self._servers.run(self._list_jobs, self._is_denied)]
         parts.append(self._poller().run())
         parts.append(self._leases.run())
         if with_kopf:
@@ -119,9 +123,14 @@ class Application:
             self._jobs, self._pods, self._book, self._servers.catalog, self._leases.view
         )
         observer = Observer(self._client, snapshots, _now, referent_age=referent_age)
+
+        async def observe(key: JobKey) -> Observation | None:
+            # Where children cannot be seen all would seem to be missing.
+            return None if self._is_denied(key.namespace) else await observer.observe(key)
+
         cluster = LiveCluster(
             self._client,
-            observer.observe,
+            observe,
             EventRecorder(self._client, self._settings.identity),
             RateLimiter(self._settings.limits.status_writes_per_second, time.monotonic),
         )
@@ -136,7 +145,10 @@ class Application:
                 await self._resync_once()
             except errors.KubeError as exc:
                 _logger.warning("resync failed", extra={"error": str(exc)})
-            await asyncio.sleep(self._settings.limits.resync_seconds)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.limits.resync_seconds):
+                    await self._look_again.wait()
+            self._look_again.clear()
 
     async def _resync_once(self) -> None:
         found = await self._list_jobs()
@@ -151,27 +163,40 @@ class Application:
     async def _list_jobs(self) -> dict[JobKey, str]:
         """Read all jobs afresh; return their versions."""
         found: dict[JobKey, str] = {}
+        unseen: set[JobKey] = set()
         for namespace in self._settings.watched_namespaces:
-            pages = self._client.list_all(
-                SYNTHETIC_DATA_JOBS,
-                namespace,
-                selector="",
-                page_size=self._settings.limits.page_size,
-            )
-            async for raw in pages:
-                metadata = raw["metadata"]
-                key = JobKey(metadata["namespace"], metadata["name"])
-                found[key] = str(metadata["resourceVersion"])
-                self.looked_at(raw)
-        self._servers.catalog.jobs_are(set(found))
+            try:
+                found |= await self._list_jobs_in(namespace)
+            except errors.ForbiddenError:
+                if namespace is None:
+                    raise
+                # Pods that run there may still be using a server.
+                unseen |= self._servers.catalog.jobs_in(namespace)
+        self._servers.catalog.jobs_are(set(found) | unseen)
+        return found
+
+    async def _list_jobs_in(self, namespace: str | None) -> dict[JobKey, str]:
+        found: dict[JobKey, str] = {}
+        size = self._settings.limits.page_size
+        pages = self._client.list_all(SYNTHETIC_DATA_JOBS, namespace, selector="", page_size=size)
+        async for raw in pages:
+            metadata = raw["metadata"]
+            key = JobKey(metadata["namespace"], metadata["name"])
+            found[key] = str(metadata["resourceVersion"])
+            self.looked_at(raw)
         return found
 
     async def _wait_for_crd(self) -> None:
         """Wait until the API server knows our kinds: the chart may still be installing them."""
-        namespace = self._settings.watched_namespaces[0]
         for resource in (SYNTHETIC_DATA_JOBS, MODEL_SERVERS, SERVER_CLASSES):
-            while not await self._can_list(resource, namespace):
+            while not await self._can_list_anywhere(resource):
                 await asyncio.sleep(_CRD_RETRY_SECONDS)
+
+    async def _can_list_anywhere(self, resource: Resource) -> bool:
+        for namespace in self._settings.watched_namespaces:
+            if await self._can_list(resource, namespace):
+                return True
+        return False
 
     async def _can_list(self, resource: Resource, namespace: str | None) -> bool:
         try:
@@ -197,7 +222,29 @@ class Application:
             self.health.beat(name)
             self._metrics.watch_last_event.labels(resource=kind).set_to_current_time()
 
-        return Feedback(beat, self._unreadable)
+        def denied(is_denied: bool) -> None:
+            self._note_denied(kind, scope.namespace or "", is_denied)
+
+        return Feedback(beat, self._unreadable, denied)
+
+    def _note_denied(self, kind: str, namespace: str, is_denied: bool) -> None:
+        if is_denied:
+            self._denied.add((kind, namespace))
+        else:
+            self._denied.discard((kind, namespace))
+            self._look_again.set()
+        self._metrics.watch_denied.labels(resource=kind, namespace=namespace).set(is_denied)
+        fields = {"resource": kind, "namespace": namespace}
+        if is_denied:
+            _logger.error("a namespace may not be read, it is left alone", extra=fields)
+        else:
+            _logger.info("a namespace may be read again", extra=fields)
+        for key in self.health.known():
+            if key.namespace == namespace:
+                self.queue.add(key)
+
+    def _is_denied(self, namespace: str) -> bool:
+        return any(denied == namespace for _, denied in self._denied)
 
     def _poller(self) -> ProgressPoller:
         return ProgressPoller(

@@ -52,6 +52,12 @@ class Metrics:
             ["kind"],
             registry=self.registry,
         )
+        self.watch_denied = Gauge(
+            "kubesynth_watch_denied",
+            "1 while a kind may not be listed in a namespace that is to be served.",
+            ["resource", "namespace"],
+            registry=self.registry,
+        )
         self.status_writes = Counter(
             "kubesynth_status_writes_total",
             "Writes of a job's status.",

@@ -32,7 +32,7 @@ from kubesynth_operator.servers import classes, wire
 from kubesynth_operator.servers.catalog import Catalog, ClassSink, ServerSink
 from kubesynth_operator.servers.observe import ServerObserver, ServerSnapshots
 from kubesynth_operator.servers.reconcile import ServerReconciler
-from kubesynth_operator.servers.seen import ServerPod, Service, Workload
+from kubesynth_operator.servers.seen import ServerObservation, ServerPod, Service, Workload
 from kubesynth_operator.settings import OperatorSettings
 from kubesynth_operator.unreadable import Unreadable
 from kubesynth_operator.work_queue import WorkQueue
@@ -127,10 +127,13 @@ class ServerControl:
         for key in self.catalog.server_keys():
             self.queue.add(key)
 
-    async def run(self, list_jobs: Callable[[], Awaitable[object]]) -> None:
+    async def run(
+        self, list_jobs: Callable[[], Awaitable[object]], is_denied: Callable[[str], bool]
+    ) -> None:
         """Work until cancelled, once everything that there is was listed.
 
-        Before, every server would seem to be without children, and without users.
+        Before, every server would seem to be without children, and without users; and so they seem
+        in a namespace that is denied.
         """
         for watch in self._watches:
             await watch.synced.wait()
@@ -149,7 +152,11 @@ class ServerControl:
         )
         limiter = RateLimiter(self._settings.limits.status_writes_per_second, time.monotonic)
         recorder = EventRecorder(self._client, self._settings.identity)
-        reconciler = ServerReconciler(self._client, observer.observe, recorder, limiter)
+
+        async def observe(key: JobKey) -> ServerObservation | None:
+            return None if is_denied(key.namespace) else await observer.observe(key)
+
+        reconciler = ServerReconciler(self._client, observe, recorder, limiter)
         depth = self._metrics.server_queue_depth
         workers = Workers(self.queue, reconciler.reconcile, self._metrics, depth)
         async with asyncio.TaskGroup() as group:

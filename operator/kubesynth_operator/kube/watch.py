@@ -63,14 +63,23 @@ class Scope:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Feedback:
-    """Who is told what a watch meets. `heartbeat` is called whenever the server speaks."""
+    """Who is told what a watch meets.
+
+    `heartbeat` is called whenever the server speaks, `denied` when a namespace may not be listed
+    any more (True), or again (False).
+    """
 
     heartbeat: Callable[[], None]
     unreadable: Unreadable
+    denied: Callable[[bool], None] = lambda is_denied: None
 
 
 class Watch:
-    """Keeps one sink current with one scope."""
+    """Keeps one sink current with one scope.
+
+    A namespace that may not be listed counts as empty and known, until it may: its Role goes with
+    it when it is deleted, and the other namespaces must not wait for it.
+    """
 
     def __init__(self, client: KubeClient, scope: Scope, sink: Sink, feedback: Feedback) -> None:
         self._client = client
@@ -78,6 +87,7 @@ class Watch:
         self._sink = sink
         self._feedback = feedback
         self.synced = asyncio.Event()
+        self._is_denied = False
 
     async def run(self) -> None:
         """List and watch until cancelled."""
@@ -85,17 +95,34 @@ class Watch:
         while True:
             try:
                 version = await self._list()
+                self._note_denied(False)
                 self.synced.set()
                 failures = 0
                 await self._follow(version)
             except errors.GoneError:
                 _logger.info("watch expired, listing again", extra=self._fields())
             except errors.KubeError as exc:
-                _logger.warning("watch failed", extra={**self._fields(), "error": str(exc)})
+                if not self._is_denied:
+                    _logger.warning("watch failed", extra={**self._fields(), "error": str(exc)})
+                if isinstance(exc, errors.ForbiddenError) and self._scope.namespace is not None:
+                    self._take_for_empty()
                 delay = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)]
                 failures += 1
                 jittered = delay * random.uniform(0.75, 1.25)
                 await asyncio.sleep(max(jittered, exc.retry_after_seconds or 0.0))
+
+    def _take_for_empty(self) -> None:
+        # The server speaks, and a restart would change nothing.
+        self._feedback.heartbeat()
+        if not self._is_denied:
+            self._note_denied(True)
+            self._sink.keep(self._scope.namespace, frozenset())
+            self.synced.set()
+
+    def _note_denied(self, is_denied: bool) -> None:
+        if is_denied is not self._is_denied:
+            self._is_denied = is_denied
+            self._feedback.denied(is_denied)
 
     async def _list(self) -> str:
         query = {"limit": str(self._scope.page_size), "labelSelector": self._scope.selector}

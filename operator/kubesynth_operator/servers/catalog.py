@@ -131,6 +131,10 @@ class Catalog:
         """Forget a job. Safe for one that was never seen."""
         self._replace_use(key, None)
 
+    def jobs_in(self, namespace: str) -> set[JobKey]:
+        """Return the jobs of a namespace that use servers."""
+        return {key for key in self._uses if key.namespace == namespace}
+
     def jobs_are(self, keys: set[JobKey]) -> None:
         """Forget every job that is not among these."""
         for key in [key for key in self._uses if key not in keys]:

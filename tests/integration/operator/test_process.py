@@ -218,6 +218,22 @@ async def test_the_process_works_under_a_role_alone_and_ends_on_sigterm(
     assert all(json.loads(line)["level"] for line in log.splitlines()), "logs are JSON"
 
 
+async def test_a_namespace_without_a_role_stops_no_other(
+    api_server: ApiServer, namespace: Namespace, tmp_path: Path
+) -> None:
+    kubeconfig = role_kubeconfig(api_server, namespace.name)
+    # It is the first one, and does not even exist: so it looks when a namespace was deleted.
+    both = {"KUBESYNTH_NAMESPACES": f"gone,{namespace.name}"}
+    with operator_process(kubeconfig, namespace.name, tmp_path, **both) as process:
+        await process.until_ready()
+        await namespace.apply()
+        await namespace.play("qa-generate", message=run_message(RunnerPhase.ALL))
+        await namespace.until("Complete", "True")
+        assert await process.answers("/healthz", 200)
+        denied = 'kubesynth_watch_denied{namespace="gone",resource="pods"} 1.0'
+        assert denied in await process.body("/metrics")
+
+
 async def test_a_killed_process_is_followed_by_one_that_goes_on(
     api_server: ApiServer, namespace: Namespace, tmp_path: Path
 ) -> None:
