@@ -40,24 +40,6 @@ class Metrics:
             ["kind"],
             registry=self.registry,
         )
-        self.watch_last_event = Gauge(
-            "kubesynth_watch_last_event_timestamp_seconds",
-            "When a watch last heard from the API server (Unix time).",
-            ["resource"],
-            registry=self.registry,
-        )
-        self.unreadable = Counter(
-            "kubesynth_unreadable_total",
-            "Objects, answers and files that were left out because they cannot be read.",
-            ["kind"],
-            registry=self.registry,
-        )
-        self.watch_denied = Gauge(
-            "kubesynth_watch_denied",
-            "1 while a kind may not be listed in a namespace that is to be served.",
-            ["resource", "namespace"],
-            registry=self.registry,
-        )
         self.status_writes = Counter(
             "kubesynth_status_writes_total",
             "Writes of a job's status.",
@@ -78,6 +60,28 @@ class Metrics:
             "kubesynth_leader", "1 while this process does the work.", registry=self.registry
         )
         self._phases: dict[JobKey, str] = {}
+        self._add_watches()
+
+    def _add_watches(self) -> None:
+        """Add what the watches and other readers say."""
+        self.watch_last_event = Gauge(
+            "kubesynth_watch_last_event_timestamp_seconds",
+            "When a watch last heard from the API server (Unix time).",
+            ["resource"],
+            registry=self.registry,
+        )
+        self.unreadable = Counter(
+            "kubesynth_unreadable_total",
+            "Objects, answers and files that were left out because they cannot be read.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.watch_denied = Gauge(
+            "kubesynth_watch_denied",
+            "1 while a kind may not be listed in a namespace that is to be served.",
+            ["resource", "namespace"],
+            registry=self.registry,
+        )
 
     def job_seen(self, key: JobKey, phase: str) -> None:
         """Count a job under its phase, and no longer under its last one."""
