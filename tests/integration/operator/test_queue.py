@@ -148,6 +148,20 @@ async def test_a_job_whose_quota_is_taken_back_gives_its_server_back_and_goes_on
     await namespace.until("Complete", "True", name="second")
 
 
+async def test_a_plan_that_asks_models_has_its_server_before_the_queue_decides(
+    servers: Servers, namespace: Namespace, queue: str, kueue: ApiServer
+) -> None:
+    pipeline = [{"openQA": {"macroTopics": 2, "subtopics": 1, "questions": 2}}, {"answer": {}}]
+    await submit(namespace, queue, "first")
+    await namespace.play("first-plan", message=plan_message())
+    await namespace.until("QuotaReserved", "True", "Admitted", name="first")
+    await submit(namespace, queue, "second", models=inline(), input=None, pipeline=pipeline)
+    await servers.until_replicas(1, OWN)
+    await namespace.play("second-plan", message=plan_message())
+    await until_kueue_says(kueue, namespace, "second-generate", suspended=True)
+    await servers.until_replicas(0, OWN)
+
+
 async def test_a_queue_that_is_not_there_holds_the_job_and_is_named(
     servers: Servers, namespace: Namespace, kueue: ApiServer
 ) -> None:
