@@ -163,7 +163,7 @@ class Caller:
         request_hash = self._request_hash(binding.connection.model, request)
         for usage in self._journal.lost(key):
             on_lost(usage)
-        frame = self._journal.find(key, request_hash)
+        frame = await self._journal.fetch(key, request_hash)
         if frame is None:
             call = NewCall(key, request_hash, job.ordinal, on_lost)
             frame = await self._obtain(binding.connection, call, request)

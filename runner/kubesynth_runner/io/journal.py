@@ -10,9 +10,11 @@ still the same.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import threading
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import xxhash
@@ -24,6 +26,8 @@ from kubesynth_runner.llm.base import TokenLogprobs, TokenUsage
 
 # A segment ends when it is so large, or when a part is cut.
 SEGMENT_BYTES = 64 << 20
+# Calls that are read at a time from storage that is far away.
+READERS = 16
 
 
 class ChoiceFrame(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -111,6 +115,9 @@ class Journal:
         self._rotated: list[AppendLog] = []
         # Commits and heartbeats close in threads of their own.
         self._closing = threading.Lock()
+        self._readers = (
+            ThreadPoolExecutor(READERS, thread_name_prefix="journal") if storage.is_remote else None
+        )
         self._current: _Segment | None = None
         self._sequence = 0
         self.dirty = False
@@ -173,6 +180,13 @@ class Journal:
         """Return the tokens of answers that earlier attempts have paid for and could not use."""
         found = self._lost.get(key)
         return found.values() if found is not None else ()
+
+    async def fetch(self, key: bytes, request_hash: bytes) -> CallFrame | None:
+        """Do as `find` does, in a thread where the storage is far away: many are read at a time."""
+        if self._readers is None or key not in self._places:
+            return self.find(key, request_hash)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, self.find, key, request_hash)
 
     def find(self, key: bytes, request_hash: bytes) -> CallFrame | None:
         """Return the call that an earlier attempt has finished, if it was exactly this request."""

@@ -110,6 +110,8 @@ class LocalLog:
 class LocalStorage:
     """A folder on a POSIX file system with hard links: a disk, NFS, most volume claims."""
 
+    is_remote = False
+
     def __init__(self, root: Path, uri: str = "") -> None:
         self.root = root
         self.uri = uri or f"file://{root}"

@@ -36,6 +36,8 @@ _BEYOND_END = ("416 Range Not Satisfiable", "Wanted range starting at")
 class ObjectStorage:
     """The `Storage` of a prefix in a bucket. Blocking; may be used from several threads."""
 
+    is_remote = True
+
     def __init__(self, store: ObjectStore, prefix: str, uri: str) -> None:
         """`store` is the whole bucket; `uri` is what people call the prefix in it."""
         self._store = store

@@ -70,6 +70,8 @@ class Storage(Protocol):
     """
 
     uri: str
+    # Whether each operation goes over a network.
+    is_remote: bool
 
     def read(self, path: str) -> bytes:
         """Return a whole file.

@@ -88,6 +88,7 @@ class CrashingStorage:
         self._staged: list[StagedFile] = []
         self._logs: list[AppendLog] = []
         self.uri = inner.uri
+        self.is_remote = inner.is_remote
 
     def bury(self) -> None:
         """Close what the dead process has left open, as the system does."""

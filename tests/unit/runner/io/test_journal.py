@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 import random
 import struct
+import threading
 import zlib
 from pathlib import Path
 
@@ -57,6 +59,33 @@ def test_a_finished_call_is_found_by_every_later_attempt(storage: LocalStorage) 
     first.close()
     second.close()
     assert texts(journal(storage, 3), range(3)) == ["text 0", "text 1", None]
+
+
+class FarStorage(LocalStorage):
+    """A store that gives an answer when as many questions are under way as `meeting` waits for."""
+
+    is_remote = True
+    meeting: threading.Barrier | None = None
+
+    def read_range(self, path: str, offset: int, length: int) -> bytes:
+        if self.meeting is not None:
+            self.meeting.wait(timeout=30)
+        return super().read_range(path, offset, length)
+
+
+async def test_calls_are_fetched_from_a_store_side_by_side(tmp_path: Path) -> None:
+    storage = FarStorage(tmp_path)
+    first = journal(storage, 1)
+    for ordinal in range(journals.READERS):
+        first.append(frame(ordinal))
+    first.close()
+    second = journal(storage, 2)
+    storage.meeting = threading.Barrier(journals.READERS)
+    wanted = [frame(ordinal) for ordinal in range(journals.READERS)]
+    found = await asyncio.gather(*(second.fetch(each.key, REQUEST) for each in wanted))
+    assert found == wanted
+    # What is not there is not asked for.
+    assert await second.fetch(frame(99).key, REQUEST) is None
 
 
 def test_another_request_under_the_same_name_is_no_match(storage: LocalStorage) -> None:
