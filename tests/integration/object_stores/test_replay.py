@@ -47,7 +47,7 @@ async def test_what_failed_in_one_bucket_is_replayed_into_another(
             return spec, output
 
         whole = await run(job("whole")[0], any_store, tmp_path / "whole")
-        llm.set_faults(Faults(error_rate=0.2, error_status=400))
+        llm.set_faults(Faults(error_rate=0.4, error_status=400))
         spec, output = job("first")
         first = await run(spec, any_store, tmp_path / "first")
         assert {row["stage"] for row in runs.read_errors(first)} == {"closedQA-0", "answer-1"}

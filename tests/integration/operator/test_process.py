@@ -206,8 +206,13 @@ async def test_the_process_works_under_a_role_alone_and_ends_on_sigterm(
         for field in ("annotations", "finalizers", "labels"):
             assert metadata.get(field) == before.get(field), "Kopf wrote to the user's object"
         assert await process.answers("/healthz", 200)
-        metrics = await process.body("/metrics")
-        assert 'kubesynth_job_phase{phase="Complete"} 1.0' in metrics
+
+        async def counted() -> str | None:
+            metrics = await process.body("/metrics")
+            return metrics if 'kubesynth_job_phase{phase="Complete"} 1.0' in metrics else None
+
+        # The status is written first.
+        metrics = await eventually(counted, "the job is counted as complete")
         assert 'kubesynth_status_writes_total{cause="transition"}' in metrics
         await namespace.delete()
         process.popen.send_signal(signal.SIGTERM)
