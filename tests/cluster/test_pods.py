@@ -66,7 +66,7 @@ def pods_run(world: World) -> RunningPods:
         eventually(lambda: model.statistics()["answered"] >= 8, what="runners at work")
         # The run must not be over before an operator that another scenario took away is back.
         model.set_faults(latency_seconds=30)
-        runners = space.kubectl.json("get", "pods", *selector)["items"]
+        runners = eventually(lambda: with_nodes(space, *selector), what="both runners have nodes")
         look = ("--", "python", "-c", _LOOK)
         inside_runner = space.kubectl("exec", runners[0]["metadata"]["name"], *look)
         with world.operator.lock:
@@ -86,6 +86,12 @@ def pods_run(world: World) -> RunningPods:
             refused(space, world.image),
             space.read_output("qa"),
         )
+
+
+def with_nodes(space: Workspace, *selector: str) -> list[Manifest]:
+    """Return the pods once all have a node; one shard may be well under way before the other."""
+    pods: list[Manifest] = space.kubectl.json("get", "pods", *selector)["items"]
+    return pods if len(pods) == 2 and all("nodeName" in pod["spec"] for pod in pods) else []
 
 
 def live_progress(space: Workspace) -> Manifest:
