@@ -109,7 +109,7 @@ def _wind_down(
     """
     current = seen.workload
     users = ServerUsers(count=len(seen.users), names=seen.users[:USERS_SHOWN])
-    ready = sum(pod.ready and pod.leads and not pod.deleting for pod in seen.pods)
+    ready = _ready_count(seen)
     counters: dict[str, object] = {"users": users, "ready_replicas": ready}
     if seen.server.spec is None or current is None or current.deleting:
         return (), counters, None
@@ -125,6 +125,11 @@ def _wind_down(
         version = (current.uid, current.resource_version)
         actions = (PatchWorkload(current.kind, current.name, *version, {"replicas": replicas}),)
     return actions, counters, wanted.idle_in_seconds
+
+
+def _ready_count(seen: ServerObservation) -> int:
+    """Return how many replicas serve."""
+    return sum(pod.ready and pod.leads and not pod.deleting for pod in seen.pods)
 
 
 def _demand(seen: ServerObservation, spec: ModelServerSpec) -> tuple[demand.Demand, str | None]:
@@ -215,7 +220,7 @@ def _before_applying(current: Workload | None, wanted: _Wanted) -> tuple[ServerA
 def _status(seen: ServerObservation, wanted: _Wanted) -> tuple[ModelServerStatus, float | None]:
     """Return the status, and after how many seconds the clock alone may change it."""
     before, server = seen.server.status, seen.server
-    ready_count = sum(pod.ready and pod.leads and not pod.deleting for pod in seen.pods)
+    ready_count = _ready_count(seen)
     ready, start_time, failure, requeue = _ready(seen, wanted, ready_count)
     verdicts: dict[ConditionType, Verdict] = {
         ConditionType.ACCEPTED: Verdict(True, Reason.VALID, "The spec is valid."),

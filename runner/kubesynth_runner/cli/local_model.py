@@ -11,8 +11,7 @@ from pathlib import Path
 from kubesynth_runner import errors
 from kubesynth_runner.cli.errors import CommandError
 from kubesynth_runner.embedded import cpus, weights
-from kubesynth_runner.embedded.process import PACKAGE
-from kubesynth_runner.embedded.server import ServerOptions
+from kubesynth_runner.embedded.server import PACKAGE, ServerOptions
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -26,9 +26,9 @@ import aiohttp
 from kubesynth_api.conditions import Reason
 from kubesynth_runner import errors
 from kubesynth_runner.embedded import cpus, server
+from kubesynth_runner.embedded.server import PACKAGE
 from kubesynth_runner.embedded.weights import Weights
 
-PACKAGE = "xllamacpp"
 _POLL_SECONDS = 0.05
 _WATCH_SECONDS = 0.5
 _STOP_SECONDS = 5.0

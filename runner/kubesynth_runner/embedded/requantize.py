@@ -19,7 +19,8 @@ from ctypes import POINTER, c_bool, c_char_p, c_float, c_int, c_int64, c_size_t,
 from pathlib import Path
 from typing import Any
 
-PACKAGE = "xllamacpp"
+from kubesynth_runner.embedded.server import PACKAGE
+
 # enum ggml_type
 _Q4_1 = 3
 _Q8_0 = 8

@@ -21,6 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+# The package that has llama.cpp.
+PACKAGE = "xllamacpp"
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # llama.cpp's levels: 1 errors, 2 warnings, 3 one line and more per request.
 _LOG_WARNINGS = 2

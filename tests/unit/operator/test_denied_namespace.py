@@ -4,71 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Set
-from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
-from kubesynth_operator.kube import errors
 from kubesynth_operator.kube.client import KubeClient
-from kubesynth_operator.kube.resources import PODS, Resource
-from kubesynth_operator.kube.watch import Feedback, Name, Scope, Watch
+from kubesynth_operator.kube.resources import PODS
+from kubesynth_operator.kube.watch import Feedback, Scope, Watch
 from kubesynth_operator.metrics import Metrics
 from kubesynth_operator.unreadable import Unreadable
 from kubesynth_testing import virtual_time
-
-ONE = {"metadata": {"namespace": "team", "name": "one", "resourceVersion": "1"}}
-
-
-class Server:
-    """Stands for an API server that answers every list with one status code."""
-
-    def __init__(self, status: int) -> None:
-        self.status = status
-
-    async def list_page(
-        self, resource: Resource, namespace: str | None, query: Mapping[str, str]
-    ) -> dict[str, Any]:
-        await asyncio.sleep(0.01)
-        if self.status != 200:
-            raise errors.from_refusal("list", errors.Refusal(self.status, "Refused", "no"))
-        return {"metadata": {"resourceVersion": "1"}, "items": [ONE]}
-
-    @asynccontextmanager
-    async def watch(
-        self, resource: Resource, namespace: str | None, query: Mapping[str, str], seconds: float
-    ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        if self.status != 200:
-            raise errors.from_refusal("watch", errors.Refusal(self.status, "Refused", "no"))
-
-        async def events() -> AsyncIterator[dict[str, Any]]:
-            await asyncio.sleep(seconds)
-            return
-            yield
-
-        yield events()
-
-
-class Names:
-    """A sink that knows the names of what exists."""
-
-    def __init__(self) -> None:
-        self.known: set[str] = set()
-
-    def upsert(self, raw: dict[str, Any]) -> None:
-        self.known.add(raw["metadata"]["name"])
-
-    def delete(self, raw: dict[str, Any]) -> None:
-        self.known.discard(raw["metadata"]["name"])
-
-    def keep(self, namespace: str | None, names: Set[Name]) -> None:
-        self.known &= {name for _, name in names}
+from kubesynth_testing.listing_server import KnownNames, ListingServer
 
 
 def story(namespace: str | None, *statuses: int) -> list[tuple[set[str], bool, list[bool], bool]]:
     """Return, ten minutes after each status began: names, synced, what was told, a late beat."""
-    server, names = Server(statuses[0]), Names()
+    server, names = ListingServer(statuses[0]), KnownNames()
     told: list[bool] = []
     seen = []
 

@@ -4,74 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Set
-from contextlib import asynccontextmanager
-from typing import Any, cast
+from collections.abc import Callable
+from typing import cast
 
-from kubesynth_operator.kube import errors
 from kubesynth_operator.kube.client import KubeClient
 from kubesynth_operator.kube.optional_watch import OptionalWatch, Presence
-from kubesynth_operator.kube.resources import LEADER_WORKER_SETS, Resource
-from kubesynth_operator.kube.watch import Name, Scope
+from kubesynth_operator.kube.resources import LEADER_WORKER_SETS
+from kubesynth_operator.kube.watch import Scope
 from kubesynth_operator.metrics import Metrics
 from kubesynth_operator.unreadable import Unreadable
 from kubesynth_testing import virtual_time
+from kubesynth_testing.listing_server import KnownNames, ListingServer
 
 SCOPE = Scope(LEADER_WORKER_SETS, None, "")
-ONE = {"metadata": {"name": "one", "resourceVersion": "1"}}
 
 
-class Server:
-    """Stands for an API server that answers every list with one status code."""
-
-    def __init__(self, status: int = 404) -> None:
-        self.status = status
-
-    async def list_page(
-        self, resource: Resource, namespace: str | None, query: Mapping[str, str]
-    ) -> dict[str, Any]:
-        await asyncio.sleep(0.01)
-        if self.status != 200:
-            raise errors.from_refusal("list", errors.Refusal(self.status, "Refused", "no"))
-        return {"metadata": {"resourceVersion": "1"}, "items": [ONE]}
-
-    @asynccontextmanager
-    async def watch(
-        self, resource: Resource, namespace: str | None, query: Mapping[str, str], seconds: float
-    ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        async def events() -> AsyncIterator[dict[str, Any]]:
-            await asyncio.sleep(seconds)
-            return
-            yield
-
-        yield events()
-
-
-class Names:
-    """A sink that knows the names of what exists."""
-
-    def __init__(self) -> None:
-        self.known: set[str] = set()
-
-    def keep(self, namespace: str | None, names: Set[Name]) -> None:
-        """Drop all other names."""
-        self.known &= {name for _, name in names}
-
-    def upsert(self, raw: dict[str, Any]) -> None:
-        """Take a name."""
-        self.known.add(raw["metadata"]["name"])
-
-    def delete(self, raw: dict[str, Any]) -> None:
-        """Drop a name."""
-        self.known.discard(raw["metadata"]["name"])
-
-
-def story(server: Server, *chapters: Callable[[], None]) -> list[tuple[Presence, set[str], bool]]:
+def story(
+    server: ListingServer, *chapters: Callable[[], None]
+) -> list[tuple[Presence, set[str], bool]]:
     """Return what a watch knew a minute after each chapter, and whether it was synced.
 
     Asserted besides: it tells of a change exactly when there was one.
     """
-    names = Names()
+    names = KnownNames()
     seen: list[tuple[Presence, set[str], bool]] = []
 
     async def main() -> None:
@@ -100,7 +55,7 @@ def story(server: Server, *chapters: Callable[[], None]) -> list[tuple[Presence,
 
 
 def test_a_missing_kind_counts_as_known_and_is_followed_when_it_comes_until_it_goes() -> None:
-    server = Server()
+    server = ListingServer()
     seen = story(
         server,
         lambda: setattr(server, "status", 200),
@@ -116,18 +71,18 @@ def test_a_missing_kind_counts_as_known_and_is_followed_when_it_comes_until_it_g
 
 
 def test_a_kind_that_may_not_be_listed_is_no_reason_to_wait_for_ever() -> None:
-    server = Server(403)
+    server = ListingServer(403)
     seen = story(server, lambda: setattr(server, "status", 200))
     assert seen == [(Presence.DENIED, set(), True), (Presence.INSTALLED, {"one"}, True)]
 
 
 def test_nobody_who_answers_leaves_what_was_known() -> None:
-    server = Server(200)
+    server = ListingServer(200)
     seen = story(server, lambda: setattr(server, "status", 503))
     assert seen == [(Presence.INSTALLED, {"one"}, True)] * 2
 
 
 def test_an_unknown_start_is_waited_for() -> None:
-    server = Server(503)
+    server = ListingServer(503)
     seen = story(server, lambda: setattr(server, "status", 404))
     assert seen == [(Presence.MISSING, set(), False), (Presence.MISSING, set(), True)]
