@@ -118,6 +118,15 @@ def test_many_publish_the_same_file(storage: Storage) -> None:
     assert [file.path for file in storage.list_files("")] == ["data/a"]
 
 
+def test_two_delete_the_same_file(storage: Storage) -> None:
+    paths = [f"staging/{number:02d}" for number in range(30)]
+    for path in paths:
+        storage.put(path, b"1")
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(storage.delete, sorted(paths * 2)))
+    assert storage.list_files("") == []
+
+
 def frame(number: int, size: int = 10) -> CallFrame:
     key = call_key(f"r{number}", 0, 0)
     return CallFrame(key, b"h", number, "x" * size, "stop", 1, 1, "m", 1)
