@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import Field
@@ -76,18 +76,27 @@ class RunSpec(ApiModel):
         return hashlib.sha256(_canonical(content).encode()).hexdigest()[:10]
 
 
-def prefix_hashes(stages: Sequence[Stage]) -> list[str]:
-    """Return the hashes of the first 0, 1, 2 ... stages of a pipeline. Names do not count."""
-    wire = [
-        {
-            key: value
-            for key, value in stage.model_dump(
-                mode="json", by_alias=True, exclude_none=True, exclude_defaults=True
-            ).items()
-            if key != "id"
+def prefix_hashes(stages: Sequence[Stage], texts: Mapping[str, str]) -> list[str]:
+    """Return the hashes of the first 0, 1, 2 ... stages of a pipeline. Names do not count.
+
+    Args:
+        stages: The pipeline.
+        texts: The hash of each text that a spec refers to, by its field: one in `spec.pipeline[N]`
+            counts as part of that stage.
+    """
+    wire: list[object] = []
+    for index, stage in enumerate(stages):
+        fields = stage.model_dump(
+            mode="json", by_alias=True, exclude_none=True, exclude_defaults=True
+        )
+        fields.pop("id", None)
+        place = f"spec.pipeline[{index}]."
+        own = {
+            field.removeprefix(place): text
+            for field, text in texts.items()
+            if field.startswith(place)
         }
-        for stage in stages
-    ]
+        wire.append([fields, own] if own else fields)
     return [
         hashlib.sha256(_canonical(wire[:count]).encode()).hexdigest()[:32]
         for count in range(len(wire) + 1)

@@ -91,7 +91,7 @@ def _collect(
         context.spec.spec, context.environment.read_prompt, planned.column_types
     )
     spec = context.spec.spec
-    steps, whole = replay.identify(spec, compiled)
+    steps, whole = replay.identify(spec, compiled, planned.texts)
     tally, finished = Tally(), 0
     data: list[ledger.CommittedFile] = []
     failed: list[ledger.CommittedFile] = []

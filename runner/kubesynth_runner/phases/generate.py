@@ -170,8 +170,7 @@ class _Attempt:
     def _read(self, done: bytes) -> Iterator[source.RootInput]:
         spec = self._context.spec.spec
         if self._plan.replays is not None:
-            earlier = self._plan.replays
-            return replay.read(self._context, earlier, self.pipeline, self._partition, done)
+            return replay.read(self._context, self._plan, self.pipeline, self._partition, done)
         if spec.input is None:
             return source.read_seeds(self._partition, spec.pipeline[0].kind, done)
         files = inputs.open_source(spec.input, self._context.environment.mounts)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import msgspec
@@ -33,10 +33,16 @@ LOG = logging.getLogger(__name__)
 
 
 def identify(
-    spec: SyntheticDataJobSpec, pipeline: pipelines.CompiledPipeline
+    spec: SyntheticDataJobSpec,
+    pipeline: pipelines.CompiledPipeline,
+    referenced: Mapping[str, str] | None,
 ) -> tuple[tuple[StepIdentity, ...], str]:
-    """Return the identities of a pipeline's steps, and the hash of all of it."""
-    before = prefix_hashes(spec.pipeline)
+    """Return the identities of a pipeline's steps, and the hash of all of it.
+
+    `referenced` are the `texts` of the plan: with another prompt behind the same reference a stage
+    is another one.
+    """
+    before = prefix_hashes(spec.pipeline, referenced or {})
     steps = []
     for index, item in enumerate(spec.pipeline):
         name = item.effective_id(index)
@@ -92,7 +98,8 @@ def make_plan(context: RunContext, identity: RunIdentity) -> plan_file.PlanFile:
         pipeline = pipelines.compile_pipeline(
             context.spec.spec, context.environment.read_prompt, draft.column_types
         )
-        entrance = Entrance(earlier, *identify(context.spec.spec, pipeline))
+        steps, whole = identify(context.spec.spec, pipeline, draft.texts)
+        entrance = Entrance(earlier, steps, whole)
         files, carried = _scan(context, storage, found, entrance)
     partitions = partition.assign(files, draft.shards, None, carried)
     records = sum(part.records for part in partitions)
@@ -156,14 +163,16 @@ def open_earlier(context: RunContext) -> Storage:
 
 def read(
     context: RunContext,
-    earlier: EarlierRun,
+    plan: plan_file.PlanFile,
     pipeline: pipelines.CompiledPipeline,
     part: plan_file.Partition,
     done: bytes,
 ) -> Iterator[RootInput]:
     """Yield the failed records of a partition as the input of the pipeline."""
+    assert plan.replays is not None
     storage = open_earlier(context)
-    entrance = Entrance(earlier, *identify(context.spec.spec, pipeline))
+    steps, whole = identify(context.spec.spec, pipeline, plan.texts)
+    entrance = Entrance(plan.replays, steps, whole)
     with _translated():
         yield from failed_records.read_partition(storage, part, entrance, done)
 

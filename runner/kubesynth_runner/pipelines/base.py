@@ -91,7 +91,8 @@ class Cost:
     `history_tokens` are those that a prompt has beside the document, on average: earlier messages.
     A document of more than `segment_tokens` is cut: `segment_calls` are made for each segment,
     beside the `calls` for all of it. With `splits`, `rows` come out for each segment, which takes
-    the document's place.
+    the document's place. With `echoes`, a completion is as long as the part of the document that
+    its prompt has.
     """
 
     calls: float = 1.0
@@ -101,6 +102,7 @@ class Cost:
     segment_tokens: int | None = None
     segment_calls: float = 0.0
     splits: bool = False
+    echoes: bool = False
 
     def segments(self, document_tokens: float) -> int:
         """Return into how many segments a document is cut."""

@@ -214,7 +214,7 @@ def estimate(
         seen = document * (cost.calls + cost.segment_calls) / calls if calls else 0.0
         made = choices * cost.rows * (segments if cost.splits else 1)
         prompt = PROMPT_OVERHEAD_TOKENS + seen
-        step = _of_step(compiled, rows * calls, prompt, rows * made)
+        step = _of_step(compiled, rows * calls, prompt, rows * made, seen if cost.echoes else None)
         if cost.splits:
             document /= segments
         rows = step.rows
@@ -231,9 +231,11 @@ def estimate_generation(pipeline: CompiledPipeline) -> PipelineEstimate:
     return PipelineEstimate(tuple(steps), round(steps[-1].rows) if steps else 0)
 
 
-def _of_step(compiled: CompiledStep, calls: float, prompt: float, rows: float) -> StepEstimate:
+def _of_step(
+    compiled: CompiledStep, calls: float, prompt: float, rows: float, echo: float | None = None
+) -> StepEstimate:
     roles = tuple(dict.fromkeys(use.role for use in compiled.uses.values()))
-    each = _choices(compiled) * _completion_tokens(compiled)
+    each = _choices(compiled) * _completion_tokens(compiled, echo)
     earlier = compiled.step.cost.history_tokens
     return StepEstimate(
         compiled.stage_id, roles, calls, calls * (prompt + earlier), calls * each, rows
@@ -245,7 +247,8 @@ def _choices(compiled: CompiledStep) -> int:
     return main.sampling.n or 1 if main is not None else 1
 
 
-def _completion_tokens(compiled: CompiledStep) -> int:
-    expected = compiled.step.cost.completion_tokens or COMPLETION_TOKENS
+def _completion_tokens(compiled: CompiledStep, echo: float | None) -> float:
+    usual = compiled.step.cost.completion_tokens or COMPLETION_TOKENS
+    expected = usual if echo is None else echo
     limits = [use.sampling.max_tokens for use in compiled.uses.values()]
     return min([expected, *(limit for limit in limits if limit is not None)])

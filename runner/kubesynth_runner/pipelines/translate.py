@@ -149,5 +149,6 @@ def compile_stage(spec: Translate, context: CompileContext) -> Steps:
         calls=len(spec.columns) - by_segment,
         segment_tokens=spec.max_segment_tokens,
         segment_calls=by_segment,
+        echoes=True,
     )
     return Steps((languages, Step(stage, cost=cost)))

@@ -102,7 +102,8 @@ def test_credentials_do_not_make_another_run() -> None:
 
 def test_hashes_of_a_pipelines_beginnings_leave_names_out() -> None:
     def stages(*pipeline: dict[str, Any]) -> list[str]:
-        return prefix_hashes(spec({"fromOutput": "/a"}, more={"spec.pipeline": pipeline}).pipeline)
+        made = spec({"fromOutput": "/a"}, more={"spec.pipeline": pipeline})
+        return prefix_hashes(made.pipeline, {})
 
     plain = stages({"closedQA": {}}, {"answer": {}})
     named = stages({"closedQA": {}, "id": "ask"}, {"answer": {}})
@@ -111,3 +112,20 @@ def test_hashes_of_a_pipelines_beginnings_leave_names_out() -> None:
     assert plain == named
     assert plain[:2] == changed[:2]
     assert plain[2] != changed[2]
+
+
+def test_texts_behind_references_are_part_of_their_stage() -> None:
+    pipeline = [{"closedQA": {}}, {"answer": {}}]
+    made = spec({"fromOutput": "/a"}, more={"spec.pipeline": pipeline}).pipeline
+
+    def hashes(text: str) -> list[str]:
+        other = {"spec.tokenizer.uri": text, "spec.pipeline[1].answer.prompts.user": "same"}
+        return prefix_hashes(made, {"spec.pipeline[0].closedQA.prompts.user": text, **other})
+
+    assert hashes("one") == hashes("one")
+    assert [a == b for a, b in zip(hashes("one"), hashes("two"), strict=True)] == [
+        True,
+        False,
+        False,
+    ]
+    assert hashes("one")[0] == prefix_hashes(made, {})[0]

@@ -85,7 +85,10 @@ def test_estimate_counts_a_call_for_each_segment(tmp_path: Path) -> None:
     short = estimated({"knowledgeList": {}}, 400.0)
     assert (short.calls, short.rows) == (10, 10 * structured.USUAL_ITEMS)
     german = {"translate": {"languages": ["German"], "maxSegmentTokens": 500}}
-    assert estimated(german).calls == 200
+    translated = estimated(german)
+    assert translated.calls == 200
+    # As much comes out as goes in.
+    assert sum(step.completion_tokens for step in translated.steps) == pytest.approx(100_000)
     # Its segments are what the next stage sees.
     cut = [{"segment": {"maxTokens": 1000}}, {"answer": {"questionColumn": "text"}}]
     found = pipelines.estimate(compiled(spec(tmp_path, pipeline=cut)), 10, 40_000.0)
