@@ -42,6 +42,8 @@ MAX_BYTES = 190_000_000
 FIRST_POLL_SECONDS = 0.5
 LAST_POLL_SECONDS = 60.0
 POLL_GROWTH = 1.3
+# A result may come faster than a far store takes the journal: no more than this waits in memory.
+RESULT_SYNC_BYTES = 16 << 20
 # So many batches in a row that end without a single answer are an outage.
 FRUITLESS_BATCHES = 3
 # Too many tokens are waiting in the account's other batches.
@@ -313,7 +315,12 @@ class BatchCaller(Caller):
         fatal: dict[bytes, ClientError] = {}
 
         async def read(file_id: str) -> None:
+            unsaved = 0
             async for line in api.read_lines(file_id):
+                unsaved += len(line)
+                if unsaved >= RESULT_SYNC_BYTES:
+                    unsaved = 0
+                    await asyncio.to_thread(self._journal.sync)
                 try:
                     call, result = batch_wire.read_line(line)
                 except ValueError as exc:

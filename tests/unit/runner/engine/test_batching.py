@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from kubesynth_runner import errors
+from kubesynth_runner.engine import batching
 from kubesynth_runner.engine.batching import (
     FRUITLESS_BATCHES,
     FULL_QUEUE_PAUSE_SECONDS,
@@ -338,3 +339,26 @@ def test_batch_that_the_endpoint_has_forgotten_is_for_a_person_to_judge(tmp_path
         desk.close()
 
     virtual_time.run(main())
+
+
+def test_a_result_is_read_no_faster_than_the_journal_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "RESULT_SYNC_BYTES", 500)
+    unsaved: list[bool] = []
+
+    async def main() -> None:
+        desk = Desk(tmp_path, FakeBatches())
+        sync = desk.journal.sync
+
+        def watched() -> None:
+            unsaved.append(desk.journal.dirty)
+            sync()
+
+        monkeypatch.setattr(desk.journal, "sync", watched)
+        frames = await desk.round(*(f"question {number}" for number in range(20)))
+        assert all(isinstance(frame, CallFrame) for frame in frames)
+        desk.close()
+
+    virtual_time.run(main())
+    assert sum(unsaved) > 5
