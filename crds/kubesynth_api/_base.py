@@ -12,8 +12,9 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -101,6 +102,29 @@ class ApiModel(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
+# Parsers of JSON give up at 200 levels (pydantic's) or at 1,000 (Python's), and what one part has
+# read the next must be able to read, too. The API server itself takes 10,000.
+_JSON_LEVELS = 100
+
+
+def _of_bounded_depth(value: dict[str, Any]) -> dict[str, Any]:
+    level: list[Any] = [value]
+    for _ in range(_JSON_LEVELS):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return value
+    raise PydanticCustomError(
+        "too_deep",
+        "nested too deeply: at most {levels} objects and lists in one another",
+        {"levels": _JSON_LEVELS},
+    )
+
+
 # Object names as they appear in other objects (RFC 1123 subdomain; Secrets, ConfigMaps, PVCs).
 ObjectName = Annotated[
     str,
@@ -121,6 +145,6 @@ ColumnName = Annotated[
     str, Field(min_length=1, max_length=_COLUMN_MAX_LENGTH, pattern=_COLUMN_PATTERN)
 ]
 # An object whose content Kubernetes or a server knows better than we do.
-JsonObject = Annotated[dict[str, Any], Field(max_length=64)]
+JsonObject = Annotated[dict[str, Any], Field(max_length=64), AfterValidator(_of_bounded_depth)]
 # Long enough for any object-store key (1024 bytes) with its scheme and bucket.
 Uri = Annotated[str, Field(min_length=1, max_length=1200)]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import sys
 import time
 from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
@@ -45,6 +46,9 @@ from kubesynth_operator.workers import Workers
 _logger = logging.getLogger(__name__)
 _SELECTOR = f"{MANAGED_BY_LABEL}={MANAGED_BY_VALUE}"
 _CRD_RETRY_SECONDS = 5.0
+# Of objects and lists in one another the API server takes 10,000, where a job leaves room for any
+# JSON; Python reads 1,000. One such job must not keep us, or Kopf, from reading all the others.
+_RECURSION_LIMIT = 12_000
 
 
 class Application:
@@ -81,6 +85,7 @@ class Application:
         Raises:
             Exception: whatever ended a part that must not end.
         """
+        sys.setrecursionlimit(max(sys.getrecursionlimit(), _RECURSION_LIMIT))
         await self._wait_for_crd()
         parts: list[Coroutine[Any, Any, None]] = [watch.run() for watch in self._watches]
         parts += [self._work(), self._resync(), self._servers.run(self._list_jobs, self._is_denied)]

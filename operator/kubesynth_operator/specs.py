@@ -37,7 +37,7 @@ def parse(model: type[Spec], raw: Mapping[str, Any]) -> tuple[Spec | None, str]:
             return None, complaint
     try:
         return model.model_validate(_without(spec, unknown)), ""
-    except (ValidationError, LookupError, TypeError):
+    except (ValidationError, LookupError, TypeError, RecursionError):
         return None, complaint
 
 

@@ -28,6 +28,8 @@ STDIN = "-"
 _WORDS_BY_ERROR_TYPE = {
     "extra_forbidden": "there is no such field; is it mistyped, or indented wrongly?",
     "missing": "is required",
+    # It was written by ourselves a moment ago: the parser refuses nothing else about it.
+    "json_invalid": "nested too deeply",
 }
 
 
@@ -186,7 +188,7 @@ def _schema_problems(exc: pydantic.ValidationError) -> Iterator[Problem]:
         # A list whose items are wrong also counts as too short: the items say it all.
         if error["type"] == "too_short" and any(other.startswith(f"{path}[") for other in paths):
             continue
-        yield Problem(path, _words(error["type"], error["msg"]))
+        yield Problem(path or "spec", _words(error["type"], error["msg"]))
 
 
 def _name(value: Mapping[str, Any]) -> str:

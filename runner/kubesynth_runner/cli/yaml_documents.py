@@ -69,7 +69,9 @@ def load(text: str, source: str) -> list[YamlDocument]:
         mark = exc.problem_mark or exc.context_mark
         where = f"{source}:{mark.line + 1}" if mark else source
         raise ManifestSyntaxError(f"{where}: no valid YAML: {exc.problem or exc.context}") from exc
-    except (yaml.YAMLError, RecursionError) as exc:
+    except RecursionError as exc:
+        raise ManifestSyntaxError(f"{source}: no valid YAML: nested too deeply") from exc
+    except yaml.YAMLError as exc:
         raise ManifestSyntaxError(f"{source}: no valid YAML: {exc}") from exc
     return documents
 

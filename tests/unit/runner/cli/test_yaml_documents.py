@@ -61,6 +61,7 @@ def test_scalars_are_read_as_the_api_server_does(text: str, value: object) -> No
         pytest.param("a:\n  b: 1\n  c: 2\n  b: 3", r"job\.yaml:4: the key 'b' occurs", id="twice"),
         pytest.param("a: !!python/object:os.system {}", r"job\.yaml:1: no valid", id="tag"),
         pytest.param("a: \x00", r"job\.yaml: no valid YAML", id="control-character"),
+        pytest.param("[" * 3000, r"job\.yaml: no valid YAML: nested too deeply", id="nested"),
         pytest.param("a: *b", r"job\.yaml:1: no valid YAML", id="unknown-alias"),
         pytest.param("&a [*a]", r"job\.yaml", id="recursion"),
     ],
