@@ -42,7 +42,7 @@ class Reason(StrEnum):
     # QuotaReserved
     ADMITTED = "Admitted"
     QUEUED = "Queued"
-    QUEUE_NAME_MISSING = "QueueNameMissing"
+    QUEUE_NAME_MISSING = "QueueNameMissing"  # a Job of ours is held back that has no queue
     PREEMPTED = "Preempted"
     # ModelsReady
     ALL_READY = "AllReady"

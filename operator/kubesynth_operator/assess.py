@@ -127,13 +127,10 @@ def _clock_started_at(observation: Observation) -> datetime | None:
 
 
 def _in_queue(observation: Observation) -> bool:
-    """Tell whether the shards wait for their queue, or did until this moment."""
-    if status.suspended_by_queue(observation.job.status):
-        return True
-    generate = observation.children.get(RunnerPhase.GENERATE)
-    if generate is None or generate.finished or generate.deleting:
-        return False
-    return generate.queued and generate.suspended
+    """Tell whether a Job waits for its queue, or did until this moment."""
+    return status.suspended_by_queue(observation.job.status) or any(
+        child.waits_in_queue for child in observation.children.values()
+    )
 
 
 def run_totals(observation: Observation) -> TerminationMessage | None:

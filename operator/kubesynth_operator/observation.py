@@ -120,7 +120,8 @@ class ChildJob:
     `progress` turns to COMPLETE or FAILED only when no pod of the Job is left running: Kubernetes
     announces a verdict earlier (`FailureTarget`), which is deliberately not looked at. `suspended`
     is what the Job is asked for, `suspension_seen` that its controller knows: until then it may
-    still start pods, and its counters may be of the time before.
+    still start pods, and its counters may be of the time before. `untouched` is one
+    whose spec nobody has changed since it was created.
     """
 
     phase: RunnerPhase
@@ -130,6 +131,7 @@ class ChildJob:
     deleting: bool
     suspended: bool
     suspension_seen: bool
+    untouched: bool
     queued: bool
     parallelism: int
     completions: int
@@ -152,6 +154,11 @@ class ChildJob:
     def finished(self) -> bool:
         """Whether it has ended, one way or the other."""
         return self.progress is not Progress.ACTIVE
+
+    @property
+    def waits_in_queue(self) -> bool:
+        """Whether its queue has not admitted it, or has taken its quota back."""
+        return self.queued and self.suspended and not self.finished and not self.deleting
 
     @property
     def quiet(self) -> bool:

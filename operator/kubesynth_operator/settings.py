@@ -75,6 +75,8 @@ class OperatorSettings:
     metrics_namespaces: tuple[str, ...] = ()
     # False creates no NetworkPolicies (an operator that runs outside the cluster needs that).
     network_policy: bool = True
+    # True queues all Jobs of a job that names a queue, not only the one of its shards.
+    queue_all_jobs: bool = False
     # True lets jobs bring Python of their own in a ConfigMap (the stage `plugin`).
     plugin_files: bool = False
     # True waits for a Lease before working: for more than one replica.
@@ -123,6 +125,7 @@ def from_environment(environment: Mapping[str, str]) -> OperatorSettings:
         operator_pod_name_label=label or defaults.operator_pod_name_label,
         metrics_namespaces=_names(environment, "KUBESYNTH_METRICS_NAMESPACES"),
         network_policy=_flag(environment, "KUBESYNTH_NETWORK_POLICY", defaults.network_policy),
+        queue_all_jobs=_flag(environment, "KUBESYNTH_QUEUE_ALL_JOBS", defaults.queue_all_jobs),
         plugin_files=_flag(environment, "KUBESYNTH_PLUGIN_FILES", defaults.plugin_files),
         leader_election=_flag(environment, "KUBESYNTH_LEADER_ELECTION", defaults.leader_election),
         lease_name=environment.get("KUBESYNTH_LEASE_NAME") or defaults.lease_name,

@@ -7,8 +7,14 @@ from kubesynth_api.runner_contract import RunnerPhase
 from kubesynth_operator import draft, status
 from kubesynth_operator.assess import Assessment
 from kubesynth_operator.observation import Observation, ObstacleKind
-from kubesynth_operator.policies import model_servers, queueing, waiting
+from kubesynth_operator.policies import model_servers, queueing, suspend, waiting
 from kubesynth_operator.status import Verdict
+
+_HELD = (
+    "The Job {name} has no queue, and is held back for that: Kueue seems to manage Jobs without "
+    "a queue's name here. To go on, label that Job with kueue.x-k8s.io/queue-name; for later jobs, "
+    "label the SyntheticDataJob, and install the operator with jobs.queueAll=true."
+)
 
 
 def running(observation: Observation, phase: RunnerPhase, assessment: Assessment) -> Verdict:
@@ -19,7 +25,10 @@ def running(observation: Observation, phase: RunnerPhase, assessment: Assessment
     if child is None and not observation.children and _awaits_servers(observation):
         return Verdict(False, Reason.NOT_STARTED, "The model servers are being set up.")
     if child is not None and child.queued and child.suspended:
-        return Verdict(False, Reason.SUSPENDED_BY_QUEUE, "The shards wait for their queue.")
+        who = "The shards wait" if phase is RunnerPhase.GENERATE else f"The Job {child.name} waits"
+        return Verdict(False, Reason.SUSPENDED_BY_QUEUE, f"{who} for the queue.")
+    if child is not None and suspend.is_held(child):
+        return Verdict(False, Reason.SUSPENDED_BY_QUEUE, _HELD.format(name=child.name))
     refused = assessment.degraded
     if phase in observation.podless_since and refused and refused.reason is Reason.PODS_NOT_CREATED:
         return Verdict(False, refused.reason, refused.message)
@@ -54,8 +63,15 @@ def accepted(observation: Observation, assessment: Assessment) -> dict[Condition
 
 
 def queue(observation: Observation) -> dict[ConditionType, Verdict]:
-    """Return what the job's queue has decided; nothing without a queue."""
+    """Return what the job's queue has decided; nothing without a queue that holds it."""
     job = observation.job
+    for child in observation.children.values():
+        if suspend.is_held(child):
+            message = _HELD.format(name=child.name)
+            return {
+                ConditionType.QUOTA_RESERVED: Verdict(False, Reason.QUEUE_NAME_MISSING, message),
+                ConditionType.SUSPENDED: Verdict(True, Reason.SUSPENDED_BY_QUEUE, message),
+            }
     generate = observation.children.get(RunnerPhase.GENERATE)
     before = status.find(job.status, ConditionType.QUOTA_RESERVED)
     admitted = before is not None and before.reason in (Reason.ADMITTED, Reason.PREEMPTED)
@@ -64,10 +80,12 @@ def queue(observation: Observation) -> dict[ConditionType, Verdict]:
         return {}
     reserved, problem = found
     verdicts = {ConditionType.QUOTA_RESERVED: Verdict(reserved, problem.reason, problem.message)}
-    if generate is not None and generate.queued and generate.suspended and not generate.finished:
-        verdicts[ConditionType.SUSPENDED] = Verdict(
-            True, Reason.SUSPENDED_BY_QUEUE, problem.message
-        )
+    waits = [child for child in observation.children.values() if child.waits_in_queue]
+    if waits:
+        message = f"The Job {waits[0].name} waits for the queue."
+        if waits[0] is generate:
+            message = problem.message
+        verdicts[ConditionType.SUSPENDED] = Verdict(True, Reason.SUSPENDED_BY_QUEUE, message)
     return verdicts
 
 

@@ -83,6 +83,7 @@ def parse_child_job(raw: Object) -> ChildJob | None:
         deleting="deletionTimestamp" in metadata,
         suspended=bool(spec.get("suspend", False)),
         suspension_seen=_condition(status, "Suspended", "True") is not None,
+        untouched=metadata.get("generation", 1) == 1,
         queued=labels.QUEUE_NAME_LABEL in (metadata.get("labels") or {}),
         parallelism=int(spec.get("parallelism", 1)),
         completions=int(spec.get("completions") or 1),

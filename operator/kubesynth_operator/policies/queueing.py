@@ -1,7 +1,8 @@
 """A queue (Kueue) between the job and its pods.
 
-A job with the queue label has it copied to its generate Job, which is created suspended. From then
-on the queue alone decides when the Job runs, and what it decided is read off `suspend`.
+A job with the queue label has it copied to its generate Job (to all of them, where the installation
+says so), which is created suspended. From then on the queue alone decides when the Job runs, and
+what it decided is read off `suspend`.
 """
 
 from __future__ import annotations
@@ -26,4 +27,4 @@ def verdict(
         return False, Problem(
             Reason.PREEMPTED, "The queue took the quota back; the shards go on when it returns."
         )
-    return False, Problem(Reason.QUEUED, f"The shards wait in queue {queue_name!r}.")
+    return False, Problem(Reason.QUEUED, f"The shards wait in queue {queue_name or 'default'!r}.")

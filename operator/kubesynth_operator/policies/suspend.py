@@ -3,6 +3,10 @@
 These two fields are all that is ever changed on a Job. A Job that carries a queue label belongs to
 its queue, which alone sets `suspend`; to stop one of those its quota has to be given back, so it is
 deleted and created again on resume. Shards that are done find their manifests and end at once.
+
+No Job is created suspended but for a queue. One without a queue that was stored suspended is held
+by somebody (Kueue, where it manages Jobs without a queue's name), and left as it is: it would be
+suspended again at once, and so on for ever.
 """
 
 from __future__ import annotations
@@ -27,9 +31,14 @@ def stop(children: Iterable[ChildJob]) -> tuple[Action, ...]:
     return tuple(actions)
 
 
+def is_held(child: ChildJob) -> bool:
+    """Tell whether somebody else has suspended this Job while it was created."""
+    return child.suspended and child.untouched and not child.queued and not child.finished
+
+
 def let_run(child: ChildJob | None, parallelism: int) -> tuple[Action, ...]:
     """Return what lets this Job run, with so many pods at once if it is generate."""
-    if child is None or child.finished or child.deleting:
+    if child is None or child.finished or child.deleting or is_held(child):
         return ()
     actions: list[Action] = []
     wanted = min(parallelism, child.completions)

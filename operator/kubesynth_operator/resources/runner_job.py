@@ -42,7 +42,10 @@ def build(
     sharded_slot = slot is RunnerPhase.GENERATE
     alone = spec.shards.count == 1
     phase = RunnerPhase.ALL if sharded_slot and alone else slot
-    metadata = naming.metadata(job, naming.job_name(job.key.name, slot), _labels(job, slot))
+    queue_name = job.queue_name if sharded_slot or settings.queue_all_jobs else None
+    metadata = naming.metadata(
+        job, naming.job_name(job.key.name, slot), _labels(job, slot, queue_name)
+    )
     if verdict is not None:
         metadata["annotations"] = {labels.OUTCOME_ANNOTATION: wire.format_outcome(verdict)}
     completions = spec.shards.count if sharded_slot else 1
@@ -59,7 +62,7 @@ def build(
             # No second pod for an index while the first may still write.
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": {"rules": _failure_rules()},
-            "suspend": sharded_slot and job.queue_name is not None,
+            "suspend": queue_name is not None,
             "template": pod_template.build(
                 job,
                 phase,
@@ -71,10 +74,10 @@ def build(
     }
 
 
-def _labels(job: Job, slot: RunnerPhase) -> dict[str, str]:
+def _labels(job: Job, slot: RunnerPhase, queue_name: str | None) -> dict[str, str]:
     result = naming.phase_labels(job, slot)
-    if slot is RunnerPhase.GENERATE and job.queue_name is not None:
-        result[labels.QUEUE_NAME_LABEL] = job.queue_name
+    if queue_name is not None:
+        result[labels.QUEUE_NAME_LABEL] = queue_name
     return result
 
 

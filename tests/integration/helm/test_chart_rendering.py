@@ -164,10 +164,12 @@ def test_values_reach_the_operator(render: Render) -> None:
             "log.level=DEBUG",
             "workers=3",
             "jobs.networkPolicy.enabled=false",
+            "jobs.queueAll=true",
             "metrics.namespaces={monitoring}",
         )
     )
     assert (read.log_level, read.workers, read.network_policy) == ("DEBUG", 3, False)
+    assert read.queue_all_jobs
     assert read.metrics_namespaces == ("monitoring",)
 
 

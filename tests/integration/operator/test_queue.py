@@ -5,6 +5,8 @@ The control plane is real and has no nodes; the test plays the kubelet.
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -12,11 +14,19 @@ from typing import Any
 import pytest
 
 from kubesynth_api.labels import QUEUE_NAME_LABEL
+from kubesynth_operator.app import Application
 from kubesynth_operator.kube.resources import SYNTHETIC_DATA_JOBS
+from kubesynth_operator.settings import OperatorSettings
 from kubesynth_testing import controllers
 from kubesynth_testing.apiserver import ApiServer
 from kubesynth_testing.builders import job_object
-from kubesynth_testing.operator_harness import Namespace, eventually, plan_message, run_message
+from kubesynth_testing.operator_harness import (
+    Namespace,
+    eventually,
+    plan_message,
+    run_message,
+    running_operator,
+)
 from kubesynth_testing.server_harness import Servers, inline
 
 API = "kueue.x-k8s.io/v1beta2"
@@ -172,3 +182,53 @@ async def test_a_queue_that_is_not_there_holds_the_job_and_is_named(
     found = await namespace.until("QuotaReserved", "False", "Queued", name="second")
     assert "'nowhere'" in found["message"]
     await servers.until_replicas(0, OWN)
+
+
+def queue_everything(kueue: ApiServer, namespace: Namespace) -> None:
+    """Have Kueue hold Jobs without a queue's name in this namespace, too."""
+    kueue.kubectl("label", "namespace", namespace.name, f"{controllers.ALL_JOBS_QUEUE}=true")
+
+
+async def test_jobs_that_are_held_for_having_no_queue_are_told_of_and_go_on_when_they_have_one(
+    operator: Application, namespace: Namespace, queue: str, kueue: ApiServer
+) -> None:
+    queue_everything(kueue, namespace)
+    await submit(namespace, queue, "first")
+    said = await namespace.until("QuotaReserved", "False", "QueueNameMissing", name="first")
+    assert "first-plan" in said["message"]
+    await namespace.patch("first", {"suspend": True})
+    await namespace.until("Suspended", "True", "SuspendedByUser", name="first")
+    await namespace.patch("first", {"suspend": False})
+    await namespace.until("Suspended", "True", "SuspendedByQueue", name="first")
+    generation = (await namespace.child("first-plan") or {})["metadata"]["generation"]
+    await asyncio.sleep(3)
+    held = await namespace.child("first-plan") or {}
+    assert held["metadata"]["generation"] == generation, "operator and queue fight over the Job"
+    assert held["spec"]["suspend"] is True
+
+    kueue.kubectl("label", "job", "first-plan", "-n", namespace.name, f"{QUEUE_NAME_LABEL}={queue}")
+    await namespace.play("first-plan", message=plan_message())
+    await namespace.until("QuotaReserved", "True", "Admitted", name="first")
+
+
+async def test_all_jobs_go_through_the_queue_where_that_is_asked_for(
+    api_server: ApiServer,
+    namespace: Namespace,
+    settings: OperatorSettings,
+    queue: str,
+    kueue: ApiServer,
+) -> None:
+    queue_everything(kueue, namespace)
+    asked_for = dataclasses.replace(settings, queue_all_jobs=True)
+    async with running_operator(str(api_server.kubeconfig), asked_for):
+        await submit(namespace, queue, "first")
+        await namespace.play("first-plan", message=plan_message())
+        await namespace.pod("first-generate", 1)
+        await submit(namespace, queue, "second")
+        await namespace.until("Running", "False", "SuspendedByQueue", name="second")
+        for index in range(2):
+            await namespace.play("first-generate", index)
+        await namespace.play("first-finalize", message=run_message())
+        await namespace.until("Complete", "True", name="first")
+        await namespace.play("second-plan", message=plan_message())
+        await namespace.until("QuotaReserved", "True", "Admitted", name="second")

@@ -113,6 +113,7 @@ class ChildState:
     verdict: Outcome | None = None
     parallelism: int | None = None
     run_config_name: str | None = None
+    generation: int = 2
 
 
 def child_object(job: Job, phase: RunnerPhase, state: ChildState) -> dict[str, Any]:
@@ -127,6 +128,7 @@ def child_object(job: Job, phase: RunnerPhase, state: ChildState) -> dict[str, A
     manifest["metadata"] |= {
         "uid": f"uid-of-{manifest['metadata']['name']}",
         "creationTimestamp": wire.format_time(NOW - state.age),
+        "generation": state.generation,
     }
     manifest["metadata"]["ownerReferences"][0]["uid"] = state.owner_uid
     if state.deleting:

@@ -25,6 +25,9 @@ from kubesynth_testing.apiserver import ApiServer
 from kubesynth_testing.cluster import addons
 from kubesynth_testing.ports import free_port
 
+# In namespaces with this label Kueue holds Jobs without a queue's name, too.
+ALL_JOBS_QUEUE = "all-jobs-queue"
+
 _READY_SECONDS = 60.0
 _LOG_TAIL_CHARACTERS = 3000
 _PODS_OF_GROUPS = {
@@ -58,7 +61,14 @@ def kueue(server: ApiServer) -> Iterator[Path]:
         "apiVersion": "config.kueue.x-k8s.io/v1beta2",
         "webhook": {"host": "127.0.0.1", "port": process.port, "certDir": str(process.folder)},
         "integrations": {"frameworks": ["batch/job"]},
-        "featureGates": {"VisibilityOnDemand": False, "MultiKueue": False},
+        "manageJobsWithoutQueueName": True,
+        "managedJobsNamespaceSelector": {"matchLabels": {ALL_JOBS_QUEUE: "true"}},
+        "featureGates": {
+            "VisibilityOnDemand": False,
+            "MultiKueue": False,
+            # Jobs that name a queue are managed in all namespaces.
+            "ManagedJobsNamespaceSelectorAlwaysRespected": False,
+        },
     }
     server.kubectl("apply", "--server-side", "-f", made / "config/components/crd/bases")
     environment = {"KUEUE_METRICS_CERTIFICATES": str(process.folder)}

@@ -25,12 +25,6 @@ CLAIMS = {
 OF_SERVERS = frozenset(
     {Reason.IDLE, Reason.NO_ROOM_FOR_SURGE, Reason.MODEL_UNHEALTHY, Reason.KIND_NOT_INSTALLED}
 )
-# Reasons of what is not there yet: Kueue's unlabelled jobs.
-NOT_YET = frozenset(
-    {
-        Reason.QUEUE_NAME_MISSING,
-    }
-)
 
 
 def decide(seen: Observation) -> Plan:

@@ -99,6 +99,33 @@ def test_a_plan_job_is_never_queued() -> None:
     assert "kueue.x-k8s.io/queue-name" not in action.manifest["metadata"]["labels"]
 
 
+def test_a_job_without_a_queue_that_is_held_before_its_first_pod_is_not_fought_over() -> None:
+    job = a_job(shards=3)
+    seen = observation(job, [a_child(job, PLAN, suspended=True, generation=1)])
+    held = decide(seen)
+    assert held.actions == ()
+    assert conditions(held)["QuotaReserved"] == ("False", "QueueNameMissing")
+    assert conditions(held)["Running"] == ("False", "SuspendedByQueue")
+    assert held.status is not None
+    assert held.status.phase == "Queued"
+    messages = [item.message for item in held.status.conditions if item.type == "QuotaReserved"]
+    assert messages[0].startswith("The Job qa-plan has no queue")
+    assert decide(after(seen, held)).actions == ()
+    let_go = decide(after(seen, held, children={PLAN: a_child(job, PLAN, active=1)}))
+    assert conditions(let_go)["Suspended"] == ("False", "Resumed")
+    assert conditions(let_go)["Running"] == ("True", "Planning")
+    assert "QuotaReserved" not in conditions(let_go)
+
+
+def test_a_job_that_is_held_is_left_alone_whatever_its_user_changes() -> None:
+    before = a_status((ConditionType.SUSPENDED, True, Reason.SUSPENDED_BY_USER))
+    job = a_job(status=before, shards=3)
+    child = a_child(job, GENERATE, suspended=True, generation=1, parallelism=2)
+    result = decide(observation(job, [a_child(job, PLAN, complete=True), child]))
+    assert result.actions == ()
+    assert conditions(result)["Suspended"] == ("True", "SuspendedByQueue")
+
+
 LATE = wire.format_time(NOW - timedelta(hours=5))
 HOUR = {"activeSeconds": 3600}
 

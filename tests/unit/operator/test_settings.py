@@ -21,6 +21,7 @@ def test_everything_can_be_said() -> None:
             "KUBESYNTH_NAMESPACES": "a, b,a,",
             "KUBESYNTH_METRICS_NAMESPACES": "monitoring",
             "KUBESYNTH_NETWORK_POLICY": "False",
+            "KUBESYNTH_QUEUE_ALL_JOBS": "true",
             "KUBESYNTH_LEADER_ELECTION": "true",
             "KUBESYNTH_LEASE_NAME": "team-kubesynth",
             "KUBESYNTH_HTTP_PORT": "9000",
@@ -32,6 +33,7 @@ def test_everything_can_be_said() -> None:
     assert settings.watched_namespaces == ("a", "b")
     assert settings.metrics_namespaces == ("monitoring",)
     assert not settings.network_policy
+    assert settings.queue_all_jobs
     assert settings.leader_election
     assert settings.lease_name == "team-kubesynth"
     assert (settings.http_port, settings.log_level) == (9000, "DEBUG")
