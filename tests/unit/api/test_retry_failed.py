@@ -115,7 +115,7 @@ def test_hashes_of_a_pipelines_beginnings_leave_names_out() -> None:
 
 
 def test_texts_behind_references_are_part_of_their_stage() -> None:
-    pipeline = [{"closedQA": {}}, {"answer": {}}]
+    pipeline: list[dict[str, Any]] = [{"closedQA": {}}, {"answer": {}}]
     made = spec({"fromOutput": "/a"}, more={"spec.pipeline": pipeline}).pipeline
 
     def hashes(text: str) -> list[str]:
