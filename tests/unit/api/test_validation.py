@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from kubesynth_api import validation
 from kubesynth_api.conditions import Reason
@@ -399,19 +398,3 @@ def test_check_leaves_the_spec_alone() -> None:
 
 def test_finding_reads_as_a_sentence() -> None:
     assert str(Finding("spec.seed", Reason.INVALID_SPEC, "is odd")) == "spec.seed: is odd"
-
-
-def nested(levels: int) -> dict[str, Any]:
-    value: Any = "x"
-    for number in range(levels):
-        value = [value] if number % 2 else {"a": value}
-    return {"a": value}
-
-
-def test_json_of_users_is_nested_as_deep_as_parsers_read() -> None:
-    edits = {"spec.models[0].external.extraBody": nested(99)}
-    SyntheticDataJobSpec.model_validate(edited(SMALL, edits)["spec"])
-    edits = {"spec.models[0].external.extraBody": nested(3000)}
-    with pytest.raises(ValidationError, match="nested too deeply: at most 100") as refusal:
-        SyntheticDataJobSpec.model_validate(edited(SMALL, edits)["spec"])
-    assert refusal.value.errors()[0]["loc"] == ("models", 0, "external", "extraBody")
