@@ -5,30 +5,59 @@ from __future__ import annotations
 import re
 
 _FENCE = re.compile(r"\A```[\w-]*[ \t]*\n(?P<inside>.*?)\n?```\Z", re.DOTALL)
-# "Sure! Here is the rewritten text:" and its like: a first line that ends with a colon, or a
-# remark with nothing else on its line.
-_LEAD_IN = re.compile(
-    r"\A\W{0,8}(?:(?:sure|certainly|of course|absolutely|okay|ok|great)\b[^\n:!.]{0,60}[:!.]\s*)?"
+_SURE = r"(?:sure(?: thing)?|certainly|of course|absolutely|okay|ok|great)"
+_HERE = (
+    rf"\A\W{{0,8}}(?:{_SURE}\b[^\n:!.]{{0,60}}[:!.]\s*)?"
     r"(?:here(?:'s|\u2019s| is| are)|below is|below are|the following is|this is|i have|i've)\b"
-    r"(?=[^\n:]{0,150}\b(?:text|version|passages?|article|summary|translation|paraphrase\w*|"
-    r"rewritten|rephrased|condensed|list|facts|knowledge)\b)[^\n:]{0,200}:\s*(?=\S)",
+)
+_MADE = (
+    r"version|translat\w+|paraphras\w+|rewrit\w+|rephras\w+|condens\w+|distill\w+|summar(?:y|ies)"
+)
+# "Sure! Here is the rewritten text:" and its like, on a line of its own ...
+_LEAD_IN = re.compile(
+    rf"{_HERE}(?=[^\n:]{{0,150}}\b(?:text|passages?|article|list|facts|knowledge|{_MADE})\b)"
+    r"[^\n:]{0,200}:[*_ \t]*\n\s*(?=\S)",
     re.IGNORECASE,
 )
+# ... or before the text, where it must say what was done: "This is the knowledge that Plato spoke
+# of: ..." is a sentence.
+_LEAD_IN_BEFORE = re.compile(
+    rf"{_HERE}(?=[^\n:]{{0,150}}\b(?:{_MADE})\b)[^\n:]{{0,200}}:[*_]*\s*(?=\S)", re.IGNORECASE
+)
+_TRANSLATION_BEFORE = re.compile(
+    rf"(?:{_HERE}[^\n:]{{0,150}}\btranslat(?:ion|ed)\b[^\n:]{{0,100}}"
+    r"|\A[*_#\s]{0,8}(?:\w{1,30}\s)?(?:translation|translated text)\b[*_\s]{0,8}"
+    r"(?:\([^\n()]{0,40}\)|(?:in|into|to) \w{1,30})?)[*_\s]{0,8}:[*_]*\s*(?=\S)",
+    re.IGNORECASE,
+)
+# A remark with nothing else on its line: "Certainly!", "Sure, I can help with that."
 _REMARK = re.compile(
-    r"\A\W{0,8}(?:sure|certainly|of course|absolutely|okay|ok)\b[^\n]{0,80}[!.:]\s*\n+",
+    rf"\A\W{{0,8}}{_SURE}(?:[!.:]|[!.:,]?\s+(?:here|i|i(?:'|\u2019)\w+|let|happy|glad|no problem)\b"
+    r"[^\n]{0,80}[!.:])[ \t]*\n\s*",
     re.IGNORECASE,
 )
+# A few words are labels only on a line of their own: "Result: 3-0" is a text.
 _LABEL = re.compile(
-    r"\A[*_#\s]{0,8}(?:rewritten|paraphrased|rephrased|condensed|distilled|summari[sz]ed|extracted)?"
-    r"\s*(?:text|version|passage|article|summary|paraphrase|output|answer|result|knowledge)"
-    r"[*_\s]*:[*_]*\s*",
+    r"\A[*_#\s]{0,8}(?:(?:rewritten|paraphrased|rephrased|condensed|distilled|summari[sz]ed"
+    r"|extracted)\s*(?:text|version|passage|article|summary|output|answer|result|knowledge)"
+    r"|text|passage|article|summary|paraphrase"
+    r"|(?:version|output|answer|result|knowledge)(?=[*_\s]{0,8}:[*_ \t]*\n))"
+    r"[*_\s]{0,8}:[*_]*\s*",
     re.IGNORECASE,
 )
 _PASSAGE_LINE = re.compile(r"[*_#\s]{0,8}passage(?: \d+)?:?[*_\s]{0,8}", re.IGNORECASE)
+# A remark to the reader: it speaks of the answer, or offers another one.
 _CLOSING = re.compile(
-    r"\W{0,8}(?:let me know|feel free|i hope|hope this|please let me|note that this)\b",
+    r"\W{0,8}(?:(?:please )?(?:let me know|feel free)\b"
+    r"(?=.*\b(?:any\w*|else|further|more|questions?|help|changes?|adjust\w*|revis\w+"
+    r"|you(?:'d|\u2019d| would) like|you (?:need|have|want|prefer))\b)"
+    r"|(?:i hope|hope this|note that this)\b(?=.*\b(?:helps?|helpful|rewrit\w+|rewritten|rephras\w+"
+    r"|paraphras\w+|version|translation|text|summary|requests?|requested|useful|let me know)\b))"
+    r".*",
     re.IGNORECASE,
 )
+_LONGEST_CLOSING = 200
+_COLONS = (":", "\uff1a")
 _QUOTES = (('"', '"'), ("\u201c", "\u201d"), ("\u00ab", "\u00bb"))
 
 _HEADING = re.compile(r"^[ \t]{0,3}#{1,6}[ \t]+(.*?)[ \t]*#*[ \t]*$", re.MULTILINE)
@@ -39,7 +68,11 @@ _LINK = re.compile(
     r"\((?:https?://|mailto:|/|#|\.)[^()\s]{0,2000}(?:\s\"[^\"\n]{0,300}\")?\)"
 )
 # Emphasis touches its words and no other word touches it: 2 * 3 * 4 and snake_case_name stay.
-_STRONG = re.compile(r"(?<!\w)(\*\*\*|\*\*|___|__)(?=[^\s*_])([^\n]{1,300}?)(?<=\S)\1(?!\w)")
+# So do the names of a language, __init__ and its like.
+_STRONG = re.compile(
+    r"(?<!\w)(?!__[a-z][a-z0-9_]*__(?!\w))"
+    r"(\*\*\*|\*\*|___|__)(?=[^\s*_])([^\n]{1,300}?)(?<=\S)\1(?!\w)"
+)
 _EMPHASIS = re.compile(r"(?<![\w*_])([*_])(?=[^\s*_])([^\n*_]{0,300}[^\s*_])\1(?![\w*_])")
 _BLANKS = re.compile(r"\n{3,}")
 
@@ -48,7 +81,7 @@ def tidy(text: str, *, markdown: bool = True) -> str:
     """Return the text without fence, lead-in, labels, closing remark and quotes around it.
 
     With `markdown` that goes, too: headings, emphasis, rules and the addresses of links. The words
-    stay, and what only looks like Markdown (names_with_underscores, 2 * 3).
+    stay, and what only looks like Markdown (names_with_underscores, __init__, 2 * 3).
     """
     text = unwrap(text)
     lines = text.split("\n")
@@ -60,15 +93,46 @@ def tidy(text: str, *, markdown: bool = True) -> str:
 
 def unwrap(text: str) -> str:
     """Return the text without fence, lead-in, label and closing remark."""
-    text = text.replace("\r\n", "\n").strip()
-    fenced = _FENCE.match(text)
-    text = fenced["inside"].strip() if fenced else text
-    for pattern in (_LEAD_IN, _REMARK, _LABEL):
+    text = _without_fence(text.replace("\r\n", "\n").strip())
+    for pattern in (_LEAD_IN, _LEAD_IN_BEFORE, _REMARK, _LABEL):
         shorter = pattern.sub("", text, count=1)
         text = shorter if shorter.strip() else text
+    return _without_closing(text).strip()
+
+
+def translation(answer: str, text: str) -> str:
+    """Return a translation without what is around it and has no counterpart in the `text`.
+
+    A text may itself begin with "Sure!" and end with "Let me know": a line goes only if the answer
+    has more of them than the text, and words before a colon only if the text begins with none.
+    """
+    answer = answer.replace("\r\n", "\n").strip()
+    if not text.lstrip().startswith("```"):
+        answer = _without_fence(answer)
+    for pattern in (_REMARK, _LEAD_IN):
+        if _lines(answer) > _lines(text):
+            answer = pattern.sub("", answer, count=1)
+    first, _, _ = text.strip().partition("\n")
+    if not any(colon in first for colon in _COLONS):
+        answer = _TRANSLATION_BEFORE.sub("", answer, count=1)
+    if _lines(answer) > _lines(text):
+        answer = _without_closing(answer)
+    return answer.strip()
+
+
+def _lines(text: str) -> int:
+    return sum(bool(line.strip()) for line in text.splitlines())
+
+
+def _without_fence(text: str) -> str:
+    fenced = _FENCE.match(text)
+    return fenced["inside"].strip() if fenced else text
+
+
+def _without_closing(text: str) -> str:
     before, _, last = text.rpartition("\n")
-    text = before.rstrip() if before and _CLOSING.match(last) else text
-    return text.strip()
+    is_closing = len(last) <= _LONGEST_CLOSING and _CLOSING.match(last)
+    return before.rstrip() if before and is_closing else text
 
 
 def without_markdown(text: str) -> str:

@@ -79,8 +79,7 @@ class TranslateStage:
                     "maxSegmentTokens",
                     answer,
                 )
-            is_fenced = segment.lstrip().startswith("```")
-            parts.append(answer if is_fenced else tidying.unwrap(answer))
+            parts.append(tidying.translation(answer, segment))
         return "".join(parts)
 
 
