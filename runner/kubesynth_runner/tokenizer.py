@@ -58,7 +58,7 @@ def _parse(data: bytes, uri: str) -> tokens.Count:
     except ImportError as exc:
         raise errors.ConfigurationError(
             Reason.INVALID_SPEC,
-            "tokenizer: counting with a tokenizer.json needs pip install 'kubesynth[tokenizers]'"
+            "tokenizer: counting with a tokenizer.json needs kubesynth's extra `tokenizers`"
             " (in an image: build it with the extra `tokenizers`)",
         ) from exc
     try:

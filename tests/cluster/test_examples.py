@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ MODEL = "smollm2-135m-instruct"
 HOSTED = ("https://inference.example.com/v1", "llama-3.1-8b-instruct")
 
 RUN_HERE = ("answer", "budgeted", "custom-prompt")
+OF_THE_README = ("embedded-qa", "datasets-reader")
 RUN_ELSEWHERE = {
     "retry-failed": "tests/integration/cli/test_retry_failed.py runs it over what failed before",
     "batch": "tests/integration/runner/test_batches.py: no pod waits for a batch API here",
@@ -26,6 +28,7 @@ RUN_ELSEWHERE = {
     "closed-qa-local": "it needs no cluster: `make demo`",
     "datasets-claim": "a volume claim",
     "triton-nemo-deploy": "tests/integration/triton/test_runs.py runs it on a real Triton",
+    "model-server-multi-node": "it needs GPUs; tests of server groups run the like on none",
     "model-server": "it needs a GPU; test_model_servers.py runs the like on a CPU",
     "reward-model": "tests/integration/cli/test_reward_example.py runs it",
     "plugin": "test_plugins.py runs it, once the operator allows it",
@@ -78,6 +81,26 @@ def test_example_completes(evidence: dict[str, Example], name: str) -> None:
     assert len(example.dataset.rows) == example.status["progress"]["records"]["accepted"] > 0
 
 
+def first_steps_are_taken(world: World) -> str:
+    """Do what the README says for a cluster, with the image of the tests and two documents."""
+    with world.workspace("first-steps") as space:
+        documents = EXAMPLES / "data/documents.jsonl"
+        space.kubectl("create", "configmap", "documents", f"--from-file={documents}")
+        job, reader = ((EXAMPLES / f"{name}.yaml").read_text() for name in OF_THE_README)
+        job = job.replace("limit: 10", "limit: 2")
+        space.kubectl("apply", "-f", "-", stdin=f"{job}  runner: {{image: {world.model_image}}}\n")
+        space.wait_for_end("embedded-qa")
+        reader = reader.replace("kubesynth:dev", world.image)
+        space.kubectl("apply", "-f", "-", stdin=reader)
+        space.kubectl.wait("condition=Ready", "pod/reader")
+        return space.kubectl("exec", "reader", "--", "kubesynth", "show", "/datasets/dataset")
+
+
+@seen_in(first_steps_are_taken)
+def test_first_steps_end_with_rows_to_look_at(evidence: str) -> None:
+    assert re.search(r"[1-4] of [1-4] rows in /datasets/dataset", evidence)
+
+
 def test_no_example_is_forgotten() -> None:
     found = {Path(path).stem for path in EXAMPLES.glob("*.yaml")}
-    assert found == {*RUN_HERE, *RUN_ELSEWHERE}
+    assert found == {*RUN_HERE, *RUN_ELSEWHERE, *OF_THE_README}

@@ -46,7 +46,9 @@ def serve(folder: Path | None, gguf: Path | None, options: ServeOptions) -> int:
         CommandError: the package or the weights are missing.
     """
     if importlib.util.find_spec(PACKAGE) is None:
-        raise CommandError("the embedded model needs pip install 'kubesynth[local]'")
+        raise CommandError(
+            "the embedded model needs kubesynth's extra `local`: pip install '.[local]'"
+        )
     try:
         chosen = weights.from_file(gguf) if gguf else weights.locate(folder or _folder())
     except errors.RunnerError as exc:

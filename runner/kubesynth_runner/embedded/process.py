@@ -102,8 +102,8 @@ class EmbeddedServer:
         if importlib.util.find_spec(PACKAGE) is None:
             raise errors.ConfigurationError(
                 Reason.MODEL_STARTUP_FAILED,
-                f"the embedded model needs the package {PACKAGE}: pip install 'kubesynth[local]'"
-                " (in an image: build it with the extra `local`)",
+                f"the embedded model needs the package {PACKAGE}: install kubesynth with its extra "
+                "`local` (pip install '.[local]'; an image: --build-arg EXTRAS=local)",
             )
         deadline = time.monotonic() + self._options.startup_timeout_seconds
         address_reader = self._spawn()

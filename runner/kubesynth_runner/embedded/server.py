@@ -83,7 +83,7 @@ def serve(options: ServerOptions) -> int:
     try:
         import xllamacpp
     except ImportError as exc:
-        print(f"the embedded model needs pip install 'kubesynth[local]' ({exc})", file=sys.stderr)
+        print(f"the embedded model needs kubesynth's extra `local` ({exc})", file=sys.stderr)
         return EXIT_PACKAGE_MISSING
     try:
         server = xllamacpp.Server(_parameters(xllamacpp.CommonParams(), options))
