@@ -17,6 +17,16 @@ _LEAD = re.compile(
 )
 _EDGES = " \t\r\n\"'`*_.,:;!()[]{}<>#-\u201c\u201d\u2013\u2014"
 _EDGE = f"[{re.escape(_EDGES)}]"
+# What is said of something denies it: "not math", "I would not call this math", "non-toxic".
+_DENIAL = re.compile(
+    r"\b(?:not(?! only| just)|non|no|cannot|never|neither|nor|hardly|\w*n['\u2019]t)\b"
+    r"(?:(?!\bbut\b)[^.!?;:,]){0,40}\Z"
+)
+_DENIAL_CHARACTERS = 60
+# These are words of sentences, too: "There is no doubt that ..." gives no label.
+_COMMON = frozenset({"yes", "no"})
+_COMMON_BEFORE = re.compile(r"\s*(?:[.,;:!?)\]\"'*_`\u201d]|\Z)")
+_NO_DOUBT = re.compile(r"\s+(?:doubt|question|wonder|problem)\b")
 _FIELDS = ("label", "answer", "class", "category")
 
 
@@ -48,8 +58,9 @@ async def ask_label(
 def parse(text: str, labels: Sequence[str]) -> str | None:
     """Return the one label that an answer gives, or None if it gives none or several.
 
-    It counts where the answer is it, begins with it, or says it as the only one. Case, and what
-    stands around a label or at its edges, count only where labels differ in nothing else.
+    It counts where the answer is it, begins with it, or says it as the only one and does not deny
+    it. Case, and what stands around a label or at its edges, count only where labels differ in
+    nothing else.
     """
     said = _of_json(text)
     if said is not None:
@@ -64,12 +75,20 @@ def parse(text: str, labels: Sequence[str]) -> str | None:
         known = _by_key(labels, fold)
         pattern = _any_of(known)
         beginning = re.match(rf"{_EDGE}*?{pattern}", _fold(start))
-        if beginning is not None:
+        if beginning is not None and not _NO_DOUBT.match(_fold(start), beginning.end()):
             return known[beginning[1]]
-        mentioned = {match[1] for match in re.finditer(pattern, _fold(text))}
+        mentioned = {match[1] for match in re.finditer(pattern, _fold(text)) if _is_meant(match)}
         if mentioned:
             return known[mentioned.pop()] if len(mentioned) == 1 else None
     return None
+
+
+def _is_meant(match: re.Match[str]) -> bool:
+    """Tell whether a label within a text is said of the entity, and not denied."""
+    text, start = match.string, match.start()
+    if match[1] in _COMMON and not _COMMON_BEFORE.match(text, match.end()):
+        return False
+    return _DENIAL.search(text[max(0, start - _DENIAL_CHARACTERS) : start]) is None
 
 
 def _the_whole(text: str, labels: Sequence[str]) -> str | None:

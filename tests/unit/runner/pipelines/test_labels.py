@@ -47,6 +47,50 @@ def test_label_of_an_answer(answer: str, label: str | None) -> None:
 
 
 LANGUAGES = ("C", "C++", "C#", ".NET", "F")
+DENIED: dict[tuple[str, ...], dict[str, str | None]] = {
+    ("math", "physics"): {
+        "This is not math.": None,
+        "I would not call this math.": None,
+        "It is not math but physics.": "physics",
+        "It isn't math, it is physics.": "physics",
+        "Not math; physics.": "physics",
+        "It is not only math.": "math",
+        "No, it is math.": "math",
+    },
+    ("toxic", "spam"): {
+        "I don't think it's toxic.": None,
+        "non-toxic": None,
+        "Not spam": None,
+        "The label is not spam": None,
+        "It is neither spam nor toxic.": None,
+    },
+    ("Yes", "No"): {
+        "It has no meaning outside mathematics; it is a theorem.": None,
+        "There is no doubt that it is a function.": None,
+        "No doubt it is a function.": None,
+        "I would say yes, since it is a theorem.": "Yes",
+        "It has no limits. The answer is yes.": "Yes",
+        "My answer is **No**": "No",
+        "No, it has no proof.": "No",
+        "Not a theorem, so no.": "No",
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("answer", "known", "label"),
+    [
+        pytest.param(answer, known, label, id=answer)
+        for known, answers in DENIED.items()
+        for answer, label in answers.items()
+    ],
+)
+def test_label_that_is_denied_or_a_word_of_a_sentence_is_none(
+    answer: str, known: tuple[str, ...], label: str | None
+) -> None:
+    assert labels.parse(answer, known) == label
+
+
 GRADES = ("A", "A-", "B", "b")
 ODD = ("(a) Fruit", "Other...", "US", "us")
 
