@@ -19,13 +19,21 @@ from kubesynth_api.v1alpha1.stages.rewriting import (
     DocumentTask,
     ExtractKnowledge,
     KnowledgeList,
-    Segment,
     WikipediaRewrite,
 )
 from kubesynth_runner import records
 from kubesynth_runner.io.plan_file import ColumnType
-from kubesynth_runner.llm.base import Completion
-from kubesynth_runner.pipelines import lists, pairs, segmenting, structured, tidying, tokens
+from kubesynth_runner.llm.base import Completion, Message
+from kubesynth_runner.pipelines import (
+    conversation,
+    lists,
+    pairs,
+    segmenting,
+    structured,
+    templates,
+    tidying,
+    tokens,
+)
 from kubesynth_runner.pipelines.base import Cost, StageFailure, StageLlm, Step, Steps, accept_text
 from kubesynth_runner.pipelines.compiling import CompileContext
 from kubesynth_runner.pipelines.templates import PromptTemplate
@@ -41,7 +49,21 @@ _TEMPERATURE, _TOP_P = 0.5, 0.9
 
 
 class Reading(Protocol):
-    """How an answer becomes results, and results rows or one text."""
+    """How an answer becomes results, and results rows or one text.
+
+    An answer of which nothing can be read is asked for again with the prompt `repair`, if there is
+    one, and then fails.
+    """
+
+    @property
+    def repair(self) -> str | None:
+        """The name of the prompt."""
+        ...
+
+    @property
+    def wanted(self) -> str:
+        """What an answer is to have, in words."""
+        ...
 
     def variables(self) -> Mapping[str, object]:
         """Return what the prompt sees beside the record and the document."""
@@ -67,6 +89,8 @@ class TextReading:
     """The answer is the text."""
 
     markdown: bool
+    repair: str | None = None
+    wanted: str = "text"
 
     def variables(self) -> Mapping[str, object]:
         """Return nothing."""
@@ -89,6 +113,8 @@ class FactsReading:
     """The answer is a list of facts."""
 
     markdown: bool
+    repair: str | None = "list_repair.v1.user"
+    wanted: str = "facts"
 
     def variables(self) -> Mapping[str, object]:
         """Return nothing."""
@@ -98,7 +124,9 @@ class FactsReading:
         self, completion: Completion, segment: str, draw: random.Random
     ) -> list[tuple[str, ...]]:
         """Return the facts; the last one of an answer that is cut off is not whole."""
-        facts = lists.parse(accept_text(completion))
+        text = accept_text(completion)
+        # One sentence alone is a fact, unless it is an excuse.
+        facts = lists.parse(text) or ([] if conversation.is_refusal(text) else lists.parse(text, 1))
         if completion.finish_reason == _CUT_OFF:
             facts = facts[:-1]
         if self.markdown:
@@ -116,6 +144,8 @@ class PairsReading:
 
     spec: DiverseQA
     count: tokens.Count
+    repair: str | None = "pairs_repair.v1.user"
+    wanted: str = "questions with answers"
 
     def variables(self) -> Mapping[str, object]:
         """Return how many pairs are wanted."""
@@ -224,13 +254,29 @@ class TaskStage:
         messages = self.prompt.render(
             {**record.columns, **self.variables, self.text_column: segment, "document": segment}
         )
-        completion = await llm.complete(messages)
-        draw = random.Random(f"{record.record_id}/{number}")
-        results = self.reading.results(completion, segment, draw)
+        results = await self._read(llm, messages, segment, f"{record.record_id}/{number}")
         is_one_of_many = self.recipe.output == "Text" and not isinstance(self.recipe, DiverseQA)
         if is_one_of_many or self._is_long_enough(self.reading.text(results), segment):
             return results
         return []
+
+    async def _read(
+        self, llm: StageLlm, messages: tuple[Message, ...], segment: str, seed: str
+    ) -> list[tuple[str, ...]]:
+        """Ask, and once more if nothing can be read of an answer that is whole."""
+        repair, said = self.reading.repair, messages
+        while True:
+            completion = await llm.complete(said)
+            results = self.reading.results(completion, segment, random.Random(seed))
+            if results or repair is None or completion.finish_reason == _CUT_OFF:
+                return results
+            if said is not messages:
+                raise StageFailure(
+                    "UnparsableCompletion", f"no {self.reading.wanted} in it", completion.text
+                )
+            prompt = templates.PromptTemplate.compile(templates.load(repair))
+            again = prompt.render({"context": structured.ListRequest(self.reading.wanted, None)})
+            said = (*messages, Message("assistant", completion.text), *again)
 
     def _is_long_enough(self, text: str, segment: str) -> bool:
         length = self.count(text)
@@ -290,42 +336,6 @@ def document_of(record: records.Record, column: str) -> str:
     if not isinstance(document, str) or not document.strip():
         raise StageFailure("BadInput", f"column {column!r} holds no document")
     return document
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class SegmentStage:
-    """Cuts a document, and asks nobody."""
-
-    spec: Segment
-    text_column: str
-    count: tokens.Count
-
-    @property
-    def columns(self) -> Mapping[str, ColumnType]:
-        """The segment's number, from 0; the text takes the document's place."""
-        return {SEGMENT_COLUMN: "integer"}
-
-    async def run(self, record: records.Record, llm: StageLlm) -> AsyncIterator[records.Columns]:
-        """Yield one child per segment."""
-        document, spec = document_of(record, self.text_column), self.spec
-        if self.count(document) < spec.min_document_tokens:
-            return
-        found = segmenting.segments(
-            document,
-            spec.max_tokens,
-            min_tokens=spec.min_tokens,
-            join_lines=spec.join_lines,
-            count=self.count,
-        )
-        for number, segment in enumerate(found):
-            yield {self.text_column: segment, SEGMENT_COLUMN: number}
-
-
-def compile_segment(spec: Segment, context: CompileContext) -> Steps:
-    """Return the step of a `segment`."""
-    stage = SegmentStage(spec, context.text_column, context.count)
-    cost = Cost(calls=0, segment_tokens=spec.max_tokens, splits=True)
-    return Steps((Step(stage, fields=(), cost=cost),))
 
 
 # The prompt of each kind, and how long its answers may be (NeMo Curator's figures).

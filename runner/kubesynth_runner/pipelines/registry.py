@@ -47,6 +47,7 @@ from kubesynth_runner.pipelines import (
     problems,
     prompt,
     score,
+    segment,
     translate,
     writing,
 )
@@ -61,7 +62,7 @@ COMPILERS: Mapping[type[StageSpec], Callable[[Any, CompileContext], Steps]] = {
     Writing: writing.compile_stage,
     MultilingualQA: multilingual_qa.compile_stage,
     ClosedQA: closed_qa.compile_stage,
-    Segment: document_tasks.compile_segment,
+    Segment: segment.compile_stage,
     WikipediaRewrite: document_tasks.compile_task,
     Distill: document_tasks.compile_task,
     DiverseQA: document_tasks.compile_task,

@@ -184,6 +184,52 @@ async def test_pairs_of_an_answer_that_is_cut_off_are_whole() -> None:
     assert len(await run({"diverseQA": {}}, PARAGRAPH, cut_off(qa(4)))) == 3
 
 
+UNREADABLE = {"diverseQA": "The text is about mills.", "knowledgeList": "I cannot list any facts."}
+READABLE = {"diverseQA": qa(2), "knowledgeList": f"1. {PARAGRAPH}\n2. {REWRITTEN}"}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+@pytest.mark.parametrize("output", ["Rows", "Text"])
+async def test_unreadable_list_is_asked_for_once_more(kind: str, output: str) -> None:
+    llm = ScriptedLlm([UNREADABLE[kind], READABLE[kind]])
+    found = await _run(steps({kind: {"output": output}}), {"text": PARAGRAPH}, llm, "r")
+    assert len(found) == (2 if output == "Rows" else 1)
+    first, second = llm.asked
+    assert second[: len(first)] == first
+    assert [message.role for message in second[len(first) :]] == ["assistant", "user"]
+    assert second[len(first)].content == UNREADABLE[kind]
+    wanted = "facts" if kind == "knowledgeList" else "Question:"
+    assert wanted in second[-1].content
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+@pytest.mark.parametrize("wire", [{}, {"output": "Text"}, {"onNothing": "Keep"}])
+async def test_list_that_stays_unreadable_fails_with_its_answer(kind: str, wire: Columns) -> None:
+    with pytest.raises(StageFailure, match=r"no (questions with answers|facts) in it") as caught:
+        await run({kind: wire}, PARAGRAPH, UNREADABLE[kind], UNREADABLE[kind])
+    assert (caught.value.kind, caught.value.raw) == ("UnparsableCompletion", UNREADABLE[kind])
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+async def test_nothing_whole_in_an_answer_that_is_cut_off_is_not_asked_for_again(kind: str) -> None:
+    assert await run({kind: {}}, PARAGRAPH, cut_off("Question: Who built the")) == []
+
+
+async def test_short_results_are_not_asked_for_again() -> None:
+    assert await run({"knowledgeList": {}}, PARAGRAPH, "- A mill.\n- A river.") == []
+
+
+async def test_one_sentence_is_a_fact() -> None:
+    (row,) = await run({"knowledgeList": {"minOutputTokens": 0}}, PARAGRAPH, "Ann built it.")
+    assert row["fact"] == "Ann built it."
+
+
+async def test_pairs_in_the_language_of_the_text_are_kept() -> None:
+    answer = "Question : Qui ?\nR\u00e9ponse : Ann.\n\nQuestion : Quand ?\nR\u00e9ponse : 1801."
+    rows = await run({"diverseQA": {}}, PARAGRAPH, answer)
+    assert [row["answer"] for row in rows] == ["Ann.", "1801."]
+
+
 async def test_segment_asks_nobody() -> None:
     rows = await run({"segment": {"maxTokens": 250}}, LONG)
     assert len(rows) == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import unicodedata
 
 import pytest
 
@@ -103,3 +104,33 @@ def test_any_counter_will_do(limit: int) -> None:
     found = segmenting.segments(text, limit, count=count)
     assert "".join("".join(found).split()) == "".join(text.split())
     assert all(count(segment) <= limit for segment in found)
+
+
+# "Thai is", "Hindi books", "The river is long, its water clear. The bridge is new!"
+THAI = "\u0e20\u0e32\u0e29\u0e32\u0e44\u0e17\u0e22\u0e40\u0e1b\u0e47\u0e19\u0e19\u0e49\u0e33"
+HINDI = "\u0939\u093f\u0928\u094d\u0926\u0940\u0915\u093f\u0924\u093e\u092c\u0947\u0902"
+CHINESE = "\u6cb3\u6d41\u5f88\u957f\uff0c\u6c34\u5f88\u6e05\u3002\u6865\u5f88\u65b0\uff01"
+
+
+@pytest.mark.parametrize("limit", [8, 9, 20, 64])
+@pytest.mark.parametrize("word", [THAI, HINDI, CHINESE, "QUJD", "e\u0301a\u0300"])
+def test_no_blank_comes_into_words_and_no_mark_leaves_its_letter(word: str, limit: int) -> None:
+    text = word * 200
+    found = segmenting.segments(text, limit)
+    assert len(found) > 1
+    assert "".join(found) == text
+    assert all(tokens.count(segment) <= limit for segment in found)
+    for segment in found:
+        assert not unicodedata.category(segment[0]).startswith("M")
+        assert segment[0] not in "\u0e32\u0e33"
+        assert segment[-1] not in "\u0e40\u0e44"
+
+
+def test_blanks_of_a_cut_line_stay() -> None:
+    text = f"One two. {CHINESE * 3} {THAI * 3}. Three"
+    assert segmenting.segments(f"{text} {'word ' * 300}", 290)[0].startswith(text)
+
+
+def test_letter_with_more_marks_than_fit_is_cut() -> None:
+    text = "a" + "\u0301" * 500
+    assert "".join(segmenting.segments(text, 16)) == text

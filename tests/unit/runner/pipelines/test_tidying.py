@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kubesynth_runner.pipelines import pairs, tidying
+from kubesynth_runner.pipelines import tidying
 
 TEXT = "The mill was built in 1801. It burned down."
 
@@ -129,72 +129,8 @@ def test_markdown_stays_if_wanted() -> None:
     assert tidying.tidy("**a** b", markdown=False) == "**a** b"
 
 
-PAIRS = [("Who built the mill?", "Ann Ames."), ("When did it burn?", "In 1801.")]
-(Q1, A1), (Q2, A2) = PAIRS
-WRITTEN = {
-    "two-lines": f"Question: {Q1}\nAnswer: {A1}\n\nQuestion: {Q2}\nAnswer: {A2}",
-    "one-line": f"Question: {Q1} Answer: {A1}\nQuestion: {Q2} Answer: {A2}",
-    "bullets": f"- Question: {Q1} Answer: {A1}\n- Question: {Q2} Answer: {A2}",
-    "preamble": (
-        f"Here are the pairs:\n\nQuestion: {Q1}\nAnswer: {A1}\n\nQuestion: {Q2}\nAnswer: {A2}"
-    ),
-    "closing": f"Question: {Q1}\nAnswer: {A1}\nQuestion: {Q2}\nAnswer: {A2}\n\nI hope this helps!",
-    "numbered": f"1. Question: {Q1}\n   Answer: {A1}\n\n2. Question: {Q2}\n   Answer: {A2}",
-    "numbers-inside": f"Question 1: {Q1}\nAnswer 1: {A1}\nQuestion 2: {Q2}\nAnswer 2: {A2}",
-    "short": f"Q: {Q1}\nA: {A1}\n\nQ: {Q2}\nA: {A2}",
-    "short-numbered": f"Q1: {Q1}\nA1: {A1}\n\nQ2: {Q2}\nA2: {A2}",
-    "bold": f"**Question:** {Q1}\n**Answer:** {A1}\n\n**Question:** {Q2}\n**Answer:** {A2}",
-    "bold-outside": (
-        f"**Question 1**: {Q1}\n**Answer**: {A1}\n**Question 2**: {Q2}\n**Answer**: {A2}"
-    ),
-    "all-bold": f"**Question: {Q1}**\nAnswer: {A1}\n\n**Question: {Q2}**\nAnswer: {A2}",
-    "headings": f"### Question 1: {Q1}\nAnswer: {A1}\n\n### Question 2: {Q2}\nAnswer: {A2}",
-    "rules": f"Question: {Q1}\nAnswer: {A1}\n---\nQuestion: {Q2}\nAnswer: {A2}",
-    "crlf": f"Question: {Q1}\r\nAnswer: {A1}\r\n\r\nQuestion: {Q2}\r\nAnswer: {A2}\r\n",
-    "json": f'[{{"question": "{Q1}", "answer": "{A1}"}}, {{"question": "{Q2}", "answer": "{A2}"}}]',
-    "json-object": (
-        f'{{"pairs": [{{"Question": "{Q1}", "Answer": "{A1}"}},'
-        f' {{"Question": "{Q2}", "Answer": "{A2}"}}]}}'
-    ),
-    "json-lines": (
-        f'{{"question": "{Q1}", "answer": "{A1}"}}\n{{"question": "{Q2}", "answer": "{A2}"}}'
-    ),
-    "json-cut-off": (
-        f'[{{"question": "{Q1}", "answer": "{A1}"}}, {{"question": "{Q2}", "answer": "{A2}"}},'
-        ' {"question": "Wh'
-    ),
-    "fenced": (
-        f'```json\n[{{"question": "{Q1}", "answer": "{A1}"}},\n'
-        f'{{"question": "{Q2}", "answer": "{A2}"}}]\n```'
-    ),
-    "unanswered": f"Question: {Q1}\nAnswer: {A1}\nQuestion: {Q2}\nAnswer: {A2}\nQuestion: And why?",
-    "twice": (
-        f"Question: {Q1}\nAnswer: {A1}\nQuestion: {Q2}\nAnswer: {A2}\nQuestion: {Q2}\nAnswer: x"
-    ),
-}
-
-
-@pytest.mark.parametrize("answer", WRITTEN.values(), ids=WRITTEN.keys())
-def test_pairs_are_found_however_they_are_written(answer: str) -> None:
-    assert pairs.parse(answer) == PAIRS
-
-
-def test_options_and_long_answers_stay_whole() -> None:
-    text = "Question: Which? A) Ann B) Ben\nAnswer: B) Ben,\nwho was the smith.\n"
-    assert pairs.parse(text) == [("Which? A) Ann B) Ben", "B) Ben,\nwho was the smith.")]
-
-
-@pytest.mark.parametrize(
-    "text", ["", "No questions here.", "Question: Why?", "Answer: So.", "{", "[[["]
-)
-def test_no_pairs(text: str) -> None:
-    assert pairs.parse(text) == []
-
-
 @pytest.mark.timeout(5)
-@pytest.mark.parametrize(
-    "piece", ["Question: ", "Answer: a\n", "* ", "[", "{", "**", "1. ", "\n---"]
-)
+@pytest.mark.parametrize("piece", ["* ", "**", "1. ", "\n---", "Sure! ", "Here is the text "])
 def test_long_repetitions_are_read_quickly(piece: str) -> None:
-    pairs.parse(piece * 20_000)
     tidying.tidy(piece * 20_000)
+    tidying.translation(piece * 20_000, "a")
