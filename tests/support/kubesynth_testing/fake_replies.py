@@ -17,6 +17,7 @@ from typing import Any
 _SUBJECTS = ("the river", "the treaty", "the engine", "the harvest", "the archive", "the reef")
 _VERBS = ("changed", "explains", "preceded", "limits", "reveals", "outlasted", "supports")
 _OBJECTS = ("the valley", "its neighbours", "the trade", "the old maps", "the season", "the coast")
+_PAIRS_REQUEST = "\nQuestion: ...\nAnswer: ..."
 _LIST_REQUEST = re.compile(
     r"\b(\d{1,3})\s+(?:[\w-]+\s+){0,4}?(questions|items|topics|entries|sentences|facts)",
     re.IGNORECASE,
@@ -98,6 +99,9 @@ def _content(body: dict[str, Any], prompt: str, draw: random.Random) -> str:
     if response_format.get("type") == "json_schema":
         schema = response_format["json_schema"]["schema"]
         return json.dumps(_instance(schema, schema, draw, 0))
+    if _PAIRS_REQUEST in prompt:
+        pairs = [(_sentence(draw, "?"), _sentence(draw, ".")) for _ in range(DEFAULT_ITEMS)]
+        return "\n\n".join(f"Question: {asked}\nAnswer: {told}" for asked, told in pairs)
     wanted = _LIST_REQUEST.search(prompt)
     if wanted:
         kind = "?" if wanted[2].lower() == "questions" else "."
