@@ -26,7 +26,7 @@ from kubesynth_api.v1alpha1.synthetic_data_job import (
     is_job_name,
 )
 
-__all__ = ["Finding", "check"]
+__all__ = ["Finding", "broken_rules", "check", "duplicates"]
 
 _CLAIM_NAME_MAX_LENGTH = 253
 _NAMESPACE_MAX_LENGTH = 63
@@ -44,7 +44,7 @@ def check(
         config_maps: Data of the ConfigMaps that hold prompts, by name. A prompt that is not in it
             is not looked at.
     """
-    broken = list(_broken_rules(spec))
+    broken = list(broken_rules(spec, "spec"))
     if not is_job_name(name):
         broken.append(
             invalid(
@@ -57,8 +57,8 @@ def check(
     given = spec.input
     if not broken:
         broken = [
-            *_duplicates("spec.models", (model.name for model in spec.models)),
-            *_duplicates("spec.runner.env", (variable.name for variable in spec.runner.env)),
+            *duplicates("spec.models", (model.name for model in spec.models)),
+            *duplicates("spec.runner.env", (variable.name for variable in spec.runner.env)),
             *endpoints.check(spec, name, config_maps or {}),
             *(_input(given) if given is not None else ()),
             *_locations(spec),
@@ -75,15 +75,17 @@ def check(
     return [*broken, *availability.check(spec)]
 
 
-def _broken_rules(spec: SyntheticDataJobSpec) -> Iterator[Finding]:
-    for path, value in walk(spec, "spec"):
+def broken_rules(model: ApiModel, path: str) -> Iterator[Finding]:
+    """Yield the CEL rules that `model`, which is found at `path`, or a part of it breaks."""
+    for place, value in walk(model, path):
         if isinstance(value, ApiModel):
             for rule in value.cel:
                 if rule.holds is not None and not rule.holds(value):
-                    yield invalid(path + (rule.field_path or ""), rule.message)
+                    yield invalid(place + (rule.field_path or ""), rule.message)
 
 
-def _duplicates(path: str, names: Iterable[str]) -> Iterator[Finding]:
+def duplicates(path: str, names: Iterable[str]) -> Iterator[Finding]:
+    """Yield each name that occurs more than once in the list at `path`."""
     for name, times in Counter(names).items():
         if times > 1:
             yield invalid(path, f"the name {name!r} occurs {times} times")

@@ -9,6 +9,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+from kubesynth_api.v1alpha1.runner_pods import RunnerPods
+from kubesynth_operator import runner_defaults
+
 
 class SettingsError(Exception):
     """An environment variable is missing or cannot be understood; the message names it."""
@@ -66,6 +69,8 @@ class OperatorSettings:
 
     # Image of runner pods whose job names none; usually the operator's own.
     runner_image: str
+    # What the pods of jobs have that say nothing of it in `spec.runner`.
+    runner_defaults: RunnerPods = dataclasses.field(default_factory=RunnerPods)
     # Namespaces to serve; empty means the whole cluster, which needs cluster-wide permissions.
     namespaces: tuple[str, ...] = ()
     # Where the operator runs, and the label its pods carry: jobs' NetworkPolicies admit them.
@@ -120,6 +125,7 @@ def from_environment(environment: Mapping[str, str]) -> OperatorSettings:
     label = environment.get("KUBESYNTH_OPERATOR_POD_NAME_LABEL")
     return dataclasses.replace(
         defaults,
+        runner_defaults=_runner_defaults(environment, "KUBESYNTH_RUNNER_DEFAULTS"),
         namespaces=_names(environment, "KUBESYNTH_NAMESPACES"),
         operator_namespace=namespace or defaults.operator_namespace,
         operator_pod_name_label=label or defaults.operator_pod_name_label,
@@ -136,6 +142,13 @@ def from_environment(environment: Mapping[str, str]) -> OperatorSettings:
         classes_folder=environment.get("KUBESYNTH_CLASSES_FOLDER") or None,
         kubeconfig=environment.get("KUBECONFIG") or None,
     )
+
+
+def _runner_defaults(environment: Mapping[str, str], variable: str) -> RunnerPods:
+    try:
+        return runner_defaults.parse(environment.get(variable) or "{}")
+    except ValueError as exc:
+        raise SettingsError(f"{variable}: {exc}") from exc
 
 
 def _names(environment: Mapping[str, str], variable: str) -> tuple[str, ...]:

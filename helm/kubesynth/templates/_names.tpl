@@ -47,3 +47,38 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 []
 {{- end -}}
 {{- end -}}
+
+{{/* JSON list of references to Secrets, from a list of their names or of such references. */}}
+{{- define "kubesynth.secretReferences" -}}
+{{- $references := list -}}
+{{- range . -}}
+{{- $references = append $references (ternary (dict "name" .) . (kindIs "string" .)) -}}
+{{- end -}}
+{{- $references | toJson -}}
+{{- end -}}
+
+{{/* What the operator is told of the pods of all jobs: JSON, with what is empty left out. */}}
+{{- define "kubesynth.runnerDefaults" -}}
+{{- $defaults := dict -}}
+{{- range $name, $value := omit .Values.runner "image" "imagePullSecrets" -}}
+{{- if $value -}}
+{{- $_ := set $defaults $name $value -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.runner.imagePullSecrets -}}
+{{- $_ := set $defaults "imagePullSecrets" (include "kubesynth.secretReferences" . | fromJsonArray) -}}
+{{- end -}}
+{{- $defaults | toJson -}}
+{{- end -}}
+
+{{/* An image of another registry as it is called in the mirror. */}}
+{{- define "kubesynth.mirrored" -}}
+{{- $parts := splitn "/" 2 .image -}}
+{{- $registry := "docker.io" -}}
+{{- $rest := .image -}}
+{{- if and $parts._1 (or (contains "." $parts._0) (contains ":" $parts._0) (eq $parts._0 "localhost")) -}}
+{{- $registry = $parts._0 -}}
+{{- $rest = $parts._1 -}}
+{{- end -}}
+{{- printf "%s/%s" (replace "{registry}" $registry .mirror) $rest -}}
+{{- end -}}

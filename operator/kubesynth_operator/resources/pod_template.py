@@ -1,7 +1,8 @@
 """The pod of a runner: one container without privileges, without a token, with bounded resources.
 
-Fulfils PodSecurity `restricted`. What the user may say about pods (`spec.runner`) is laid over it;
-kubesynth's own labels and variables cannot be replaced.
+Fulfils PodSecurity `restricted`. What the installation says about the pods of all jobs is laid over
+it, and over that what the user may say (`spec.runner`); kubesynth's own labels and variables cannot
+be replaced.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from kubesynth_api.runner_contract import RunnerPhase
 from kubesynth_api.shares import initial_share
 from kubesynth_api.v1alpha1.runner_pods import EnvVar, RunnerPods
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
+from kubesynth_operator import runner_defaults
 from kubesynth_operator.observation import Job, Outcome
 from kubesynth_operator.resources import naming, volumes
 from kubesynth_operator.settings import OperatorSettings
@@ -40,7 +42,7 @@ def build(
         ValueError: the spec was not understood.
     """
     spec = job.run_spec().spec
-    pods = spec.runner
+    pods = runner_defaults.completed(spec.runner, settings.runner_defaults)
     mounted = volumes.of_job(spec, run_config_name)
     env = [*_own_env(phase, settings), *_verdict_env(verdict)]
     if phase in (RunnerPhase.GENERATE, RunnerPhase.ALL):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from kubesynth_api.v1alpha1.runner_pods import RunnerPods
+from kubesynth_api.v1alpha1.server_classes import ServerClassSpec
 from kubesynth_api.version import VERSION
 from kubesynth_operator import settings
 from kubesynth_testing.cluster import paths
@@ -49,7 +53,8 @@ def operator_settings(
     [container] = only(manifests, "Deployment", name)["spec"]["template"]["spec"]["containers"]
     fields = {"metadata.name": "kubesynth-0", "metadata.namespace": "kubesynth-system"}
     environment = {
-        variable["name"]: variable["value"]
+        # `$$` is how the kubelet is told that a dollar is one.
+        variable["name"]: variable["value"].replace("$$", "$")
         if "value" in variable
         else fields[variable["valueFrom"]["fieldRef"]["fieldPath"]]
         for variable in container["env"]
@@ -173,6 +178,80 @@ def test_values_reach_the_operator(render: Render) -> None:
     assert read.metrics_namespaces == ("monitoring",)
 
 
+def test_what_is_said_of_runner_pods_reaches_the_operator(
+    offline_helm: Runner, chart: Path
+) -> None:
+    values: Manifest = {
+        "imagePullPolicy": "Always",
+        "imagePullSecrets": ["regcred", {"name": "other"}],
+        "env": [
+            {"name": "HTTPS_PROXY", "value": "http://proxy.example:3128"},
+            {"name": "ODD", "value": "$(POD_NAME) $$ <&> \"'"},
+            {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "extra", "key": "t"}}},
+        ],
+        "nodeSelector": {"pool": "batch"},
+        "tolerations": [{"key": "batch", "operator": "Exists", "effect": "NoExecute"}],
+        "affinity": {"podAntiAffinity": {}},
+        "priorityClassName": "low",
+        "resources": {"requests": {"cpu": 2, "memory": "1Gi"}, "limits": {"memory": "2Gi"}},
+        "labels": {"cost": "shared"},
+        "annotations": {"sidecar.istio.io/inject": "false"},
+    }
+    text = offline_helm("template", "kubesynth", chart, f"--set-json=runner={json.dumps(values)}")
+    read = operator_settings([manifest for manifest in yaml.safe_load_all(text) if manifest])
+    expected = {**values, "imagePullSecrets": [{"name": "regcred"}, {"name": "other"}]}
+    assert read.runner_defaults == RunnerPods.from_wire(expected)
+
+
+def test_nothing_is_said_of_runner_pods_by_default(render: Render) -> None:
+    assert operator_settings(render()).runner_defaults == RunnerPods()
+    [container] = only(render(), "Deployment")["spec"]["template"]["spec"]["containers"]
+    names = {variable["name"] for variable in container["env"]}
+    assert "KUBESYNTH_RUNNER_DEFAULTS" not in names
+
+
+def classes_of(manifests: list[Manifest]) -> dict[str, Manifest]:
+    """Read the classes of model servers as the operator will."""
+    files = only(manifests, "ConfigMap", "kubesynth-classes")["data"]
+    return {name: yaml.safe_load(text) for name, text in files.items()}
+
+
+@pytest.mark.parametrize(
+    ("mirror", "vllm", "nim"),
+    [
+        pytest.param(
+            "mirror.example:5000/engines",
+            "mirror.example:5000/engines/vllm/vllm-openai:",
+            "mirror.example:5000/engines/nim/{model}:{revision}",
+            id="in-place-of-the-registry",
+        ),
+        pytest.param(
+            "mirror.example/{registry}",
+            "mirror.example/docker.io/vllm/vllm-openai:",
+            "mirror.example/nvcr.io/nim/{model}:{revision}",
+            id="before-the-registry",
+        ),
+    ],
+)
+def test_engines_come_from_a_mirror(render: Render, mirror: str, vllm: str, nim: str) -> None:
+    before = classes_of(render())
+    after = classes_of(render(f"modelServers.classes.imageRegistry={mirror}"))
+    assert after["vllm.yaml"]["image"].startswith(vllm)
+    assert after["nim.yaml"]["image"] == nim
+    for name, spec in after.items():
+        assert spec["image"].startswith("mirror.example")
+        assert {**spec, "image": before[name]["image"]} == before[name], "nothing else changes"
+
+
+def test_classes_get_pull_secrets_beside_their_own(render: Render) -> None:
+    found = classes_of(render("modelServers.classes.imagePullSecrets={regcred,ngc-registry}"))
+    assert found["vllm.yaml"]["imagePullSecrets"] == [{"name": "regcred"}, {"name": "ngc-registry"}]
+    assert found["nim.yaml"]["imagePullSecrets"] == [{"name": "ngc-registry"}, {"name": "regcred"}]
+    for name, spec in found.items():
+        assert ServerClassSpec.from_wire(spec).image_pull_secrets, name
+        assert spec["image"] == classes_of(render())[name]["image"]
+
+
 def test_pods_carry_the_label_by_which_runners_admit_the_operator(render: Render) -> None:
     manifests = render("podLabels.app\\.kubernetes\\.io/name=mine")
     labels = only(manifests, "Deployment")["spec"]["template"]["metadata"]["labels"]
@@ -222,6 +301,15 @@ def documented_values(page: str) -> list[list[str]]:
         pytest.param(["namespaces={team-a}"], "namespaces", id="namespaces-in-cluster-mode"),
         pytest.param(["log.level=LOUD"], "level", id="unknown-level"),
         pytest.param(["image.digest=sha256:1"], "digest", id="short-digest"),
+        pytest.param(["runner.nodeSelectors.a=b"], "nodeSelectors", id="misspelt-of-runners"),
+        pytest.param(["runner.imagePullPolicy=Often"], "imagePullPolicy", id="unknown-policy"),
+        pytest.param(["runner.env[0].value=x"], "env", id="variable-without-a-name"),
+        pytest.param(["runner.resources.limits.memory=1GB"], "memory", id="no-quantity"),
+        pytest.param(
+            ["modelServers.classes.imageRegistry=https://mirror.example"],
+            "imageRegistry",
+            id="mirror-with-scheme",
+        ),
         pytest.param(
             ["metrics.serviceMonitor.enabled=true", "metrics.service.enabled=false"],
             "metrics.service.enabled",

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from kubesynth_api.runner_contract import ExitCode, RunnerPhase
+from kubesynth_api.v1alpha1.runner_pods import RunnerPods
 from kubesynth_operator.app import Application
 from kubesynth_operator.kube.resources import CONFIG_MAPS, JOBS, NETWORK_POLICIES, PODS
 from kubesynth_operator.settings import OperatorSettings
@@ -203,7 +204,11 @@ async def test_an_upgraded_operator_leaves_running_jobs_as_they_are(
     async with running_operator(str(api_server.kubeconfig), settings):
         await through_plan(namespace)
     before = await namespace.child("qa-generate")
-    newer = OperatorSettings(runner_image="kubesynth:newer", namespaces=settings.namespaces)
+    newer = OperatorSettings(
+        runner_image="kubesynth:newer",
+        runner_defaults=RunnerPods(node_selector={"pool": "new"}),
+        namespaces=settings.namespaces,
+    )
     async with running_operator(str(api_server.kubeconfig), newer):
         for index in range(3):
             await namespace.play("qa-generate", index, message=shard_message())
@@ -214,3 +219,6 @@ async def test_an_upgraded_operator_leaves_running_jobs_as_they_are(
     assert after is not None
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
     assert after["spec"]["template"] == before["spec"]["template"]
+    finalize = await namespace.child("qa-finalize")
+    assert finalize is not None
+    assert finalize["spec"]["template"]["spec"]["nodeSelector"] == {"pool": "new"}
