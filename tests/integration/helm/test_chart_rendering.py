@@ -90,6 +90,29 @@ def test_no_binding_names_a_role_of_the_cluster(render: Render, values: list[str
     assert bound <= own
 
 
+def test_chart_of_the_definitions_has_the_users_rights_that_cluster_mode_has(
+    render: Render, offline_helm: Runner, chart: Path
+) -> None:
+    """In namespaced mode the operator's chart may not make them."""
+
+    def of_users(manifests: list[Manifest]) -> list[tuple[list[Manifest], set[str]]]:
+        found = [
+            (m["rules"], {key for key in m["metadata"]["labels"] if "aggregate-to" in key})
+            for m in manifests
+            if m["kind"] == "ClusterRole"
+        ]
+        return [(granted, labels) for granted, labels in found if labels]
+
+    def definitions(*values: str) -> list[Manifest]:
+        text = offline_helm("template", "crds", chart.parent / "kubesynth-crds", *values)
+        return [manifest for manifest in yaml.safe_load_all(text) if manifest]
+
+    expected = of_users(render())
+    assert len(expected) == 2
+    assert of_users(definitions()) == expected
+    assert kinds(definitions("--set=userRoles.create=false")) == {"CustomResourceDefinition"}
+
+
 def test_cluster_mode_brings_the_definitions_and_keeps_them(render: Render) -> None:
     definition = only(render(), "CustomResourceDefinition", "syntheticdatajobs.kubesynth.io")
     assert definition["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
