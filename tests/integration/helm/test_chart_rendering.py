@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -302,6 +303,19 @@ def test_commands_of_the_documentation_use_values_that_there_are(render: Render)
     assert shown
     for values in shown:
         assert render(*values)
+
+
+def test_values_of_the_documentation_are_values_that_there_are(
+    offline_helm: Runner, chart: Path, tmp_path: Path
+) -> None:
+    page = (paths.REPOSITORY / "docs" / "install.md").read_text()
+    blocks = re.findall(r"^```yaml\n(# values\.yaml\n.*?)^```$", page, re.M | re.S)
+    assert blocks
+    for block in blocks:
+        (tmp_path / "values.yaml").write_text(block)
+        text = offline_helm("template", "x", chart, "--values", tmp_path / "values.yaml")
+        manifests = [manifest for manifest in yaml.safe_load_all(text) if manifest]
+        assert operator_settings(manifests, "x-kubesynth").runner_defaults != RunnerPods()
 
 
 def documented_values(page: str) -> list[list[str]]:

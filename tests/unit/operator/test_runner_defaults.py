@@ -38,7 +38,8 @@ PHASES = (RunnerPhase.PLAN, RunnerPhase.GENERATE, RunnerPhase.FINALIZE, RunnerPh
 def template(
     runner: dict[str, Any] | None = None, phase: RunnerPhase = RunnerPhase.GENERATE
 ) -> dict[str, Any]:
-    job = a_job(shards=3, **({} if runner is None else {"runner": runner}))
+    spec: dict[str, Any] = {} if runner is None else {"runner": runner}
+    job = a_job(shards=3, **spec)
     manifest = runner_job.build(job, phase, INSTALLED, run_config_name="qa-run-0123456789")
     built: dict[str, Any] = manifest["spec"]["template"]
     return built
