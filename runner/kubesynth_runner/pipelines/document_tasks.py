@@ -125,8 +125,9 @@ class FactsReading:
     ) -> list[tuple[str, ...]]:
         """Return the facts; the last one of an answer that is cut off is not whole."""
         text = accept_text(completion)
-        # One sentence alone is a fact, unless it is an excuse.
-        facts = lists.parse(text) or ([] if conversation.is_refusal(text) else lists.parse(text, 1))
+        facts = lists.parse(text, form="Leaves")
+        if not facts and not conversation.is_refusal(text):
+            facts = lists.parse(text, 1)  # one sentence alone is a fact
         if completion.finish_reason == _CUT_OFF:
             facts = facts[:-1]
         if self.markdown:

@@ -10,9 +10,25 @@ marker and after the last item is not part of the list; an item may go on over i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal
 
-from kubesynth_runner.pipelines import json_lists, list_containers, list_forms, marked_lines
+from kubesynth_runner.pipelines import (
+    conversation,
+    json_lists,
+    list_containers,
+    list_forms,
+    marked_lines,
+    nested_lines,
+)
+
+# What is read in a list: its outermost items, or those at every depth.
+Form = Literal["Outermost", "Leaves"]
+Marked = Callable[[str], list[str]]
+_MARKED: Mapping[Form, Marked] = {
+    "Outermost": marked_lines.items,
+    "Leaves": nested_lines.items,
+}
 
 _FENCE = re.compile(r"```[a-zA-Z0-9_-]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
 # What follows it is another list.
@@ -28,7 +44,21 @@ _OFFER = re.compile(
     r"(?:would you like|do you want|shall i|should i|is there anything|can i)\b", re.I
 )
 _EXCUSE = re.compile(
-    r"(?:i am|i'm|i\u2019m|i) (?:sorry|afraid|cannot|can't|can\u2019t|unable)\b", re.I
+    r"(?:i am|i'm|i\u2019m|i) (?:sorry|afraid|cannot|can't|can\u2019t|unable)\b"
+    r"|(?:the|this|your) (?:given |provided )?(?:text|document|passage|topic)\b.{0,30}"
+    r"\b(?:does not|doesn't|doesn\u2019t) (?:contain|have|provide|include|offer|give)\b",
+    re.I,
+)
+# Nothing more comes to the model's mind, which is no item.
+_MORE = r"(?:more|further|other|others|additional|new|distinct|different|remaining)\b(?! than)"
+_NO_MORE = re.compile(
+    r"\W*(?:(?:sorry|unfortunately|i(?:'m|\u2019m| am) (?:sorry|afraid)),? )?(?:but )?"
+    rf"(?:there (?:are|is|were) (?:no|not any) {_MORE}|there aren.t any {_MORE}"
+    rf"|(?:no|none|nothing) (?:{_MORE}|else\b|left\b|of (?:them|these)\b)"
+    rf"|i (?:have|see|know|find|found|can think of|can find|could find) no {_MORE}"
+    rf"|i (?:cannot|can.t|could not|couldn.t|do not|don.t) \w+ (?:of |up with )?any {_MORE}"
+    r"|(?:that.s|that is|those are|these are) (?:all|everything)\b)",
+    re.I,
 )
 _COLONS = (":", "\uff1a")
 _QUOTES = (
@@ -48,7 +78,9 @@ _QUOTES = (
 )
 
 
-def parse(text: str, expected: int | None = None, *, is_cut_off: bool = False) -> list[str]:
+def parse(
+    text: str, expected: int | None = None, *, is_cut_off: bool = False, form: Form = "Outermost"
+) -> list[str]:
     """Return the items of a list, cleaned, in order; empty if there are none.
 
     `expected` is how many were asked for. One line alone is only taken for a list of one if that
@@ -58,7 +90,7 @@ def parse(text: str, expected: int | None = None, *, is_cut_off: bool = False) -
     found = json_lists.of_document(text)
     if found is not None:
         return [item.strip() for item in found if item.strip()]
-    items = _parse(text, expected)
+    items = _parse(text, expected, form)
     if is_cut_off and items and json_lists.find(text) is None and _ends_with(text, items[-1]):
         items.pop()
     return items
@@ -70,45 +102,46 @@ def _ends_with(text: str, item: str) -> bool:
     return _MARKS.sub("", text).endswith(words)
 
 
-def _parse(text: str, expected: int | None) -> list[str]:
+def _parse(text: str, expected: int | None, form: Form) -> list[str]:
+    marked = _MARKED[form]
     text = list_containers.unfold(list_forms.normalise(text))
     answers = _ANSWERS.search(text)
-    if answers and len(_parse(text[: answers.start()], expected)) > 1:
+    if answers and len(_parse(text[: answers.start()], expected, form)) > 1:
         text = text[: answers.start()]
     fenced = _FENCE.search(text)
     # A block below the first item is part of the list, not all of it.
-    if fenced and not marked_lines.items(text[: fenced.start()]):
-        inside = _of_blocks(text) or _clean_all(list_containers.objects(fenced[1])) or None
-        inside = _parse_structured(fenced[1]) if inside is None else inside
+    if fenced and not marked(text[: fenced.start()]):
+        inside = _of_blocks(text, marked) or _clean_all(list_containers.objects(fenced[1])) or None
+        inside = _parse_structured(fenced[1], marked) if inside is None else inside
         if inside is not None:
             return inside
-        if not marked_lines.items(text[fenced.end() :]):
+        if not marked(text[fenced.end() :]):
             text = fenced[1]
     start = json_lists.find(text)
-    if start is None or marked_lines.items(text[:start]):
+    if start is None or marked(text[:start]):
         contained = list_containers.items(text, expected)
         if contained is not None:
             return _clean_all(contained)
         text = list_forms.rewrite(text)
-    items = _parse_structured(text)
+    items = _parse_structured(text, marked)
     return _clean_all(_from_lines(text, expected)) if items is None else items
 
 
-def _of_blocks(text: str) -> list[str]:
+def _of_blocks(text: str, marked: Marked) -> list[str]:
     """Return the items of several fenced blocks of JSON, if each has some."""
     blocks = [match[1] for match in _FENCE.finditer(text)]
     if len(blocks) < 2 or any(json_lists.find(block) is None for block in blocks):
         return []
-    return [item for block in blocks for item in _parse_structured(block) or []]
+    return [item for block in blocks for item in _parse_structured(block, marked) or []]
 
 
-def _parse_structured(text: str) -> list[str] | None:
+def _parse_structured(text: str, marked: Marked) -> list[str] | None:
     """Return the items of JSON or of marked lines, or None if there is neither."""
     start = json_lists.find(text)
-    if start is not None and not marked_lines.items(text[:start]):
+    if start is not None and not marked(text[:start]):
         return [item.strip() for item in json_lists.items(text[start:]) if item.strip()]
-    marked = marked_lines.items(text)
-    return _clean_all(marked) if marked else None
+    found = marked(text)
+    return _clean_all(found) if found else None
 
 
 def _clean_all(items: Iterable[str]) -> list[str]:
@@ -118,6 +151,10 @@ def _clean_all(items: Iterable[str]) -> list[str]:
 def _from_lines(text: str, expected: int | None) -> list[str]:
     whole = [line.strip() for line in text.split("\n")]
     lines = [line for line in whole if line]
+    # As many lines as were asked for are what was asked for, though one may say "I cannot sleep".
+    is_full = expected is not None and 1 < expected <= len(lines)
+    if not is_full and _says_no(text.strip(), lines):
+        return []
     if len(lines) > 1 and (lines[0].endswith(_COLONS) or _is_greeting(lines[0])):
         lines = lines[1:]
     for is_item in (_is_heading, _is_bold):
@@ -131,9 +168,15 @@ def _from_lines(text: str, expected: int | None) -> list[str]:
         return _without_offer(questions, expected)
     if len(lines) > 1 and all(line.endswith(",") for line in lines[:-1]):
         lines = [line.removesuffix(",") for line in lines]
-    if any(_EXCUSE.match(line) for line in lines[:1]):
-        return []
     return lines if len(lines) > 1 or expected == 1 else []
+
+
+def _says_no(text: str, lines: list[str]) -> bool:
+    """Tell whether an answer says that there will be no items, or no more of them."""
+    if conversation.is_refusal(text) or (len(lines) == 1 and _NO_MORE.match(text)):
+        return True
+    are_questions = all(line.endswith(marked_lines.QUESTION_MARKS) for line in lines)
+    return _EXCUSE.match(text) is not None and not are_questions
 
 
 def _outstanding(lines: list[str], is_item: Callable[[str], bool]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Collection
 from typing import Literal
 
 Kind = Literal["number", "letter", "bullet"]
@@ -89,7 +90,17 @@ def _number(kind: Kind, marker: str) -> int | None:
 
 def items(text: str) -> list[str]:
     """Return the texts of the outermost marked lines, with the lines that continue them."""
-    lines = _read(text)
+    lines = read(text)
+    return _collect(lines, frozenset(_starts(lines)))
+
+
+def starts(text: str) -> list[tuple[int, Line]]:
+    """Return the outermost marked lines, each with its place among the lines."""
+    lines = read(text)
+    return [(index, lines[index]) for index in _starts(lines)]
+
+
+def _starts(lines: list[Line]) -> list[int]:
     marked = [line for line in lines if line.kind]
     if not marked:
         return []
@@ -100,10 +111,10 @@ def items(text: str) -> list[str]:
         # Bulleted headings over numbered items.
         has_numbers = any(line.kind != "bullet" for line in marked)
     wanted = [line for line in marked if not (has_numbers and line.kind == "bullet")]
-    return _collect(lines, min(line.indent for line in wanted) + 1, has_numbers)
+    return _choose(lines, min(line.indent for line in wanted) + 1, has_numbers)
 
 
-def _read(text: str) -> list[Line]:
+def read(text: str) -> list[Line]:
     """Return the lines of a text.
 
     Letters number the items only from A on, and where nothing else does. Otherwise they are
@@ -126,22 +137,33 @@ def _read(text: str) -> list[Line]:
     return lines
 
 
-def _collect(lines: list[Line], depth: int, has_numbers: bool) -> list[str]:
-    found: list[str] = []
-    is_open = False
+def _choose(lines: list[Line], depth: int, has_numbers: bool) -> list[int]:
+    """Return the places of the marked lines that begin an item."""
+    found: list[int] = []
     last: int | None = None  # number of the marked line before, if it began an item
-    for line in lines:
+    for index, line in enumerate(lines):
         if line.kind is None:
-            is_open = is_open and _continue(found, line.text)
             continue
         is_item = not (has_numbers and line.kind == "bullet")
         # The first line of an indented list has often lost its indentation.
         is_second = len(found) == 1 and last is not None and line.number == last + 1
-        is_open = is_item and (line.indent <= depth or is_second)
-        if is_open:
+        is_item = is_item and (line.indent <= depth or is_second)
+        if is_item:
             depth = max(depth, line.indent)
+            found.append(index)
+        last = line.number if is_item else None
+    return found
+
+
+def _collect(lines: list[Line], chosen: Collection[int]) -> list[str]:
+    found: list[str] = []
+    is_open = False
+    for index, line in enumerate(lines):
+        if index in chosen:
             found.append(line.text)
-        last = line.number if is_open else None
+            is_open = True
+        else:
+            is_open = is_open and line.kind is None and go_on(found, line.text)
     return found
 
 
@@ -158,7 +180,7 @@ def _is_apart(item: str, text: str) -> bool:
     return label is not None and (is_question or label[1].lower() in _NO_PART)
 
 
-def _continue(found: list[str], text: str) -> bool:
+def go_on(found: list[str], text: str) -> bool:
     """Add an unmarked line to the last item if it belongs to it; return whether it stays open."""
     if not found[-1]:  # a heading, such as "Question 1": the item stands below it
         found[-1] = text.strip()

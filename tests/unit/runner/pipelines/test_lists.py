@@ -267,3 +267,83 @@ def test_items_of_json_are_taken_as_they_are(
 )
 def test_item_that_was_cut_off_is_left_out(text: str, items: list[str]) -> None:
     assert lists.parse(text, 3, is_cut_off=True) == items
+
+
+NO_ITEMS = [
+    "Unfortunately, I can't write problems about this.\nPlease choose another topic.",
+    "As an AI language model, I can't help with that.\n\nPlease consult a professional.",
+    "The text does not contain enough information.\n\nCould you provide a longer text?",
+    "There are no further distinct topics.",
+    "I can't think of any more topics.",
+    "No more topics.",
+]
+
+
+@pytest.mark.parametrize("expected", [1, 3])
+@pytest.mark.parametrize("text", NO_ITEMS)
+def test_saying_that_there_are_none_is_no_item(text: str, expected: int) -> None:
+    assert lists.parse(text, expected) == []
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["I cannot sleep at night. What can I do?", "How long is a day?"],
+        ["There are no snakes in Ireland.", "Iceland has no army."],
+        ["No more than two of them fit. Which?"],
+    ],
+)
+def test_an_item_may_say_no(lines: list[str]) -> None:
+    assert lists.parse("\n".join(lines), len(lines)) == lines
+
+
+@pytest.mark.parametrize(
+    ("text", "facts"),
+    [
+        pytest.param(
+            "- **Architecture**:\n  - A. Gaud\u00ed designed it.\n  - It was begun in 1882.\n"
+            "- **Status**:\n  - It was consecrated in 2010.",
+            ["A. Gaud\u00ed designed it.", "It was begun in 1882.", "It was consecrated in 2010."],
+            id="headings-with-colons",
+        ),
+        pytest.param(
+            "1. **Energy**\n   - It is kept.\n   - It is in joules.",
+            ["It is kept.", "It is in joules."],
+            id="bold-heading",
+        ),
+        pytest.param(
+            "1. Energy\n- It is kept.\n2. Mass\n- It is not.",
+            ["It is kept.", "It is not."],
+            id="below-numbers-at-the-margin",
+        ),
+        pytest.param(
+            "- It is kept.\n  - It is in joules.\n\n    - Of heat, too.",
+            ["It is kept.", "It is in joules.", "Of heat, too."],
+            id="below-a-fact",
+        ),
+        pytest.param(
+            "1. **It is kept.**\n   - It is in joules.",
+            ["It is kept.", "It is in joules."],
+            id="below-a-bold-fact",
+        ),
+        pytest.param(
+            "1. **Energy**: it is kept.\n   1.1 It is in joules.\n"
+            "   1.2. It flows\n      from A to B.",
+            ["**Energy**: it is kept.", "It is in joules.", "It flows from A to B."],
+            id="part-numbers",
+        ),
+        pytest.param(
+            "1. A is b.\n   2. C is d.\n   3. E is f.",
+            ["A is b.", "C is d.", "E is f."],
+            id="first-not-indented",
+        ),
+        pytest.param(
+            "## Mass\n- A is b.\n\n## Rest\n- C is d.\n\nThat is all.",
+            ["A is b.", "C is d."],
+            id="sections",
+        ),
+        pytest.param("- Energy:\n- Mass:", ["Energy:", "Mass:"], id="nothing-below"),
+    ],
+)
+def test_facts_are_read_at_every_depth(text: str, facts: list[str]) -> None:
+    assert lists.parse(text, form="Leaves") == facts

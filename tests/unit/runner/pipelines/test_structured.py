@@ -78,11 +78,14 @@ async def test_a_short_list_is_topped_up_until_it_is_long_enough() -> None:
     assert "1 more questions" in llm.asked[2][-1].content
 
 
-@pytest.mark.parametrize("answer", ["1. a?", "", "No more of them come to mind."])
+@pytest.mark.parametrize(
+    "answer", ["1. a?", "", "No more of them come to mind.", "There are no further questions."]
+)
 async def test_topping_up_ends_when_nothing_new_comes(answer: str) -> None:
-    llm = ScriptedLlm(["1. A?", answer])
-    wanted = ListRequest("questions", 3, "TopUp")
-    assert await structured.ask_list(llm, PROMPT, wanted) == ["A?"]
+    for count in (2, 3):
+        llm = ScriptedLlm(["1. A?", answer])
+        wanted = ListRequest("questions", count, "TopUp")
+        assert await structured.ask_list(llm, PROMPT, wanted) == ["A?"]
 
 
 async def test_topping_up_ends_after_some_follow_ups() -> None:
