@@ -39,6 +39,15 @@ _BULLET_NUMBER = re.compile(
 )
 _ASKING = frozenset({"q", "question", "prompt", "task", "topic", "item", "fact", "problem"})
 
+# With a number these are parts of an item.
+_NO_ITEMS = frozenset(
+    (
+        *("step", "part", "case", "test", "test case", "example", "input"),
+        *("output", "line", "note", "hint", "option", "figure", "table", "level"),
+        *("day", "week", "chapter", "sample input"),
+    )
+)
+
 _CHINESE = "一二三四五六七八九十"
 _ROMAN = (
     "i",
@@ -121,6 +130,30 @@ def rewrite(text: str) -> str:
     return text
 
 
+def rewrite_whole(text: str, *, is_numbered: bool) -> str:
+    """Return a text whose items stand behind plain marks, with all that is below them.
+
+    Of what `is_numbered` already only headings with words (Problem 1) say more. They become
+    numbered headings, beside which other numbers are parts of the items.
+    """
+    found = _numbered_words(text, _NO_ITEMS, "### ")
+    if found is not None or is_numbered:
+        return text if found is None else found
+    for form in (_bullet_numbers, _labels, _enumerated, _symbols, _inline):
+        found = form(text)
+        if found is not None:
+            return found
+    return _numbered_words(text, lead="### ") or text
+
+
+def _labels(text: str) -> str | None:
+    found = [match for match in _WORD.finditer(text) if match["word"].lower() in _ASKING]
+    if len(found) < 2 or len({match["word"].lower() for match in found}) > 1:
+        return None
+    numbers = itertools.count(1)
+    return _replaced(text, found, lambda match: f"### {next(numbers)}. {_unbold(match)}")
+
+
 def _bullet_numbers(text: str) -> str | None:
     found = list(_BULLET_NUMBER.finditer(text))
     numbers = [int(match["number"]) for match in found]
@@ -134,8 +167,12 @@ def _whole(match: re.Match[str]) -> str:
     return f"{bold}{match['rest']}"
 
 
-def _numbered_words(text: str) -> str | None:
-    found = list(_WORD_NUMBER.finditer(text))
+def _numbered_words(text: str, without: frozenset[str] = frozenset(), lead: str = "") -> str | None:
+    found = [
+        match
+        for match in _WORD_NUMBER.finditer(text)
+        if match["word"].lower().strip() not in without
+    ]
     groups: dict[str, list[re.Match[str]]] = {}
     for match in found:
         groups.setdefault(match["word"].lower().strip(), []).append(match)
@@ -144,7 +181,7 @@ def _numbered_words(text: str) -> str | None:
         return None
     if {match["word"].lower() for match in best} <= {"answer", "a"}:
         return None
-    return _replaced(text, best, lambda match: f"{int(match['number'])}. {_unbold(match)}")
+    return _replaced(text, best, lambda match: f"{lead}{int(match['number'])}. {_unbold(match)}")
 
 
 def _words(text: str) -> str | None:

@@ -14,19 +14,23 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 from kubesynth_runner.pipelines import (
+    code_blocks,
     conversation,
     json_lists,
     list_containers,
     list_forms,
     marked_lines,
     nested_lines,
+    whole_items,
 )
 
-# What is read in a list: its outermost items, or those at every depth.
-Form = Literal["Outermost", "Leaves"]
+# What is read in a list: the titles of its outermost items, these items with all that is below
+# them, or the items at every depth.
+Form = Literal["Titles", "Whole", "Leaves"]
 Marked = Callable[[str], list[str]]
 _MARKED: Mapping[Form, Marked] = {
-    "Outermost": marked_lines.items,
+    "Titles": marked_lines.items,
+    "Whole": whole_items.items,
     "Leaves": nested_lines.items,
 }
 
@@ -34,6 +38,10 @@ _FENCE = re.compile(r"```[a-zA-Z0-9_-]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTA
 # What follows it is another list.
 _ANSWERS = re.compile(
     r"\n[*_#\s]{0,8}(?:answers?|answer key|solutions?)[*_:\s]{0,8}(?=\n)", re.IGNORECASE
+)
+# The same where an item may have a solution of its own, which ends with the item.
+_ANSWER_KEY = re.compile(
+    r"\n[*_#\s]{0,8}(?:answers|answer key|solutions)[*_:\s]{0,8}(?=\n)", re.IGNORECASE
 )
 _MARKS = re.compile(r"[\W_]+")
 # Enough to tell the end of an item from that of a text behind the list.
@@ -79,7 +87,7 @@ _QUOTES = (
 
 
 def parse(
-    text: str, expected: int | None = None, *, is_cut_off: bool = False, form: Form = "Outermost"
+    text: str, expected: int | None = None, *, is_cut_off: bool = False, form: Form = "Titles"
 ) -> list[str]:
     """Return the items of a list, cleaned, in order; empty if there are none.
 
@@ -90,10 +98,13 @@ def parse(
     found = json_lists.of_document(text)
     if found is not None:
         return [item.strip() for item in found if item.strip()]
+    blocks: list[str] = []
+    if form == "Whole":
+        text, blocks = code_blocks.hide(text, expected)
     items = _parse(text, expected, form)
     if is_cut_off and items and json_lists.find(text) is None and _ends_with(text, items[-1]):
         items.pop()
-    return items
+    return [code_blocks.restore(item, blocks) for item in items]
 
 
 def _ends_with(text: str, item: str) -> bool:
@@ -105,7 +116,7 @@ def _ends_with(text: str, item: str) -> bool:
 def _parse(text: str, expected: int | None, form: Form) -> list[str]:
     marked = _MARKED[form]
     text = list_containers.unfold(list_forms.normalise(text))
-    answers = _ANSWERS.search(text)
+    answers = (_ANSWER_KEY if form == "Whole" else _ANSWERS).search(text)
     if answers and len(_parse(text[: answers.start()], expected, form)) > 1:
         text = text[: answers.start()]
     fenced = _FENCE.search(text)
@@ -119,12 +130,25 @@ def _parse(text: str, expected: int | None, form: Form) -> list[str]:
             text = fenced[1]
     start = json_lists.find(text)
     if start is None or marked(text[:start]):
-        contained = list_containers.items(text, expected)
+        # What looks like a table may be in an item, where these are whole.
+        is_marked = form == "Whole" and "\n" in text.strip() and bool(marked(text))
+        contained = None if is_marked else list_containers.items(text, expected)
+        contained = (list_containers.objects(text) or None) if is_marked else contained
         if contained is not None:
             return _clean_all(contained)
-        text = list_forms.rewrite(text)
+        text = _rewritten(text) if form == "Whole" else list_forms.rewrite(text)
     items = _parse_structured(text, marked)
-    return _clean_all(_from_lines(text, expected)) if items is None else items
+    return (
+        _clean_all(_from_lines(text, expected, form), is_whole=form == "Whole")
+        if items is None
+        else items
+    )
+
+
+def _rewritten(text: str) -> str:
+    numbers = [line.number for _, line in marked_lines.starts(text) if line.kind == "number"]
+    is_numbered = len(numbers) > 1 and numbers[1] == (numbers[0] or 0) + 1
+    return list_forms.rewrite_whole(text, is_numbered=is_numbered)
 
 
 def _of_blocks(text: str, marked: Marked) -> list[str]:
@@ -141,20 +165,23 @@ def _parse_structured(text: str, marked: Marked) -> list[str] | None:
     if start is not None and not marked(text[:start]):
         return [item.strip() for item in json_lists.items(text[start:]) if item.strip()]
     found = marked(text)
-    return _clean_all(found) if found else None
+    return _clean_all(found, is_whole=marked is whole_items.items) if found else None
 
 
-def _clean_all(items: Iterable[str]) -> list[str]:
-    return [item for item in map(clean, items) if item]
+def _clean_all(items: Iterable[str], *, is_whole: bool = False) -> list[str]:
+    cleaned = (_clean_lines(item) if "\n" in item and is_whole else clean(item) for item in items)
+    return [item for item in cleaned if item]
 
 
-def _from_lines(text: str, expected: int | None) -> list[str]:
+def _from_lines(text: str, expected: int | None, form: Form) -> list[str]:
     whole = [line.strip() for line in text.split("\n")]
     lines = [line for line in whole if line]
     # As many lines as were asked for are what was asked for, though one may say "I cannot sleep".
     is_full = expected is not None and 1 < expected <= len(lines)
     if not is_full and _says_no(text.strip(), lines):
         return []
+    if form == "Whole":
+        return whole_items.of_lines(text, expected)
     if len(lines) > 1 and (lines[0].endswith(_COLONS) or _is_greeting(lines[0])):
         lines = lines[1:]
     for is_item in (_is_heading, _is_bold):
@@ -210,8 +237,17 @@ def _is_greeting(line: str) -> bool:
 
 
 def clean(item: str) -> str:
-    """Return an item without white space, emphasis and quotes around all of it."""
-    item = " ".join(item.split())
+    """Return an item without emphasis and quotes around all of it, its lines joined."""
+    return _unwrapped(" ".join(item.split()))
+
+
+def _clean_lines(item: str) -> str:
+    """Return an item of several lines in the same way, its lines kept."""
+    head, newline, body = _unwrapped(item.strip()).partition("\n")
+    return f"{clean(head)}{newline}{body}" if newline else clean(head)
+
+
+def _unwrapped(item: str) -> str:
     if item.endswith(('",', "',")):
         item = item[:-1]
     if item.startswith("**") and item.count("**") == 1:  # cut off within the emphasis

@@ -12,6 +12,8 @@ from kubesynth_runner.pipelines.compiling import CompileContext
 from kubesynth_runner.pipelines.listing import PASSAGE_TOKENS, ListStage
 from kubesynth_runner.pipelines.structured import ListRequest
 
+_PROBLEMS = {"math": "math_problems.v1", "coding": "coding_problems.v2"}
+
 
 def compile_math(spec: Math, context: CompileContext) -> Steps:
     """Return the levels and steps of a `math`."""
@@ -36,7 +38,7 @@ def _compile(
         )
     ]
     ask = ListStage(
-        context.prompt(prompts.problems, f"{name}_problems.v1"),
+        context.prompt(prompts.problems, _PROBLEMS[name]),
         "question",
         ListRequest("problems", spec.problems, spec.on_short_list),
         variables,

@@ -34,12 +34,14 @@ _OBJECT_START = re.compile(r"""\{(?=\s*["}])""")
 class ListRequest:
     """A list of texts: what its items are called, and how many are wanted (None: any number).
 
-    `on_short_list` says what to do when there are fewer: take them, ask for the rest, or fail.
+    `on_short_list` says what to do when there are fewer: take them, ask for the rest, or fail. An
+    item that is to be `whole` has all that is below it, such as code; otherwise that describes it.
     """
 
     item_name: str
     count: int | None
     on_short_list: ShortList = "Accept"
+    whole: bool = True
 
     def response_format(self) -> JsonSchemaFormat:
         """Return the schema of an object whose one property is the list."""
@@ -90,7 +92,7 @@ async def _top_up(
         if missing <= 0:
             break
         rest = dataclasses.replace(request, count=missing)
-        more = templates.PromptTemplate.compile(templates.load("list_more.v1.user"))
+        more = templates.PromptTemplate.compile(templates.load("list_more.v2.user"))
         follow_up = more.render({"context": rest})
         messages = (*messages, Message("assistant", text), *follow_up)
         completion = await llm.complete(
@@ -99,7 +101,7 @@ async def _top_up(
         if completion.refusal is not None or not completion.text.strip():
             break
         text = completion.text.strip()
-        longer = lists.distinct([*items, *_items(completion, missing)])
+        longer = lists.distinct([*items, *_items(completion, rest)])
         if len(longer) == len(items):
             break
         items = longer
@@ -113,12 +115,12 @@ async def _first_items(
     response_format = request.response_format() if llm.json_schema else None
     completion = await llm.complete(messages, response_format)
     text = accept_text(completion)
-    items = lists.distinct(_items(completion, request.count))
+    items = lists.distinct(_items(completion, request))
     if not items:
-        repair = _repair("list_repair.v1.user", messages, completion, request)
+        repair = _repair("list_repair.v2.user", messages, completion, request)
         completion = await llm.complete(repair, response_format)
         text = accept_text(completion)
-        items = lists.distinct(_items(completion, request.count))
+        items = lists.distinct(_items(completion, request))
     if not items and completion.finish_reason == _CUT_OFF:
         raise StageFailure(
             "TruncatedCompletion",
@@ -131,9 +133,13 @@ async def _first_items(
     return items, text
 
 
-def _items(completion: Completion, expected: int | None) -> list[str]:
-    is_cut_off = completion.finish_reason == _CUT_OFF
-    return lists.parse(completion.text, expected, is_cut_off=is_cut_off)
+def _items(completion: Completion, request: ListRequest) -> list[str]:
+    return lists.parse(
+        completion.text,
+        request.count,
+        is_cut_off=completion.finish_reason == _CUT_OFF,
+        form="Whole" if request.whole else "Titles",
+    )
 
 
 async def ask_json(

@@ -35,13 +35,13 @@ def levels(
     macro = ListStage(
         macro_prompt,
         MACRO_TOPIC,
-        ListRequest("topics", tree.macro_topics, tree.on_short_list),
+        ListRequest("topics", tree.macro_topics, tree.on_short_list, whole=False),
         seen,
     )
     sub = ListStage(
         subtopic_prompt,
         TOPIC,
-        ListRequest("subtopics", tree.subtopics, tree.on_short_list),
+        ListRequest("subtopics", tree.subtopics, tree.on_short_list, whole=False),
         seen,
         is_optional=True,
     )

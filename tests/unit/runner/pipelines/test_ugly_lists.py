@@ -3,6 +3,8 @@
 `tests/data/ugly_lists*.jsonl` have one answer a line: `text`, how many items were `expected`, and
 the `items` that a person reads in it. Forms, languages and scripts are mixed; an answer that cannot
 be read is no reason to take it out. Those held out were made without a look at the parser.
+Where it makes a difference whether the titles of the items, `whole` items or the `leaves` of a list
+are wanted, each has a key. A few are read wrong in one of these ways, and have no key for it.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from kubesynth_runner.pipelines import lists
 
 DATA = Path(__file__).parents[3] / "data"
 SETS = ("ugly_lists", "ugly_lists_held_out")
+FORMS: dict[lists.Form, str] = {"Titles": "items", "Whole": "whole", "Leaves": "leaves"}
 BAR = 0.99
 
 
@@ -31,11 +34,15 @@ def test_there_are_at_least_300_answers_each_another(name: str) -> None:
     assert len({case["id"] for case in cases(name)}) == len(cases(name))
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", SETS)
-def test_at_least_99_percent_are_read_exactly_as_a_person_would(name: str) -> None:
+def test_at_least_99_percent_are_read_exactly_as_a_person_would(
+    name: str, form: lists.Form
+) -> None:
     wrong = {
         case["id"]: found
         for case in cases(name)
-        if (found := lists.parse(case["text"], case["expected"])) != case["items"]
+        if (found := lists.parse(case["text"], case["expected"], form=form))
+        != case.get(FORMS[form], case["items"])
     }
     assert len(wrong) <= (1 - BAR) * len(cases(name)), wrong

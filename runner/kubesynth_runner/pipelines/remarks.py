@@ -1,0 +1,120 @@
+"""What a model says around the items of a list, and about them, that is no part of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from kubesynth_runner.pipelines import marked_lines
+
+_ITEMS = r"(?:questions?|problems?|tasks?|topics?|prompts?|exercises|versions|revisions|messages)"
+_CLOSING = re.compile(
+    r"[\W_]{0,8}(?:let me know|feel free|please let me|i hope|hope (?:this|these|that)\b"
+    r"|is there anything|these cover\b|total: \d+\W*$|</?\w+>\W*$"
+    r"|good luck|happy \w+!|enjoy\W*$|that(?:'s|\u2019s| is) (?:all|it)\b"
+    rf"|(?:these|all|each of these|the above)\b[\w ]{{0,20}}\b{_ITEMS}\b"
+    r"|(?:would you like|do you want)\b.*\b(?:me|more|another|further)\b"
+    r"|(?:can|shall|should|may) i\b.*\b(?:help|else|more|adjust|provide)\b"
+    r"|if you(?: need| want| would like|'d like|\u2019d like| have)\b"
+    r".*\b(?:more|let me|help|tell me)\b"
+    r"|i (?:can|could|would be happy to|'d be happy to)\b.*\b(?:more|adjust|answers|if you)\b)",
+    re.IGNORECASE,
+)
+_OPENING = re.compile(
+    r"[\W_]{0,8}(?:here (?:are|is)\b|sure\b|certainly\b|of course\b|absolutely\b|okay\b|ok\b)", re.I
+)
+_ANSWER_WORDS = (
+    *("answers?", "solutions?", "correct", "explanation", "rationale"),
+    *("antwort(?:en)?", "lösung(?:en)?", "erklärung", "r[eé]ponses?", "explication"),
+    *("respuestas?", "soluci[oó]n(?:es)?", "explicaci[oó]n", "respostas?"),
+    *("solução", "rispost[ae]", "soluzion[ei]", "antwoord(?:en)?", "svar", "vastaus"),
+    *("odpowiedź", "odpověď", "cevap", "jawaban", "jibu", "đáp án"),
+    *(
+        "trả lời",
+        "ответ",
+        "решение",
+    ),
+    *(
+        "відповідь",
+        "απάντηση",
+    ),
+    *(
+        "答案",
+        "答",
+        "回答",
+        "解答",
+        "答え",
+        "답",
+        "답변",
+        "정답",
+    ),
+    *(
+        "الجواب",
+        "الإجابة",
+        "उत्तर",
+    ),
+)
+_BEFORE = r"\s*(?:[-*+\u2022][ \t]+)?[*_#\s]{0,8}"
+_ANSWER = re.compile(
+    rf"{_BEFORE}(?:(?:correct|expected|sample|model|possible|suggested) )?"
+    rf"(?:{'|'.join(_ANSWER_WORDS)})(?:[*_\s]{{0,4}}[:\uff1a]|[*_\s]*$)",
+    re.IGNORECASE,
+)
+_ABOUT = re.compile(rf"{_BEFORE}(?:difficulty|hint)s?[*_\s]{{0,4}}[:\uff1a]", re.IGNORECASE)
+_LABEL = re.compile(
+    rf"{_BEFORE}([^\W\d_][^\s\d:\uff1a*_]{{1,19}})[*_]{{0,3}}[:\uff1a][*_]{{0,3}}\s"
+)
+# Below a question these are part of it; other labels of one word give the answer away.
+_PARTS = frozenset(
+    (
+        *("input", "output", "example", "examples", "note", "given", "code"),
+        *("data", "options", "choices", "table", "function", "context", "text"),
+        *("constraints", "requirements", "where"),
+    )
+)
+_A = re.compile(r"\s*(?:\*\*)?a\d{0,3}(?:\*\*)?[:\uff1a]", re.IGNORECASE)
+_B = re.compile(r"\s*(?:\*\*)?b(?:\*\*)?[:\uff1a]", re.IGNORECASE)
+_AROUND = "\"'*_\u201d\u00bb "
+
+
+def without_answers(head: str, body: Sequence[str]) -> list[str]:
+    """Return the lines below an item as far as they do not answer it."""
+    is_question = head.rstrip(_AROUND).endswith(marked_lines.QUESTION_MARKS)
+    has_options = any(_B.match(line) for line in body)
+    found: list[str] = []
+    for line in body:
+        if is_question and not has_options and _A.match(line):
+            break
+        label = _LABEL.match(line) if is_question and not any(map(str.strip, found)) else None
+        if _ANSWER.match(line) or (label is not None and label[1].lower() not in _PARTS):
+            break
+        if not _ABOUT.match(line):
+            found.append(line)
+    return found
+
+
+def without_closing(lines: Sequence[str]) -> list[str]:
+    """Return lines without the model's closing words."""
+    found = list(lines)
+    while found:
+        last = found[-1]
+        if last.strip() and not _CLOSING.match(last) and last.strip("-*_=. "):
+            break
+        found.pop()
+    return found
+
+
+def without_opening(lines: Sequence[str], expected: int | None) -> list[str]:
+    """Return lines without the one that announces them."""
+    found = list(lines)
+    while found and not found[0].strip("-*_= "):
+        found.pop(0)
+    if len([line for line in found if line.strip()]) < 2:
+        return found
+    is_apart = not found[1].strip()
+    has_colon = found[0].rstrip("*_ ").endswith((":", "\uff1a"))
+    is_one = expected == 1 and not is_apart and not _OPENING.match(found[0])
+    ends = is_apart or has_colon or found[0].rstrip().endswith("!")
+    if (has_colon and not is_one) or (_OPENING.match(found[0]) and ends):
+        return found[1:]
+    return found
