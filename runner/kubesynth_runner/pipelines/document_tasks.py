@@ -52,7 +52,7 @@ class Reading(Protocol):
     """How an answer becomes results, and results rows or one text.
 
     An answer of which nothing can be read is asked for again with the prompt `repair`, if there is
-    one, and then fails.
+    one.
     """
 
     @property
@@ -264,13 +264,19 @@ class TaskStage:
     async def _read(
         self, llm: StageLlm, messages: tuple[Message, ...], segment: str, seed: str
     ) -> list[tuple[str, ...]]:
-        """Ask, and once more if nothing can be read of an answer that is whole."""
+        """Ask, and once more if nothing can be read of an answer that is whole.
+
+        Raises:
+            StageFailure: nor of the second one, and records of which nothing comes are not kept.
+        """
         repair, said = self.reading.repair, messages
         while True:
             completion = await llm.complete(said)
             results = self.reading.results(completion, segment, random.Random(seed))
             if results or repair is None or completion.finish_reason == _CUT_OFF:
                 return results
+            if said is not messages and self.recipe.on_nothing == "Keep":
+                return []
             if said is not messages:
                 raise StageFailure(
                     "UnparsableCompletion", f"no {self.reading.wanted} in it", completion.text

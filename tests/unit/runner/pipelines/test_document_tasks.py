@@ -203,11 +203,20 @@ async def test_unreadable_list_is_asked_for_once_more(kind: str, output: str) ->
 
 
 @pytest.mark.parametrize("kind", UNREADABLE)
-@pytest.mark.parametrize("wire", [{}, {"output": "Text"}, {"onNothing": "Keep"}])
+@pytest.mark.parametrize("wire", [{}, {"output": "Text"}])
 async def test_list_that_stays_unreadable_fails_with_its_answer(kind: str, wire: Columns) -> None:
     with pytest.raises(StageFailure, match=r"no (questions with answers|facts) in it") as caught:
         await run({kind: wire}, PARAGRAPH, UNREADABLE[kind], UNREADABLE[kind])
     assert (caught.value.kind, caught.value.raw) == ("UnparsableCompletion", UNREADABLE[kind])
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+@pytest.mark.parametrize("output", ["Rows", "Text"])
+async def test_unreadable_list_leaves_a_kept_record_without(kind: str, output: str) -> None:
+    wire = {kind: {"output": output, "onNothing": "Keep"}}
+    (row,) = await run(wire, PARAGRAPH, UNREADABLE[kind], UNREADABLE[kind])
+    assert row["text"] == PARAGRAPH
+    assert {row[name] for name in row if name not in ("text", "segment_id")} == {None}
 
 
 @pytest.mark.parametrize("kind", UNREADABLE)
