@@ -102,7 +102,9 @@ async def test_documents_become_text(tmp_path: Path, real_llm: EmbeddedServer) -
     assert all(text is None or text.strip() for text in found)
     assert any(found)
     stages = [call["stage"] for call in rows[0]["provenance"]]
-    assert [stage.split("-")[0] for stage in stages] == [next(iter(s)) for s in pipeline[1:]]
+    # Lists that cannot be read are asked for twice.
+    asked = list(dict.fromkeys(stage.split("-")[0] for stage in stages))
+    assert asked == [next(iter(s)) for s in pipeline[1:]]
 
 
 TOPICS = {"macroTopics": 0, "additionalSubtopics": ["adding"]}
