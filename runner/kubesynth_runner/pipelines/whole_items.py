@@ -106,7 +106,8 @@ def _without_remark(heads: Sequence[str], bodies: Sequence[list[str]]) -> list[s
     if not others or not tail or len(tail) > _MOST_REMARK_LINES or has_own:
         return body
     if own or not body[0].strip() or _RULE.fullmatch(body[0]):
-        is_remark = bool(own) or _is_complete(heads)
+        asks_as_others = _asks(tail[-1]) and not _asks(heads[-1]) and any(map(_asks, heads[:-1]))
+        is_remark = bool(own) or (_is_complete(heads) and not asks_as_others)
     else:  # directly below a question: if it asks, too, it goes on
         is_remark = _asks(heads[-1]) and not _asks(tail[-1]) and not any(map(bool, others))
     return body[:cut] if is_remark else body

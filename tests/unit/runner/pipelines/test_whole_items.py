@@ -83,6 +83,10 @@ TWO = {
         "1. Write a text\n   about owls.\n2. Why?\n\nNatumai yatakusaidia!",
         ["Write a text about owls.", "Why?"],
     ),
+    "question-apart": (
+        "1. I bake bread. Which flour?\n\n2. I have guests.\n\nCan I bake tonight?",
+        ["I bake bread. Which flour?", "I have guests.\n\nCan I bake tonight?"],
+    ),
     "groups": (
         "**Easy**\n1. Write f.\n\n**Hard**\n\n2. Write g.\nIt is long.",
         ["Write f.", "Write g.\nIt is long."],
