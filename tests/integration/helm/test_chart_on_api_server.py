@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from kubesynth_testing.apiserver import ApiServer
+from kubesynth_testing.cluster import paths
 from kubesynth_testing.cluster.runners import Kubectl, Runner
 
 Right = tuple[str, str, str]  # group, resource, verb
@@ -212,3 +214,23 @@ def test_definitions_outlive_the_release(
     helm("uninstall", "brief")
     assert kubectl.json("get", "deployments,roles,services,networkpolicies")["items"] == []
     release("get", "crd", "syntheticdatajobs.kubesynth.io")
+
+
+def test_definitions_move_to_a_chart_of_their_own(
+    api_server: ApiServer, release: Kubectl, program: Path, chart: Path
+) -> None:
+    """With the commands of docs/install.md; no job goes, and Helm takes what it once made."""
+    name = "syntheticdatajobs.kubesynth.io"
+    before = release.json("get", "crd", name)["metadata"]["uid"]
+    helm = helm_for(api_server, release, program)
+    helm("upgrade", "kubesynth", chart, "--reuse-values", "--set=crds.enabled=false")
+    page = (paths.REPOSITORY / "docs" / "install.md").read_text()
+    [kinds] = re.findall(r"^for kind in (.*); do$", page, re.M)
+    [annotations] = re.findall(r"^    (meta\.helm\.sh/\S+ meta\.helm\.sh/\S+)$", page, re.M)
+    for kind in kinds.split():
+        release("annotate", "--overwrite", "crd", f"{kind}.kubesynth.io", *annotations.split())
+    crds = helm_for(api_server, Kubectl(release.program, release.kubeconfig, "default"), program)
+    crds("install", "kubesynth-crds", chart.parent / "kubesynth-crds")
+    crds("upgrade", "kubesynth-crds", chart.parent / "kubesynth-crds")
+    assert release.json("get", "crd", name)["metadata"]["uid"] == before
+    assert "kubesynth-crds-editor" in release("get", "clusterroles", "-o", "name")
