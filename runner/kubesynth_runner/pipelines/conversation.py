@@ -24,7 +24,7 @@ _REFUSAL = re.compile(
 )
 _OWN_LABEL = re.compile(r"^[*_#>\s\[<]*(?:user|human|you)[*_\]>]*\s*[:\n>][*_\s]*", re.IGNORECASE)
 _OTHER_LABEL = re.compile(
-    r"\n[*_#\s\[<]*(?:assistant|ai|chatbot)[*_\]>]*\s*(?::|\n|$)|</user>", re.IGNORECASE
+    r"\n[*_#\[< \t]*(?:assistant|ai|chatbot)[*_\]>]*\s*(?::|\n|$)|</user>", re.IGNORECASE
 )
 _QUOTES = (('"', '"'), ("\u201c", "\u201d"), ("\u00ab", "\u00bb"))
 

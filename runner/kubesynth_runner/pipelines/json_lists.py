@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from kubesynth_runner.pipelines import json_text
+
 # Where JSON begins: on a line of its own, or after a colon or an equals sign.
 _START = re.compile(r"""(?:\A|\n|:|=)[ \t]*(?=[\[{]\s*[\[{"'\]}])""")
 _SINGLE_QUOTED = re.compile(r"'((?:[^'\\]|\\.|'(?=\w))*)'\s*(?=[,\]}])")
@@ -17,9 +19,14 @@ _QUOTED_LINE = re.compile(
 _NUMBERED = re.compile(r"\s*(\d{1,3})[.)]\s+")
 _FENCED = re.compile(r"```[a-zA-Z0-9_-]*[ \t]*\n(.*?)\n[ \t]*```", re.DOTALL)
 _GAP = re.compile(r"[\s,]*")
-# Keys under which the text of an object in a list is looked for, before all others.
+# Keys under which the text of an object in a list is looked for, after what its items are called.
 _TEXT_KEYS = (
     "question",
+    "problem",
+    "task",
+    "exercise",
+    "revision",
+    "fact",
     "item",
     "text",
     "content",
@@ -27,10 +34,16 @@ _TEXT_KEYS = (
     "topic",
     "name",
     "title",
-    "fact",
-    "task",
-    "problem",
-    "revision",
+)
+# What stands under a title, where the items are more than titles.
+_BODY_KEYS = ("description", "statement", "prompt", "instruction", "body", "detail")
+_WITH_BODY = ("question", "problem", "task", "revision")
+# What is said about a text is not the text.
+_ABOUT = re.compile(r"(?:type|kind|level|difficulty|(?:\A|[_\W])(?:id|no|number|count))\Z")
+_NO_TITLE = re.compile(r"\W*\w+\W*\d+\W*")
+# What a model thinks before it gives the list.
+_ASIDE = re.compile(
+    r"(?:reasoning|reasons?|thoughts?|thinking|analysis|notes?|plan|steps?|metadata|explanations?)\Z"
 )
 _NUMBERED_KEY = re.compile(r".*\d")
 # Models write line breaks into strings.
@@ -43,9 +56,10 @@ def find(text: str) -> int | None:
     return match.end() if match else None
 
 
-def of_document(text: str) -> list[str] | None:
+def of_document(text: str, item_name: str) -> list[str] | None:
     """Return the texts of the list in a text that is JSON and nothing else, None if it is not.
 
+    `item_name` is what the items are called, in the plural: which list, and which text, is meant.
     Nobody reads these but a program: what looks like markup in them is part of them.
     """
     body = text.strip()
@@ -54,21 +68,26 @@ def of_document(text: str) -> list[str] | None:
     if _START.match(body) is None:
         return None
     try:
+        body = json_text.mend(body)
         value, end = _DECODER.raw_decode(body)
+        return None if end < len(body) else _tidied(_texts(value, item_name))
     except (ValueError, RecursionError):
         return None
-    return None if end < len(body) else _tidied(_texts(value))
 
 
-def items(body: str) -> list[str]:
-    """Return the texts of the list that `body` begins with."""
+def items(body: str, item_name: str) -> list[str]:
+    """Return the texts of the list that `body` begins with; `item_name` as for `of_document`."""
+    body = json_text.mend(body)
     values = list(_values(body, 0))
-    lines = [match[1] for match in _QUOTED_LINE.finditer(body)]
+    lines = [_unescaped(match[1]) for match in _QUOTED_LINE.finditer(body)]
     if not values and (start := body.find("[")) >= 0:
         values = [list(_values(body, start + 1))]  # cut off: as many elements as are whole
     if not values or values == [[]]:
-        return [match[1] for match in _SINGLE_QUOTED.finditer(body)]
-    found = _texts(values[0] if len(values) == 1 else values)
+        return [_unescaped(match[1]) for match in _SINGLE_QUOTED.finditer(body)]
+    try:
+        found = _texts(values[0] if len(values) == 1 else values, item_name)
+    except RecursionError:
+        return []
     if len(lines) > len(found):  # comments, a comma too few, quotes that are not escaped
         found = lines
     return _tidied(found)
@@ -95,22 +114,48 @@ def _values(body: str, position: int) -> Iterator[Any]:
         yield value
 
 
-def _texts(value: Any) -> list[str]:
-    """Return the texts of a decoded list; of an object, those of its first list."""
-    match value:
-        case list():
-            return [text for entry in value for text in _entry(entry)]
-        case dict():
-            nested = [entry for entry in value.values() if isinstance(entry, list | dict) and entry]
-            if nested:
-                return _texts(nested[0])
-            if len(value) > 1 and all(_NUMBERED_KEY.fullmatch(key) for key in value):
-                return [text for text in value.values() if isinstance(text, str)]
-            return _entry(value)
-    return _entry(value)
+def _unescaped(inside: str) -> str:
+    """Return the text of a string whose quotes need not be escaped, as it is if that fails."""
+    quoted = re.sub(r'\\.|"', lambda match: '\\"' if match[0] == '"' else match[0], inside)
+    try:
+        return str(_DECODER.decode(f'"{quoted}"'))
+    except ValueError:
+        return inside
 
 
-def _entry(entry: Any) -> list[str]:
+def _texts(value: Any, item_name: str) -> list[str]:
+    """Return the texts of a decoded list; of an object, those of the list that is meant."""
+    if isinstance(value, list):
+        return [text for entry in value for text in _entry(entry, item_name)]
+    if not isinstance(value, dict):
+        return _entry(value, item_name)
+    if (named := _named(value, item_name)) is not None:
+        return _texts(named, item_name)
+    is_numbered = len(value) > 1 and all(_NUMBERED_KEY.fullmatch(key) for key in value)
+    if is_numbered and all(isinstance(entry, dict | str) for entry in value.values()):
+        return [text for entry in value.values() for text in _entry(entry, item_name)]
+    nested = {key: entry for key, entry in value.items() if isinstance(entry, list | dict)}
+    meant = [entry for key, entry in nested.items() if entry and not _ASIDE.search(key.lower())]
+    found = meant or [entry for entry in nested.values() if entry]
+    if found:
+        return _texts(found[0], item_name)
+    return _entry(value, item_name)
+
+
+def _named(value: dict[str, Any], item_name: str) -> list[Any] | dict[str, Any] | None:
+    """Return the list in an object whose key says that it is the one, however deep it lies."""
+    ends = (f"_{item_name}", f" {item_name}", f"-{item_name}")
+    nested = [(key.lower(), entry) for key, entry in value.items() if entry]
+    for key, entry in nested:
+        if isinstance(entry, list | dict) and (key == item_name or key.endswith(ends)):
+            return entry
+    for _, entry in nested:
+        if isinstance(entry, dict) and (found := _named(entry, item_name)) is not None:
+            return found
+    return None
+
+
+def _entry(entry: Any, item_name: str) -> list[str]:
     """Return the text of an element of a list; of a list within it, its elements' texts."""
     match entry:
         case str():
@@ -120,12 +165,40 @@ def _entry(entry: Any) -> list[str]:
         case int() | float():
             return [str(entry)]
         case list():
-            return _texts(entry)
+            return _texts(entry, item_name)
         case dict():
-            texts = {key: value for key, value in entry.items() if isinstance(value, str)}
-            for wanted in _TEXT_KEYS:
-                for key, text in texts.items():
-                    if wanted in key.lower():
-                        return [text]
-            return list(texts.values())[:1]
+            texts = {key.lower(): value for key, value in entry.items() if isinstance(value, str)}
+            wanted = item_name.removesuffix("s")
+            inner = entry.get(item_name)
+            if wanted not in texts and inner and isinstance(inner, list | dict):
+                return _texts(inner, item_name)  # items by what they belong to
+            return _text_of(texts, wanted)
     return []
+
+
+def _text_of(texts: dict[str, str], wanted: str) -> list[str]:
+    """Return the one of an object's texts that is the item; `wanted` is what it is called."""
+    first = (wanted, "topic") if wanted.endswith("topic") else (wanted,)
+    body = _key(texts, *_BODY_KEYS) if wanted in _WITH_BODY else None
+    for name in (*first, *_TEXT_KEYS):
+        key = _key(texts, name)
+        if key is None:
+            continue
+        if body is None or name not in ("topic", "name", "title"):
+            return [texts[key]]
+        if name == "topic" or _NO_TITLE.fullmatch(texts[key]):
+            return [texts[body]]
+        return [f"{texts[key]}\n{texts[body]}"]
+    own = [text for key, text in texts.items() if not _ABOUT.search(key)]
+    return [texts[body]] if body else (own or list(texts.values()))[:1]
+
+
+def _key(texts: dict[str, str], *names: str) -> str | None:
+    """Return the key that is one of the names, or the first that ends with or has one in it."""
+    keys = [key for key in texts if not _ABOUT.search(key)]
+    for name in names:
+        for is_it in (str.__eq__, str.endswith, str.__contains__):
+            for key in keys:
+                if is_it(key, name):
+                    return key
+    return None

@@ -10,6 +10,7 @@ marker and after the last item is not part of the list; an item may go on over i
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
@@ -43,6 +44,8 @@ _ANSWERS = re.compile(
 _ANSWER_KEY = re.compile(
     r"\n[*_#\s]{0,8}(?:answers|answer key|solutions)[*_:\s]{0,8}(?=\n)", re.IGNORECASE
 )
+# What the items of a list are called that may be of anything.
+ANY_ITEMS = "items"
 _MARKS = re.compile(r"[\W_]+")
 # Enough to tell the end of an item from that of a text behind the list.
 _LAST_CHARACTERS = 12
@@ -87,21 +90,27 @@ _QUOTES = (
 
 
 def parse(
-    text: str, expected: int | None = None, *, is_cut_off: bool = False, form: Form = "Titles"
+    text: str,
+    expected: int | None = None,
+    *,
+    item_name: str = ANY_ITEMS,
+    is_cut_off: bool = False,
+    form: Form = "Titles",
 ) -> list[str]:
     """Return the items of a list, cleaned, in order; empty if there are none.
 
     `expected` is how many were asked for. One line alone is only taken for a list of one if that
     was wanted: it may as well be an excuse. Of a text that `is_cut_off` an item that goes to its
-    end is not whole, and left out.
+    end is not whole, and left out. `item_name`, a plural, says which list is meant where JSON has
+    several, and which text where its items are objects.
     """
-    found = json_lists.of_document(text)
+    found = json_lists.of_document(text, item_name)
     if found is not None:
         return [item.strip() for item in found if item.strip()]
     blocks: list[str] = []
     if form == "Whole":
         text, blocks = code_blocks.hide(text, expected)
-    items = _parse(text, expected, form)
+    items = _parse(text, expected, form, item_name)
     if is_cut_off and items and json_lists.find(text) is None and _ends_with(text, items[-1]):
         items.pop()
     return [code_blocks.restore(item, blocks) for item in items]
@@ -113,17 +122,18 @@ def _ends_with(text: str, item: str) -> bool:
     return _MARKS.sub("", text).endswith(words)
 
 
-def _parse(text: str, expected: int | None, form: Form) -> list[str]:
+def _parse(text: str, expected: int | None, form: Form, item_name: str) -> list[str]:
     marked = _MARKED[form]
     text = list_containers.unfold(list_forms.normalise(text))
     answers = (_ANSWER_KEY if form == "Whole" else _ANSWERS).search(text)
-    if answers and len(_parse(text[: answers.start()], expected, form)) > 1:
+    if answers and len(_parse(text[: answers.start()], expected, form, item_name)) > 1:
         text = text[: answers.start()]
     fenced = _FENCE.search(text)
     # A block below the first item is part of the list, not all of it.
     if fenced and not marked(text[: fenced.start()]):
-        inside = _of_blocks(text, marked) or _clean_all(list_containers.objects(fenced[1])) or None
-        inside = _parse_structured(fenced[1], marked) if inside is None else inside
+        inside: list[str] | None = _of_blocks(text, marked, item_name)
+        inside = inside or _clean_all(list_containers.objects(fenced[1])) or None
+        inside = _parse_structured(fenced[1], marked, item_name) if inside is None else inside
         if inside is not None:
             return inside
         if not marked(text[fenced.end() :]):
@@ -137,7 +147,7 @@ def _parse(text: str, expected: int | None, form: Form) -> list[str]:
         if contained is not None:
             return _clean_all(contained)
         text = _rewritten(text) if form == "Whole" else list_forms.rewrite(text)
-    items = _parse_structured(text, marked)
+    items = _parse_structured(text, marked, item_name)
     return (
         _clean_all(_from_lines(text, expected, form), is_whole=form == "Whole")
         if items is None
@@ -151,19 +161,20 @@ def _rewritten(text: str) -> str:
     return list_forms.rewrite_whole(text, is_numbered=is_numbered)
 
 
-def _of_blocks(text: str, marked: Marked) -> list[str]:
+def _of_blocks(text: str, marked: Marked, item_name: str) -> list[str]:
     """Return the items of several fenced blocks of JSON, if each has some."""
     blocks = [match[1] for match in _FENCE.finditer(text)]
     if len(blocks) < 2 or any(json_lists.find(block) is None for block in blocks):
         return []
-    return [item for block in blocks for item in _parse_structured(block, marked) or []]
+    return [item for block in blocks for item in _parse_structured(block, marked, item_name) or []]
 
 
-def _parse_structured(text: str, marked: Marked) -> list[str] | None:
+def _parse_structured(text: str, marked: Marked, item_name: str) -> list[str] | None:
     """Return the items of JSON or of marked lines, or None if there is neither."""
     start = json_lists.find(text)
     if start is not None and not marked(text[:start]):
-        return [item.strip() for item in json_lists.items(text[start:]) if item.strip()]
+        texts = json_lists.items(text[start:], item_name)
+        return [item.strip() for item in texts if item.strip()]
     found = marked(text)
     return _clean_all(found, is_whole=marked is whole_items.items) if found else None
 
@@ -268,7 +279,7 @@ def _unwrapped(item: str) -> str:
 
 
 def distinct(items: Iterable[str]) -> list[str]:
-    """Return the items without later ones that differ only in case or white space."""
+    """Return the items without later ones that fold to the same."""
     seen: dict[str, str] = {}
     for item in items:
         seen.setdefault(fold(item), item)
@@ -276,5 +287,20 @@ def distinct(items: Iterable[str]) -> list[str]:
 
 
 def fold(item: str) -> str:
-    """Return what two items have in common that differ only in case or white space."""
-    return " ".join(item.casefold().split())
+    """Return what two items have in common that differ only in case, white space or encoding.
+
+    Encoding: letters composed and decomposed (NFC, Unicode annex 15), wide and narrow. Not the
+    rest of NFKC, to which 10\u00b2 is 102.
+    """
+    folded = " ".join(item.casefold().split())
+    if folded.isascii():
+        return folded
+    of_one_width = "".join(
+        unicodedata.normalize("NFKC", letter) if _is_variant(letter) else letter
+        for letter in folded
+    )
+    return unicodedata.normalize("NFC", of_one_width.casefold())
+
+
+def _is_variant(letter: str) -> bool:
+    return unicodedata.east_asian_width(letter) in ("F", "H")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from kubesynth_runner.pipelines import labelled_pairs, lists
+from kubesynth_runner.pipelines import json_text, labelled_pairs, lists
 
 Pair = tuple[str, str]
 
@@ -17,7 +17,7 @@ _START = re.compile(r"[\[{]\s*[\[{\"\]]")
 def parse(text: str) -> list[Pair]:
     """Return the pairs in a text, in order; a question without an answer is none."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    found = list(_of_json(text)) or labelled_pairs.find(text)
+    found = list(_of_json(json_text.mend(text))) or labelled_pairs.find(text)
     pairs = {lists.fold(question): (question, answer) for question, answer in reversed(found)}
     return list(reversed(pairs.values()))
 

@@ -16,7 +16,7 @@ import msgspec
 
 from kubesynth_api.v1alpha1.stages.base import ShortList
 from kubesynth_runner.llm.base import Completion, JsonSchemaFormat, Message
-from kubesynth_runner.pipelines import lists, templates
+from kubesynth_runner.pipelines import json_text, lists, templates
 from kubesynth_runner.pipelines.base import StageFailure, StageLlm, accept_text
 
 if TYPE_CHECKING:
@@ -137,6 +137,7 @@ def _items(completion: Completion, request: ListRequest) -> list[str]:
     return lists.parse(
         completion.text,
         request.count,
+        item_name=request.item_name,
         is_cut_off=completion.finish_reason == _CUT_OFF,
         form="Whole" if request.whole else "Titles",
     )
@@ -201,7 +202,7 @@ def _find_object(text: str) -> dict[str, Any]:
     if start is None:
         raise ValueError("there is no JSON object in it")
     try:
-        value, _ = _DECODER.raw_decode(text, start.start())
+        value, _ = _DECODER.raw_decode(json_text.mend(text[start.start() :]))
         # Half of an escaped surrogate pair is no text, and cannot be stored as one.
         msgspec.json.encode(value)
     except (ValueError, OverflowError) as exc:

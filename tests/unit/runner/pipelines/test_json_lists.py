@@ -1,0 +1,143 @@
+"""Which list, and which text of its objects, is meant where JSON has several."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from kubesynth_runner.pipelines import lists, structured
+from kubesynth_runner.pipelines.structured import ListRequest
+from kubesynth_testing.scripted_llm import ScriptedLlm
+
+TWO = ["Write a loop.", "Sort a list."]
+
+
+@pytest.mark.parametrize(
+    ("item_name", "value", "items"),
+    [
+        pytest.param(
+            "problems",
+            {"problems": [{"topic": "Loops", "problem": text} for text in TWO]},
+            TWO,
+            id="topic-beside-problem",
+        ),
+        pytest.param(
+            "problems",
+            [{"title": "Evens", "description": text} for text in TWO],
+            [f"Evens\n{text}" for text in TWO],
+            id="title-and-description",
+        ),
+        pytest.param(
+            "problems",
+            [{"title": f"Problem {n}", "statement": text} for n, text in enumerate(TWO)],
+            TWO,
+            id="title-that-is-a-number",
+        ),
+        pytest.param(
+            "problems",
+            [{"difficulty": "easy", "prompt": text} for text in TWO],
+            TWO,
+            id="difficulty-first",
+        ),
+        pytest.param(
+            "revisions",
+            [{"name": "context", "revision": text} for text in TWO],
+            TWO,
+            id="name-of-a-revision",
+        ),
+        pytest.param(
+            "revisions",
+            [{"question": "Loop?", "revision": text} for text in TWO],
+            TWO,
+            id="question-beside-its-revision",
+        ),
+        pytest.param(
+            "questions",
+            [{"question_type": "why", "question_text": text} for text in TWO],
+            TWO,
+            id="type-of-question",
+        ),
+        pytest.param(
+            "topics",
+            {"topics": [{"title": text, "description": "Long."} for text in TWO]},
+            TWO,
+            id="titles-are-topics",
+        ),
+        pytest.param(
+            "subtopics",
+            [{"topic": "Code", "subtopics": TWO}],
+            TWO,
+            id="subtopics-below-their-topic",
+        ),
+        pytest.param(
+            "topics",
+            [{"topic": text, "subtopics": ["a", "b"]} for text in TWO],
+            TWO,
+            id="topics-above-their-subtopics",
+        ),
+        pytest.param(
+            "tasks", [{"task": t, "subtasks": ["a"]} for t in TWO], TWO, id="tasks-with-subtasks"
+        ),
+        pytest.param(
+            "questions", {"reasoning": ["think", "more"], "questions": TWO}, TWO, id="reasoning"
+        ),
+        pytest.param(
+            "questions", {"analysis": {"theme": "x"}, "questions": TWO}, TWO, id="analysis"
+        ),
+        pytest.param(
+            "questions",
+            {"notes": ["x"], "result": {"about": ["y"], "Questions": TWO}},
+            TWO,
+            id="deeper",
+        ),
+        pytest.param("problems", {"hints": ["x"], "math_problems": TWO}, TWO, id="longer-name"),
+        pytest.param("items", {"thoughts": ["x"], "answers": TWO}, TWO, id="thoughts"),
+        pytest.param(
+            "problems",
+            {f"problem_{n}": {"title": "T", "problem": text} for n, text in enumerate(TWO)},
+            TWO,
+            id="objects-by-number",
+        ),
+        pytest.param("items", {"item1": TWO[0], "item2": TWO[1]}, TWO, id="texts-by-number"),
+        pytest.param("items", [{"idea": t} for t in TWO], TWO, id="only-text"),
+        pytest.param("items", {"notes": TWO}, TWO, id="nothing-but-notes"),
+    ],
+)
+async def test_the_list_and_the_text_that_were_asked_for(
+    item_name: str, value: Any, items: list[str]
+) -> None:
+    text = json.dumps(value)
+    for answer in (text, f"Here:\n{text}", f"```json\n{json.dumps(value, indent=2)}\n```"):
+        request = ListRequest(item_name, 2)
+        assert await structured.ask_list(ScriptedLlm([answer]), (), request) == items
+
+
+def test_texts_in_quotes_that_are_not_json_are_unescaped() -> None:
+    text = '[\n  "Say "hi"\\nto \\\\frac{1}{2}.", // one\n  "Two \\"b\\"" // two\n]'
+    assert lists.parse(text) == ['Say "hi"\nto \\frac{1}{2}.', 'Two "b"']
+    assert lists.parse(r"['It\'s one', 'Find \frac{1}{2}']") == ["It's one", r"Find \frac{1}{2}"]
+
+
+@pytest.mark.parametrize("depth", [300, 3000, 100_000])
+def test_lists_nested_without_end_are_none(depth: int) -> None:
+    assert lists.parse("[" * depth + '"a"' + "]" * depth) in ([], ["a"])
+    assert lists.parse('{"a":' * depth + '"a"' + "}" * depth) in ([], ["a"])
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("Caf\u00e9", "Cafe\u0301", True),
+        ("CAFE\u0301", "caf\u00e9", True),
+        ("\uff21\uff22\uff23 1", "abc 1", True),
+        ("\uff76\uff9e", "\u30ac", True),
+        ("Stra\u00dfe", "STRASSE", True),
+        ("10\u00b2", "102", False),
+        ("x\u2082", "x2", False),
+        ("Cafe", "Caf\u00e9", False),
+    ],
+)
+def test_what_is_the_same_item(one: str, other: str, same: bool) -> None:
+    assert (lists.fold(one) == lists.fold(other)) is same
