@@ -171,3 +171,22 @@ def accept_text(completion: Completion) -> str:
     if not text:
         raise StageFailure("EmptyCompletion", "the completion is blank", completion.text)
     return text
+
+
+def is_cut_off(completion: Completion) -> bool:
+    """Tell whether a completion ended at its `max_tokens`, in the middle of a sentence or not."""
+    return completion.finish_reason == "length"
+
+
+def accept_whole(completion: Completion) -> str:
+    """Return a completion's text.
+
+    Raises:
+        StageFailure: as for `accept_text`, or it was cut off.
+    """
+    text = accept_text(completion)
+    if is_cut_off(completion):
+        raise StageFailure(
+            "TruncatedCompletion", "the answer was cut off; raise sampling.maxTokens", text
+        )
+    return text

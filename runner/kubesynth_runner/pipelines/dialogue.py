@@ -21,6 +21,8 @@ from kubesynth_runner.pipelines.base import (
     Step,
     Steps,
     accept_text,
+    accept_whole,
+    is_cut_off,
 )
 from kubesynth_runner.pipelines.compiling import CompileContext
 from kubesynth_runner.pipelines.templates import PromptTemplate
@@ -29,7 +31,7 @@ CHARACTERS_PER_TOKEN = 4
 # Of a usual message, for estimates.
 MESSAGE_TOKENS = 150
 # Why a conversation ended: it has all its turns, or the user's column says what came between.
-Ending = Literal["UserTurns", "Refusal", "Loop", "ContextLimit"]
+Ending = Literal["UserTurns", "Refusal", "Loop", "ContextLimit", "CutOff"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -104,6 +106,12 @@ class ConversationStage:
         }
         if not self.ends_with_user:
             return {**made, "ended_by": talk.ending or "UserTurns"}
+        if talk.ending == "CutOff":
+            raise StageFailure(
+                "TruncatedCompletion",
+                "a message was cut off; raise maxTokens in sampling and userSampling",
+                conversation.render(talk.messages),
+            )
         if turns < self.limits.user_turns:
             raise StageFailure(
                 "NoFollowUp",
@@ -130,6 +138,8 @@ class ConversationStage:
         talk.messages.append(Message("assistant", text))
         if conversation.is_refusal(text):
             talk.end("Refusal")
+        elif is_cut_off(completion):
+            talk.end("CutOff")
         elif self._is_full(talk, completion):
             talk.end("ContextLimit")
 
@@ -145,7 +155,7 @@ class ConversationStage:
             }
         )
         try:
-            text = conversation.user_message(accept_text(await llm.complete(messages)))
+            text = conversation.user_message(accept_whole(await llm.complete(messages)))
         except (StageFailure, ModelFailure) as failure:
             why = _ending(failure)
             if why is None:
@@ -180,6 +190,8 @@ def _ending(failure: StageFailure | ModelFailure) -> Ending | None:
             return "Refusal"
         case ErrorKind.CONTEXT_OVERFLOW:
             return "ContextLimit"
+        case "TruncatedCompletion":
+            return "CutOff"
     return None
 
 

@@ -20,7 +20,7 @@ from kubesynth_runner.pipelines.base import (
     StageLlm,
     Step,
     Steps,
-    accept_text,
+    accept_whole,
 )
 from kubesynth_runner.pipelines.compiling import CompileContext
 from kubesynth_runner.pipelines.scoring import Scorer, Scores, Subject
@@ -75,7 +75,7 @@ class AnswersStage:
         return {ANSWERS: "json"}
 
     async def run(self, record: records.Record, llm: StageLlm) -> AsyncIterator[records.Columns]:
-        """Yield the record with its distinct answers; nothing, if they are all the same."""
+        """Yield the record with its distinct whole answers; nothing, if they are all the same."""
         asked = self.question.asked(record)
         document = self.question.document(record)
         messages = self.prompt.render(
@@ -89,7 +89,7 @@ class AnswersStage:
             try:
                 if isinstance(completion, StageFailure | ModelFailure):
                     raise completion
-                texts.append(accept_text(completion))
+                texts.append(accept_whole(completion))
             except (StageFailure, ModelFailure) as failure:
                 problems.append(failure)
         if len(texts) < 2 and problems:

@@ -40,6 +40,10 @@ def said(made: records.Columns) -> list[str]:
     return [message["content"] for message in made["messages"]]
 
 
+def cut_off(text: str) -> Completion:
+    return Completion(text, "length", TokenUsage(), "fake")
+
+
 class Overflow(ModelFailure):
     kind = ErrorKind.CONTEXT_OVERFLOW
 
@@ -122,6 +126,8 @@ async def test_prompts_of_the_users_own() -> None:
         pytest.param(["So.", "How?", "SO"], "Loop", 2, id="the-same-answer"),
         pytest.param(["So.", "How?", Overflow()], "ContextLimit", 2, id="context-overflow"),
         pytest.param(["So.", Overflow()], "ContextLimit", 2, id="context-overflow-of-the-user"),
+        pytest.param([cut_off("So it")], "CutOff", 2, id="first-answer-cut-off"),
+        pytest.param(["So.", cut_off("How did")], "CutOff", 2, id="the-user-cut-off"),
     ],
 )
 async def test_dialogue_stops_where_it_leads_nowhere_and_says_so(
@@ -135,6 +141,20 @@ async def test_dialogue_stops_where_it_leads_nowhere_and_says_so(
     made = await talk(llm)
     assert (made["ended_by"], len(made["messages"]), made["turns"]) == (ended_by, messages, 1)
     assert len(llm.asked) == len(answers)
+
+
+async def test_a_last_answer_that_was_cut_off_stays_and_is_told() -> None:
+    llm = ScriptedLlm(["So.", "How?", cut_off("Because the")])
+    made = await talk(llm, userTurns=2)
+    assert said(made) == ["Why?", "So.", "How?", "Because the"]
+    assert (made["turns"], made["ended_by"]) == (2, "CutOff")
+
+
+@pytest.mark.parametrize("answers", [[cut_off("So it")], ["So.", cut_off("How did")]])
+async def test_two_turn_prompt_with_a_message_that_was_cut_off_fails(answers: list[Any]) -> None:
+    with pytest.raises(StageFailure, match="maxTokens") as caught:
+        await talk(ScriptedLlm(answers), "twoTurnPrompt")
+    assert caught.value.kind == "TruncatedCompletion"
 
 
 @pytest.mark.parametrize("answers", [[Broken()], ["So.", Broken()], ["So.", "How?", Broken()]])
@@ -199,6 +219,12 @@ async def test_dialogue_without_an_opening_line_fails(question: Any) -> None:
 )
 def test_what_is_said_in_the_users_place(text: str, expected: str) -> None:
     assert conversation.user_message(text) == expected
+
+
+def test_line_breaks_without_end_take_no_time() -> None:
+    # Quadratic, this would be a matter of minutes.
+    text = "word" + "\n" * 100_000 + "\nAssistant: no"
+    assert conversation.user_message(text) == "word"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from kubesynth_api.meta import PromptText
 from kubesynth_api.v1alpha1.pipeline import Stage as StageSpec
 from kubesynth_runner import records
-from kubesynth_runner.llm.base import Completion
+from kubesynth_runner.llm.base import Completion, TokenUsage
 from kubesynth_runner.llm.errors import ErrorKind
 from kubesynth_runner.pipelines import registry
 from kubesynth_runner.pipelines.base import ModelFailure, StageFailure, Steps
@@ -164,6 +164,18 @@ async def test_equal_answers_are_not_paid_for_twice() -> None:
     llm = ScriptedLlm(["One.", "one. ", "ONE."])
     assert await run(llm, pairs(), {"question": "Why?"}) == []
     assert len(llm.asked) == 3
+
+
+async def test_an_answer_that_was_cut_off_is_in_no_pair() -> None:
+    cut_off = Completion("The best, but", "length", TokenUsage(), "fake")
+    answers: list[Answer] = [cut_off, "Two.", "Three."]
+    scores = [judgement(3, 5), judgement(1, 5)]
+    (made,) = await run(ScriptedLlm([*answers, *scores]), pairs(), {"question": "Why?"})
+    assert (made["chosen"], made["rejected"]) == ("Two.", "Three.")
+    assert [answer["answer"] for answer in made["answers"]] == ["Two.", "Three."]
+    with pytest.raises(StageFailure, match="maxTokens") as caught:
+        await run(ScriptedLlm([cut_off, cut_off, "Three."]), pairs(), {"question": "Why?"})
+    assert caught.value.kind == "TruncatedCompletion"
 
 
 async def test_one_failure_does_not_spoil_the_other_answers() -> None:
