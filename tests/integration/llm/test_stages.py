@@ -144,7 +144,9 @@ async def test_question_with_answer_from_nothing(tmp_path: Path, real_llm: Embed
 CRITERIA = [{"name": "truth", "description": "Is it true?", "min": 0, "max": 100}]
 
 
-IN_BRIEF = {**WRITER, "sampling": SHORT, "useDocument": False}
+# Part of a sentence, and not cut off.
+WHOLE = {"maxTokens": 64, "stop": [".", ",", "!", "?"]}
+IN_BRIEF = {**WRITER, "sampling": WHOLE, "useDocument": False}
 
 
 async def test_question_is_answered_and_scored(tmp_path: Path, real_llm: EmbeddedServer) -> None:
@@ -165,7 +167,7 @@ async def test_question_is_answered_and_scored(tmp_path: Path, real_llm: Embedde
 async def test_user_asks_again(tmp_path: Path, real_llm: EmbeddedServer) -> None:
     # A user who says the same again makes no row, and one of this size may: hence two of them.
     questions = ({"question": QUESTION}, {"question": "Who are you?"})
-    stage = {"twoTurnPrompt": {**IN_BRIEF, "userSampling": SHORT}}
+    stage = {"twoTurnPrompt": {**IN_BRIEF, "userSampling": WHOLE}}
     rows = await make(tmp_path, real_llm, [stage], *questions)
     assert rows
     for row in rows:
@@ -178,7 +180,7 @@ async def test_pairs_of_answers_are_judged(tmp_path: Path, real_llm: EmbeddedSer
         **IN_BRIEF,
         "judgeModel": "generator",
         "answers": 2,
-        "sampling": {"temperature": 1.2, **SHORT},
+        "sampling": {"temperature": 1.2, **WHOLE},
         "criteria": CRITERIA,
     }
     rows = await make(tmp_path, real_llm, [{"preferencePairs": stage}], {"question": QUESTION})

@@ -40,6 +40,8 @@ DOCUMENT = {
     "answer": "Ships carry grain.",
 }
 SHORT = {"maxTokens": 12}
+# Part of a sentence, and not cut off.
+PHRASE = {"maxTokens": 64, "stop": [".", ",", "!", "?"]}
 # A sentence, however little of the task is in it.
 WHOLE: dict[str, Any] = {
     "sampling": {"maxTokens": 24, "stop": ["."]},
@@ -93,13 +95,13 @@ CASES = {
     "extractKnowledge": Case(WHOLE, "knowledge", HELD),
     "knowledgeList": Case(WHOLE, "fact", HELD),
     "answer": Case({"sampling": SHORT}, "answer"),
-    "dialogue": Case({"userTurns": 1, "sampling": SHORT, "userSampling": SHORT}, "messages"),
-    "twoTurnPrompt": Case({"sampling": SHORT, "userSampling": SHORT}, "messages"),
+    "dialogue": Case({"userTurns": 1, "sampling": PHRASE}, "messages"),
+    "twoTurnPrompt": Case({"sampling": PHRASE, "userSampling": PHRASE}, "messages"),
     "preferencePairs": Case(
         {
             "answers": 2,
             "criteria": CRITERIA,
-            "sampling": SHORT,
+            "sampling": PHRASE,
             "useDocument": False,
             "prompts": {"judge": JUDGE},
         },
