@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from kubesynth_runner.llm.base import JsonSchemaFormat, Message
-from kubesynth_runner.pipelines import templates
+from kubesynth_runner.pipelines import json_text, templates
 from kubesynth_runner.pipelines.base import StageFailure, StageLlm, accept_text
 
 _LEAD = re.compile(
@@ -134,7 +134,7 @@ def _of_json(text: str) -> str | None:
     if start < 0 or end < start:
         return None
     try:
-        value = json.loads(text[start : end + 1])
+        value = json.loads(json_text.mend(text[start : end + 1]), strict=False)
     except (ValueError, RecursionError):
         return None
     if not isinstance(value, dict):

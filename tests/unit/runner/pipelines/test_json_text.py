@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kubesynth_runner.pipelines import json_text, lists, pairs, structured
+from kubesynth_runner.pipelines import json_text, labels, lists, pairs, structured
 from kubesynth_testing.scripted_llm import ScriptedLlm
 
 
@@ -143,3 +143,9 @@ async def test_objects_keep_their_latex() -> None:
 def test_pairs_keep_their_latex() -> None:
     text = r'[{"question": "What is \(\beta\)?", "answer": "It is $\frac{1}{2}$.",}]'
     assert pairs.parse(text) == [(r"What is \(\beta\)?", r"It is $\frac{1}{2}$.")]
+
+
+async def test_labels_beside_latex_are_read() -> None:
+    llm = ScriptedLlm([r'{"reason": "Art or math: \(x\).", "label": "math"}'])
+    label, _ = await labels.ask_label(llm, (), ["math", "art"])
+    assert (label, len(llm.asked)) == ("math", 1)
