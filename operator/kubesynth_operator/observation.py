@@ -247,6 +247,8 @@ class LiveProgress:
     unreachable: int
     changed_at: datetime
     unreachable_since: datetime | None = None
+    # What most of the pods that say something say of themselves, such as which model they wait for.
+    message: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -9,12 +9,21 @@ the truth is in the output.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from datetime import datetime
 
-from kubesynth_api.runner_contract import RecordCounts, RequestCounts, TokenCounts, Totals
+from kubesynth_api.runner_contract import (
+    ProgressReport,
+    RecordCounts,
+    RequestCounts,
+    TokenCounts,
+    Totals,
+)
 from kubesynth_operator.observation import LiveProgress
 
 _FIELDS = 13
+# Of what a pod says: it goes into a condition's message.
+_MESSAGE_CHARACTERS = 500
 _MICROS_PER_USD = 1_000_000
 Numbers = tuple[int, ...]
 _ZERO: Numbers = (0,) * _FIELDS
@@ -60,6 +69,7 @@ class _Page:
     words: dict[int, Numbers] = dataclasses.field(default_factory=dict)
     final: set[int] = dataclasses.field(default_factory=set)
     rates: dict[int, float] = dataclasses.field(default_factory=dict)
+    messages: dict[int, str] = dataclasses.field(default_factory=dict)
     sum: Numbers = _ZERO
     reachable: int = 0
     unreachable: int = 0
@@ -75,6 +85,21 @@ class _Page:
         )
         self.changed_at = now
 
+    def hear(self, index: int, message: str) -> None:
+        if message:
+            self.messages[index] = message[:_MESSAGE_CHARACTERS]
+        else:
+            self.messages.pop(index, None)
+
+    def hush(self) -> None:
+        self.rates.clear()
+        self.messages.clear()
+
+    def most_said(self) -> str:
+        # Of equally many the first in order: it must not change from round to round.
+        counts = Counter(self.messages.values())
+        return min(counts, key=lambda text: (-counts[text], text), default="")
+
 
 class ProgressBook:
     """Pages by job uid."""
@@ -82,15 +107,14 @@ class ProgressBook:
     def __init__(self) -> None:
         self._pages: dict[str, _Page] = {}
 
-    def record(
-        self, job_uid: str, index: int, totals: Totals, *, rate: float, now: datetime
-    ) -> None:
+    def record(self, job_uid: str, index: int, report: ProgressReport, *, now: datetime) -> None:
         """Take what a running pod of shard `index` says. A shard's final word is not replaced."""
         page = self._page(job_uid, now)
         if index in page.final:
             return
-        page.rates[index] = rate
-        page.take(index, _numbers(totals), now)
+        page.rates[index] = report.records_per_second
+        page.hear(index, report.message)
+        page.take(index, _numbers(report.totals), now)
 
     def record_end(
         self, job_uid: str, index: int, totals: Totals, *, succeeded: bool, now: datetime
@@ -100,6 +124,7 @@ class ProgressBook:
         if index in page.final:
             return
         page.rates.pop(index, None)
+        page.hear(index, "")
         page.take(index, _numbers(totals), now)
         if succeeded:
             page.final.add(index)
@@ -118,7 +143,7 @@ class ProgressBook:
         elif page.unreachable_since is None:
             page.unreachable_since = now
         if not reachable:
-            page.rates.clear()
+            page.hush()
 
     def live(self, job_uid: str) -> LiveProgress | None:
         """Return the sums of a job, or None when no shard has said anything."""
@@ -132,6 +157,7 @@ class ProgressBook:
             unreachable=page.unreachable,
             changed_at=page.changed_at,
             unreachable_since=page.unreachable_since,
+            message=page.most_said(),
         )
 
     def keep(self, job_uids: set[str], *, at_work: set[str]) -> None:
@@ -144,7 +170,7 @@ class ProgressBook:
             if uid not in at_work:
                 page.reachable = page.unreachable = 0
                 page.unreachable_since = None
-                page.rates.clear()
+                page.hush()
 
     def _page(self, job_uid: str, now: datetime) -> _Page:
         page = self._pages.get(job_uid)

@@ -102,13 +102,7 @@ class ProgressPoller:
         except (aiohttp.ClientError, TimeoutError, OSError, ValidationError) as exc:
             _logger.debug("no progress", extra={"pod": pod.name, "error": str(exc)})
             return False
-        self._book.record(
-            pod.job_uid,
-            pod.index,
-            report.totals,
-            rate=report.records_per_second,
-            now=self._clock(),
-        )
+        self._book.record(pod.job_uid, pod.index, report, now=self._clock())
         return True
 
     def _tell(self, key: JobKey, now: datetime) -> None:

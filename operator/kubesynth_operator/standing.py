@@ -34,7 +34,12 @@ def running(observation: Observation, phase: RunnerPhase, assessment: Assessment
         return Verdict(False, refused.reason, refused.message)
     reason = draft.running_reason(phase)
     stuck = waiting.describe(observation.pods_of(phase))
-    return Verdict(True, reason, f"Pods wait: {stuck}" if stuck else draft.RUNNING_MESSAGES[reason])
+    if stuck:
+        return Verdict(True, reason, f"Pods wait: {stuck}")
+    message, live = draft.RUNNING_MESSAGES[reason], observation.live
+    if reason is Reason.SHARDS_ACTIVE and live is not None and live.message:
+        message = f"{message} They say: {live.message}"
+    return Verdict(True, reason, message)
 
 
 def _awaits_servers(observation: Observation) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator, Mapping
 
 import msgspec
@@ -20,6 +21,7 @@ from kubesynth_runner.engine.buckets import Buckets
 from kubesynth_runner.engine.calls import ModelConnection
 from kubesynth_runner.engine.gate import Gate
 from kubesynth_runner.engine.gradient import LatencyGradient
+from kubesynth_runner.engine.waiting import Waiting
 from kubesynth_runner.environment import RunEnvironment
 from kubesynth_runner.io import layout
 from kubesynth_runner.io.storage import Storage
@@ -31,6 +33,8 @@ FIRST_POLL_SECONDS = 0.2
 LAST_POLL_SECONDS = 5.0
 # A gateway answers 404 for a model that it is only about to serve; later the name is wrong.
 MODEL_MISSING_SECONDS = 10.0
+# A server that takes so long over the first question, and has not failed either, is spoken of.
+NOTICE_SECONDS = 5.0
 # Of connections: the gate limits requests, and by more or less while the run goes on.
 ANY_NUMBER = 0
 
@@ -71,6 +75,14 @@ class CapabilityStore:
         return self.load(role) or found
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Patience:
+    """What ends waiting for models early, and who is told that they are waited for."""
+
+    stop: asyncio.Event
+    waiting: Waiting
+
+
 class ModelPool:
     """Connections by role. `wait_failed` returns when an embedded server has died."""
 
@@ -93,7 +105,7 @@ async def connect(
     roles: frozenset[str],
     environment: RunEnvironment,
     store: CapabilityStore,
-    stop: asyncio.Event,
+    patience: Patience,
     shares: Mapping[str, ModelShare] | None = None,
 ) -> AsyncIterator[ModelPool]:
     """Connect to the models in `roles`, waiting for each to answer; close all at the end.
@@ -103,11 +115,12 @@ async def connect(
     Raises:
         ConfigurationError: a key is wrong, a model is not served, the extra is not installed.
         RetryLaterError: a model did not answer within deadlines.modelReadySeconds.
-        StoppedError: `stop` was set while waiting.
+        StoppedError: `patience.stop` was set while waiting.
     """
     async with contextlib.AsyncExitStack() as stack:
         connections, servers = {}, []
         given = shares or whole_share(spec).models
+        patience.waiting.clear()
         seconds = float(spec.deadlines.model_ready_seconds)
         for place, model in enumerate(spec.models):
             if model.name not in roles:
@@ -130,7 +143,8 @@ async def connect(
                 raise _not_available(model.name)
             gate = _gate(model.limits, given[model.name], share, client)
             stack.push_async_callback(client.close)
-            understood = await _understood(store, model, _Wait(model.name, client, seconds, stop))
+            wait = _Wait(model, client, seconds, patience)
+            understood = await _understood(store, model, wait)
             connections[model.name] = ModelConnection(
                 model.name,
                 name,
@@ -195,13 +209,16 @@ class _Wait:
     """Waiting for one model to answer."""
 
     def __init__(
-        self, role: str, client: ChatClient, deadline_seconds: float, stop: asyncio.Event
+        self, model: ModelSpec, client: ChatClient, deadline_seconds: float, patience: Patience
     ) -> None:
-        self._role = role
+        self._role = model.name
         self._client = client
         self._deadline_seconds = deadline_seconds
-        self._stop = stop
-        self._last_failure = "no answer yet"
+        self._patience = patience
+        # One of our own is on its way, and refuses connections until it is there.
+        self._quiet_seconds = NOTICE_SECONDS if model.embedded else 0.0
+        where = f" [{model.external.url}]" if model.external else ""
+        self._last_failure = ClientError(ErrorKind.TIMEOUT, f"no answer yet{where}")
 
     async def probe(self) -> StoredCapabilities:
         """Return what the server understands.
@@ -212,7 +229,8 @@ class _Wait:
             StoppedError: asked to stop.
         """
         work = asyncio.create_task(self._poll())
-        stopped = asyncio.create_task(self._stop.wait())
+        stopped = asyncio.create_task(self._patience.stop.wait())
+        notice = asyncio.create_task(self._give_notice())
         try:
             await asyncio.wait(
                 {work, stopped},
@@ -231,7 +249,8 @@ class _Wait:
         finally:
             work.cancel()
             stopped.cancel()
-            await asyncio.gather(work, stopped, return_exceptions=True)
+            notice.cancel()
+            await asyncio.gather(work, stopped, notice, return_exceptions=True)
 
     async def _poll(self) -> StoredCapabilities:
         started = asyncio.get_running_loop().time()
@@ -239,13 +258,20 @@ class _Wait:
         while True:
             try:
                 found = await self._client.probe()
+                self._patience.waiting.answers(self._role)
                 return StoredCapabilities(found.json_schema, found.schema_bounds)
             except ClientError as failure:
-                self._last_failure = str(failure)
+                self._last_failure = failure
                 waited = asyncio.get_running_loop().time() - started
                 self._give_up_if_hopeless(failure, waited)
+                if waited >= self._quiet_seconds:
+                    self._patience.waiting.waits(self._role, failure)
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, LAST_POLL_SECONDS)
+
+    async def _give_notice(self) -> None:
+        await asyncio.sleep(NOTICE_SECONDS)
+        self._patience.waiting.waits(self._role, self._last_failure)
 
     def _give_up_if_hopeless(self, failure: ClientError, waited_seconds: float) -> None:
         hopeless = failure.kind in (ErrorKind.AUTHENTICATION, ErrorKind.BAD_REQUEST) or (

@@ -16,6 +16,7 @@ from kubesynth_api.runner_contract import Lease, LeaseReport, ProgressReport, Ru
 from kubesynth_api.v1alpha1.spending import Price
 from kubesynth_runner import errors
 from kubesynth_runner.engine.calls import ModelConnection
+from kubesynth_runner.engine.waiting import Waiting
 from kubesynth_runner.shard_lease import ShardLease, StaleLeaseError, is_token
 from kubesynth_runner.tally import Tally
 
@@ -33,6 +34,8 @@ class Progress:
     tally: Tally = dataclasses.field(default_factory=Tally)
     connections: Mapping[str, ModelConnection] = dataclasses.field(default_factory=dict)
     message: str = ""
+    # What it waits for; while that is anything, it is the message.
+    waiting: Waiting = dataclasses.field(default_factory=Waiting)
     lease: ShardLease | None = None
     prices: Mapping[str, Price] = dataclasses.field(default_factory=dict)
     _rate: float = 0.0
@@ -54,7 +57,7 @@ class Progress:
             shard_index=self.shard_index,
             totals=self.tally.to_totals(self.input_records, self.prices),
             records_per_second=round(max(0.0, self._rate), 3),
-            message=self.message,
+            message=self.waiting.sentence or self.message,
             lease=self.lease.report() if self.lease else None,
         )
 

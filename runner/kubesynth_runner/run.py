@@ -122,6 +122,8 @@ class RunOutcome:
     report_uri: str | None = None
     error: RunnerError | None = None
     ended: Reason | None = None
+    # The models that it waited for when it ended, and why; usually nothing.
+    waited_for: str = ""
 
 
 async def run_local(
@@ -146,7 +148,8 @@ async def run_local(
         result = await _all_shards(context, view)
     except errors.RunnerError as exc:
         error = RunnerError(reason=exc.reason, message=str(exc))
-        return RunOutcome(exc.exit_code, view.report().totals, error=error)
+        waited = progress.waiting.sentence
+        return RunOutcome(exc.exit_code, view.report().totals, error=error, waited_for=waited)
     finally:
         reporter.cancel()
         await asyncio.gather(reporter, return_exceptions=True)

@@ -109,7 +109,11 @@ def degraded(
     if silent_for_seconds >= stall_seconds:
         return Problem(
             Reason.PROGRESS_STALLED,
-            f"Pods run, but no counter has moved for over {stall_seconds:.0f} s. Look at the model"
-            " servers and at the pods' logs.",
+            f"Pods run, but no counter has moved for over {stall_seconds:.0f} s. "
+            + (
+                f"They say: {progress.message}"
+                if progress.message
+                else "Look at the model servers and at the pods' logs."
+            ),
         )
     return None

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import signal
 import socket
@@ -28,6 +29,7 @@ from kubesynth_runner.cli import manifests, mappings
 from kubesynth_runner.cli.errors import CommandError
 from kubesynth_runner.cli.manifests import JobDocument, Manifest, Problem
 from kubesynth_runner.cli.progress_view import BarView, LineView, ProgressView
+from kubesynth_runner.engine import waiting
 from kubesynth_runner.environment import RunEnvironment
 from kubesynth_runner.io import locations, object_stores
 from kubesynth_runner.io.mounts import Mounts
@@ -64,6 +66,8 @@ def run(source: str, flags: mappings.Flags) -> int:
         view = _make_view()
         try:
             runs.collect_rarely()
+            # The view says it already.
+            logging.getLogger(waiting.__name__).setLevel(logging.ERROR)
             outcome = uvloop.run(_run(prepared, view))
         finally:
             view.close()
@@ -179,6 +183,8 @@ def _tell(prepared: LocalRun, outcome: runs.RunOutcome) -> int:
             print(f"look at it: kubesynth show {_shown(prepared.output)}")
     elif outcome.exit_code is ExitCode.CHECKPOINTED:
         print(f"stopped: {counts}", file=sys.stderr)
+        if outcome.waited_for:
+            print(f"it was {outcome.waited_for}", file=sys.stderr)
         print("everything is kept; the same command goes on from here", file=sys.stderr)
     else:
         error = outcome.error

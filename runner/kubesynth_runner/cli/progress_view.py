@@ -19,6 +19,8 @@ from rich.progress import (
 from kubesynth_api.runner_contract import ProgressReport, RunnerPhase
 
 LINE_EVERY_SECONDS = 10.0
+# What a run says of itself goes beside the bar if it is no longer than this, or else above it.
+BESIDE_BAR_CHARACTERS = 60
 _DOING = {
     RunnerPhase.PLAN: "planning",
     RunnerPhase.GENERATE: "generating",
@@ -59,13 +61,20 @@ class BarView:
         )
         self._task = self._progress.add_task("starting", total=None, details="")
         self._progress.start()
+        self._noted = ""
 
     def show(self, report: ProgressReport) -> None:
         """Move the bar."""
         records = report.totals.records
+        beside = report
+        if len(report.message) > BESIDE_BAR_CHARACTERS:
+            if report.message != self._noted:
+                self._noted = report.message
+                self.note(report.message)
+            beside = report.model_copy(update={"message": "see above"})
         self._progress.update(
             self._task,
-            description=describe_phase(report),
+            description=describe_phase(beside),
             completed=records.done,
             total=records.in_ or None,
             details=describe_counts(report),
@@ -81,7 +90,7 @@ class BarView:
 
 
 class LineView:
-    """A plain line at each change of phase, and every 10 seconds."""
+    """A plain line at each change of phase, when the run has something to say, and every 10 s."""
 
     def __init__(
         self, write: Callable[[str], object], clock: Callable[[], float] = time.monotonic
@@ -90,13 +99,16 @@ class LineView:
         self._clock = clock
         self._last_phase: RunnerPhase | None = None
         self._last_at = 0.0
+        self._had_message = False
 
     def show(self, report: ProgressReport) -> None:
         """Write a line if it is time for one."""
         now = self._clock()
-        if report.phase is self._last_phase and now - self._last_at < LINE_EVERY_SECONDS:
+        is_news = report.phase is not self._last_phase or (report.message and not self._had_message)
+        if not is_news and now - self._last_at < LINE_EVERY_SECONDS:
             return
         self._last_phase, self._last_at = report.phase, now
+        self._had_message = bool(report.message)
         records = report.totals.records
         done = f"{records.done:,} of {records.in_:,} records" if records.in_ else ""
         parts = [done, describe_counts(report)] if done else []

@@ -212,7 +212,9 @@ class BatchCaller(Caller):
         began, attempts = loop.time(), 0
         while True:
             try:
-                return await ask()
+                answer = await ask()
+                self.waiting.answers(connection.role)
+                return answer
             except ClientError as error:
                 where = f"model {connection.role!r}, execution: Batch: "
                 if error.kind in _HOPELESS:
@@ -227,6 +229,7 @@ class BatchCaller(Caller):
                         Reason.MODEL_UNHEALTHY, f"{where}{error}"
                     ) from error
                 wait_seconds = error.retry_after_seconds or 0.0
+                self.waiting.waits(connection.role, error)
             attempts += 1
             wait_seconds = max(wait_seconds, retry.delay_seconds(attempts, self._random.random()))
             await self._pause(wait_seconds)

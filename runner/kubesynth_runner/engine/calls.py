@@ -20,6 +20,7 @@ from kubesynth_runner.engine.admission import RETRY_AFTER_LIMIT_SECONDS
 from kubesynth_runner.engine.breaker import SUSPECT, Breaker
 from kubesynth_runner.engine.gate import Gate
 from kubesynth_runner.engine.purse import Purse
+from kubesynth_runner.engine.waiting import Waiting
 from kubesynth_runner.io.journal import CallFrame, Journal, call_key
 from kubesynth_runner.llm.base import ChatClient, Completion, CompletionRequest, TokenUsage
 from kubesynth_runner.llm.batches import BatchApi
@@ -135,6 +136,8 @@ class Caller:
         self._hash_encode = msgspec.json.Encoder(order="sorted").encode
         self._random = random.Random()
         self.stopped = asyncio.Event()
+        # Who is told of models that do not answer.
+        self.waiting = Waiting()
         # When a model began to give no answers, by role.
         self._silent_since: dict[str, float] = {}
         self._breakers: dict[str, Breaker] = {}
@@ -311,9 +314,9 @@ class Caller:
         if failure.kind is not ErrorKind.CONNECTION:
             self._on_answer(connection)
             return True
-        self._note_silence(connection, failure, now)
         is_outage = admission.on_unreachable(now)
         connection.gate.on_change()
+        self._note_silence(connection, failure, now)
         return not is_outage
 
     async def _is_outage(self, connection: ModelConnection) -> bool:
@@ -346,13 +349,16 @@ class Caller:
         return answers
 
     def _on_answer(self, connection: ModelConnection) -> None:
+        self.waiting.answers(connection.role)
         self._silent_since.pop(connection.role, None)
         if (breaker := self._breakers.get(connection.role)) is not None:
             breaker.on_answer()
         connection.gate.admission.on_answer()
 
     def _note_silence(self, connection: ModelConnection, failure: ClientError, now: float) -> None:
-        """Give up on a model that has given no answer to anybody for too long."""
+        """Tell of an outage; give up on a model that has answered nobody for too long."""
+        if connection.gate.admission.outage_since is not None:
+            self.waiting.waits(connection.role, failure)
         since = self._silent_since.setdefault(connection.role, now)
         if now - since > connection.outage_limit_seconds:
             raise errors.RetryLaterError(

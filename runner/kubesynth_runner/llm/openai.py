@@ -8,6 +8,7 @@ cancellation. Requests are sent once: retries and pacing belong to the engine.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
 import ssl
 import urllib.parse
@@ -271,6 +272,10 @@ def _describe_transport_error(exc: Exception, endpoint: OpenAIEndpoint) -> tuple
             )
         case aiohttp.ClientConnectorSSLError():
             return ErrorKind.CONNECTION, f"the TLS handshake failed: {exc}"
+        case aiohttp.ClientConnectorDNSError():
+            return ErrorKind.CONNECTION, f"the host {exc.host} is not known: {exc.os_error}"
+        case aiohttp.ClientConnectorError(os_error=OSError(errno=errno.ECONNREFUSED)):
+            return ErrorKind.CONNECTION, "connection refused: nothing listens there, or not yet"
         case aiohttp.ConnectionTimeoutError():
             seconds = endpoint.connect_timeout_seconds
             return ErrorKind.CONNECTION, f"no connection within {seconds:g} s"

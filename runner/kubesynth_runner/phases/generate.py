@@ -59,7 +59,7 @@ async def run(
         attempt.pipeline.roles,
         context.environment,
         models.CapabilityStore(context.storage, plan.run_id),
-        context.stop,
+        models.Patience(context.stop, context.progress.waiting),
         attempt.lease.lease.models,
     ) as pool:
         context.progress.connections = pool.connections
@@ -89,6 +89,7 @@ class _Attempt:
         )
         self._purse.change(to_caps(self.lease.lease.caps))
         self._caller: Caller = Caller(journal, self._purse)
+        self._caller.waiting = context.progress.waiting
         self._counted = Tally()
         self.pipeline = pipelines.compile_pipeline(
             spec, context.environment.read_prompt, plan.column_types, count
@@ -196,6 +197,7 @@ class _Attempt:
 
         settings = BatchSettings(book.check_fence, report)
         caller = BatchCaller(self._journal, batches, pool.connections, settings)
+        caller.waiting = self._context.progress.waiting
         self._caller = caller
         return BatchRounds(
             caller, self._journal, book, lambda: self._scheduler(pool), self._output.flush

@@ -65,6 +65,7 @@ class Generation:
         self._purse = spending.purse(self._context, self._book, journal)
         self._purse.change(spending.of_whole_job(self._context))
         self._caller = Caller(journal, self._purse)
+        self._caller.waiting = self._context.progress.waiting
 
     async def run(self) -> list[Seed]:
         """Return the generated records, at least one.
@@ -84,8 +85,9 @@ class Generation:
             update={"shards": spec.shards.model_copy(update={"parallelism": 1})}
         )
         store = models.CapabilityStore(context.storage, self._run_id)
+        patience = models.Patience(context.stop, context.progress.waiting)
         async with models.connect(
-            alone, pipeline.level_roles, context.environment, store, context.stop
+            alone, pipeline.level_roles, context.environment, store, patience
         ) as pool:
             context.progress.connections = pool.connections
             for number, compiled in enumerate(pipeline.levels):

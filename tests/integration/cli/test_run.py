@@ -15,6 +15,7 @@ import pytest
 from kubesynth_runner.embedded import weights
 from kubesynth_testing.cli_process import kubesynth, start
 from kubesynth_testing.fake_llm import MODEL, FakeLlm, Faults
+from kubesynth_testing.ports import free_port
 from kubesynth_testing.runs import read_rows
 
 DOCUMENTS = 6
@@ -101,6 +102,25 @@ async def test_interrupted_run_goes_on_where_it_stopped(
     # One call more: the probe. What was answered before the interrupt is not asked again.
     assert not server.statistics.to_json(hashes=False)["answered_again"]
     assert server.statistics.answered.total() == CALLS + 1
+
+
+async def test_model_that_cannot_be_reached_is_named_at_once_and_when_stopped(
+    write_manifest: Callable[[str], Path],
+) -> None:
+    url = f"http://127.0.0.1:{free_port()}/v1"
+    path = write_manifest(JOB.format(model=f"external: {{url: '{url}', model: {MODEL}}}"))
+    process = await start("run", path)
+    assert process.stderr is not None
+    async with asyncio.timeout(30):
+        async for line in process.stderr:
+            if b"generating (waiting for generator: " in line:
+                break
+    assert url in line.decode()
+    process.send_signal(signal.SIGINT)
+    _, err = await process.communicate()
+    assert process.returncode == 143
+    assert "\nit was waiting for generator: " in err.decode()
+    assert "WARNING" not in err.decode()
 
 
 async def test_changed_pipeline_meets_the_finished_output(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from kubesynth_api.runner_contract import RecordCounts, RunnerPhase, Totals
+from kubesynth_api.runner_contract import ProgressReport, RecordCounts, RunnerPhase, Totals
 from kubesynth_operator import wire
 from kubesynth_operator.child_cache import ChildCache
 from kubesynth_operator.health import WatchHealth
@@ -78,11 +78,35 @@ def word(done: int) -> Totals:
     return Totals(records=RecordCounts(in_=10, done=done))
 
 
+def report(done: int, *, rate: float = 1.0, message: str = "") -> ProgressReport:
+    return ProgressReport(
+        phase=RunnerPhase.GENERATE, totals=word(done), records_per_second=rate, message=message
+    )
+
+
+def test_what_most_pods_say_is_kept_while_they_say_it() -> None:
+    book = ProgressBook()
+
+    def said() -> str:
+        live = book.live("u")
+        assert live is not None
+        return live.message
+
+    for index, message in enumerate(("", "waiting for a: no", "waiting for b", "waiting for b")):
+        book.record("u", index, report(1, message=message), now=NOW)
+    assert said() == "waiting for b"
+    book.record("u", 2, report(1), now=NOW)
+    book.record_end("u", 3, word(1), succeeded=False, now=NOW)
+    assert said() == "waiting for a: no"
+    book.record_round("u", reachable=0, unreachable=2, now=LATER)
+    assert said() == ""
+
+
 def test_words_of_shards_are_summed_and_replaced() -> None:
     book = ProgressBook()
-    book.record("u", 0, word(1), rate=1.0, now=NOW)
-    book.record("u", 1, word(2), rate=0.5, now=NOW)
-    book.record("u", 0, word(4), rate=2.0, now=LATER)
+    book.record("u", 0, report(1, rate=1.0), now=NOW)
+    book.record("u", 1, report(2, rate=0.5), now=NOW)
+    book.record("u", 0, report(4, rate=2.0), now=LATER)
     live = book.live("u")
     assert live is not None
     assert (live.totals.records.in_, live.totals.records.done) == (20, 6)
@@ -92,9 +116,9 @@ def test_words_of_shards_are_summed_and_replaced() -> None:
 
 def test_a_shard_s_last_word_is_final_and_has_no_rate() -> None:
     book = ProgressBook()
-    book.record("u", 0, word(9), rate=1.0, now=NOW)
+    book.record("u", 0, report(9, rate=1.0), now=NOW)
     book.record_end("u", 0, word(10), succeeded=True, now=NOW)
-    book.record("u", 0, word(3), rate=1.0, now=NOW)
+    book.record("u", 0, report(3, rate=1.0), now=NOW)
     book.record_end("u", 0, word(4), succeeded=False, now=NOW)
     live = book.live("u")
     assert live is not None
@@ -103,8 +127,8 @@ def test_a_shard_s_last_word_is_final_and_has_no_rate() -> None:
 
 def test_a_word_that_says_nothing_new_is_no_progress() -> None:
     book = ProgressBook()
-    book.record("u", 0, word(1), rate=1.0, now=NOW)
-    book.record("u", 0, word(1), rate=0.0, now=LATER)
+    book.record("u", 0, report(1, rate=1.0), now=NOW)
+    book.record("u", 0, report(1, rate=0.0), now=LATER)
     live = book.live("u")
     assert live is not None
     assert live.changed_at == NOW
@@ -112,7 +136,7 @@ def test_a_word_that_says_nothing_new_is_no_progress() -> None:
 
 def test_a_pause_is_not_a_stall() -> None:
     book = ProgressBook()
-    book.record("u", 0, word(1), rate=1.0, now=NOW)
+    book.record("u", 0, report(1, rate=1.0), now=NOW)
     book.keep({"u"}, at_work=set())
     quiet = book.live("u")
     assert quiet is not None
@@ -138,8 +162,8 @@ def test_unreachable_pods_are_timed_from_the_first_round_without_an_answer() -> 
 
 def test_jobs_without_pods_are_forgotten() -> None:
     book = ProgressBook()
-    book.record("u", 0, word(1), rate=1.0, now=NOW)
-    book.record("v", 0, word(1), rate=1.0, now=NOW)
+    book.record("u", 0, report(1, rate=1.0), now=NOW)
+    book.record("v", 0, report(1, rate=1.0), now=NOW)
     book.keep({"v"}, at_work={"v"})
     assert book.live("u") is None
     assert book.live("v") is not None

@@ -214,6 +214,18 @@ def test_numbers_alone_are_progress_and_a_condition_is_not() -> None:
     assert moved.status.progress.eta_seconds == 6
 
 
+def test_running_pods_that_wait_for_a_model_say_so_in_running() -> None:
+    job = a_job()
+    seen = observation(job, [a_child(job, GENERATE, active=1, ready=1)])
+    first = decide(seen)
+    live = LiveProgress(Totals(), 0.0, 1, 0, NOW, message="waiting for judge: refused")
+    waits = decide(after(seen, first, live=live))
+    assert waits.status is not None
+    running = status.find(waits.status, ConditionType.RUNNING)
+    assert running is not None
+    assert running.message == "Shards are at work. They say: waiting for judge: refused"
+
+
 def test_nothing_is_written_when_nothing_has_changed() -> None:
     job = a_job(shards=3)
     seen = observation(job, [a_child(job, PLAN, active=1)], referents=CLAIMS)

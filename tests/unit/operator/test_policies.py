@@ -362,6 +362,13 @@ def test_odd_progress(
     assert (problem.reason if problem else None) == reason
 
 
+def test_a_stall_is_told_in_the_pods_own_words() -> None:
+    seen = LiveProgress(Totals(), 0.0, 1, 0, NOW, message="waiting for judge: refused")
+    problem = progress.degraded(seen, 900, 0, stall_seconds=900, unreachable_seconds=60)
+    assert problem is not None
+    assert problem.message.endswith("They say: waiting for judge: refused")
+
+
 def test_the_most_common_wait_is_described() -> None:
     job = a_job()
     pods = [
