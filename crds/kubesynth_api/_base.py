@@ -23,13 +23,15 @@ class CelRule:
 
     `field_path` (relative, as `.spec`) moves the error to the field that a user has to change.
     `holds` says the same in Python, about the model, for those who have no API server at hand; a
-    rule about a change (with oldSelf) has none.
+    rule about a change (with oldSelf) has none. `explain` may then say more than `message`: what
+    exactly is wrong with this model. Nothing if it does not know better.
     """
 
     rule: str
     message: str
     field_path: str | None = None
     holds: Callable[[Any], bool] | None = None
+    explain: Callable[[Any], str] = lambda _: ""
 
 
 def exactly_one_of(*fields: str, hint: str = "") -> CelRule:
@@ -40,7 +42,20 @@ def exactly_one_of(*fields: str, hint: str = "") -> CelRule:
         f"[{members}].filter(x, x).size() == 1",
         f"exactly one of {names} must be set{hint}",
         holds=lambda model: sum(_is_set(model, field) for field in fields) == 1,
+        explain=lambda model: _explain_union(model, fields),
     )
+
+
+def _explain_union(model: ApiModel, fields: tuple[str, ...]) -> str:
+    given = [field for field in fields if _is_set(model, field)]
+    if len(given) > 1:
+        names = ", ".join(given[:-1]) + f" and {given[-1]}"
+        return f"{names} are set in one place, where only one may be{model.union_hint}"
+    # YAML's `answer:` is null, and so is nothing at all.
+    empty = [field for field in fields if _is_null(model, field)]
+    if len(empty) == 1 and not given:
+        return f"{empty[0]} is empty; if it has nothing to be set, write `{empty[0]}: {{}}`"
+    return ""
 
 
 def matches(field: str, pattern: str, message: str) -> CelRule:
@@ -69,6 +84,14 @@ def _is_set(model: ApiModel, alias: str) -> bool:
     )
 
 
+def _is_null(model: ApiModel, alias: str) -> bool:
+    """Tell whether the manifest names a field and gives it no value."""
+    return any(
+        field.alias == alias and name in model.model_fields_set and getattr(model, name) is None
+        for name, field in type(model).model_fields.items()
+    )
+
+
 class ApiModel(BaseModel):
     """A frozen object with camelCase fields that refuses what it does not know.
 
@@ -87,6 +110,8 @@ class ApiModel(BaseModel):
     )
 
     cel: ClassVar[tuple[CelRule, ...]] = ()
+    # What to do where several members of a union are set.
+    union_hint: ClassVar[str] = ""
 
     @classmethod
     def from_wire(cls, value: object) -> Self:

@@ -81,7 +81,8 @@ def broken_rules(model: ApiModel, path: str) -> Iterator[Finding]:
         if isinstance(value, ApiModel):
             for rule in value.cel:
                 if rule.holds is not None and not rule.holds(value):
-                    yield invalid(place + (rule.field_path or ""), rule.message)
+                    message = rule.explain(value) or rule.message
+                    yield invalid(place + (rule.field_path or ""), message)
 
 
 def duplicates(path: str, names: Iterable[str]) -> Iterator[Finding]:

@@ -31,6 +31,8 @@ _OWN_HEADERS = (
     "transfer-encoding",
 )
 _HTTP_URL = r"^https?://[^/ ]+(/[^? #]*)?$"
+# Where requests themselves go: `url` is what all of them begin with.
+_REQUEST_URL = r"/(chat/)?completions/?$"
 _GRPC_URL = r"^(grpcs?://)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?$"
 
 
@@ -54,6 +56,13 @@ class ExternalModel(ApiModel):
             "url must be http:// or https:// with a host, up to and with the /v1, without a query",
             ".url",
             lambda model: model.protocol != "OpenAI" or bool(re.search(_HTTP_URL, model.url)),
+        ),
+        CelRule(
+            f"self.protocol != 'OpenAI' || !self.url.matches(r'{_REQUEST_URL}')",
+            "url must be the base URL, up to and with the /v1: leave out /chat/completions, "
+            "which requests add to it",
+            ".url",
+            lambda model: model.protocol != "OpenAI" or not re.search(_REQUEST_URL, model.url),
         ),
         CelRule(
             f"self.protocol != 'Triton' || self.url.matches(r'{_GRPC_URL}')",

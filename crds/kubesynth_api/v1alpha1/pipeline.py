@@ -59,8 +59,12 @@ class Stage(ApiModel):
     """One step: turns one record into zero or more records. Exactly one member besides id, when."""
 
     cel: ClassVar[tuple[CelRule, ...]] = (
-        exactly_one_of(*STAGE_KINDS, hint=" in a stage; is its name mistyped?"),
+        exactly_one_of(
+            *STAGE_KINDS,
+            hint=" in a stage, and be {} where it has no settings; is its name mistyped?",
+        ),
     )
+    union_hint: ClassVar[str] = "; each stage needs a - of its own"
 
     id: Annotated[LabelName, Field(max_length=40)] | None = Field(
         default=None,

@@ -12,7 +12,7 @@ from kubesynth_api import runner_contract
 from kubesynth_api._base import ApiModel, CelRule, JsonObject, ObjectName, exactly_one_of
 from kubesynth_api.meta import KeySelector, NameReference
 
-_QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
+QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
 _SUFFIXES = {
     "m": Decimal("0.001"),
     **{letter: Decimal(1000) ** power for power, letter in enumerate("kMGTPE", 1)},
@@ -28,7 +28,7 @@ def _quantity_text(value: object) -> object:
 # As in a pod spec, `cpu: 1` means `cpu: "1"`.
 Quantity = Annotated[
     str,
-    Field(max_length=32, pattern=_QUANTITY_PATTERN),
+    Field(max_length=32, pattern=QUANTITY_PATTERN),
     BeforeValidator(_quantity_text),
     WithJsonSchema(
         {
@@ -36,7 +36,7 @@ Quantity = Annotated[
             "anyOf": [{"type": "integer"}, {"type": "string"}],
             "minimum": 0,
             "maxLength": 32,
-            "pattern": _QUANTITY_PATTERN,
+            "pattern": QUANTITY_PATTERN,
         }
     ),
 ]

@@ -128,16 +128,18 @@ def _add_local(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _natural(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise ValueError(text)
-    return value
+    return _whole_number(text, least=0)
 
 
 def _positive(text: str) -> int:
-    value = _natural(text)
-    if value == 0:
-        raise ValueError(text)
+    return _whole_number(text, least=1)
+
+
+def _whole_number(text: str, *, least: int) -> int:
+    # Of ASCII digits alone: int() takes " 1_0" as well.
+    value = int(text) if text.isascii() and text.isdigit() else -1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"must be a whole number, {least} or more, not {text!r}")
     return value
 
 

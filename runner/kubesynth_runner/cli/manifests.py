@@ -19,18 +19,12 @@ from kubesynth_api.stages import ConfigMapData
 from kubesynth_api.v1alpha1 import synthetic_data_job
 from kubesynth_api.v1alpha1.protocols import JinjaText, TokenizerConfig
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJob, SyntheticDataJobSpec
-from kubesynth_runner.cli import yaml_documents
+from kubesynth_runner.cli import schema_words, yaml_documents
 from kubesynth_runner.cli.errors import CommandError
 from kubesynth_runner.cli.yaml_documents import YamlDocument
 from kubesynth_runner.llm import chat_prompts
 
 STDIN = "-"
-_WORDS_BY_ERROR_TYPE = {
-    "extra_forbidden": "there is no such field; is it mistyped, or indented wrongly?",
-    "missing": "is required",
-    # It was written by ourselves a moment ago: the parser refuses nothing else about it.
-    "json_invalid": "nested too deeply",
-}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -188,7 +182,7 @@ def _schema_problems(exc: pydantic.ValidationError) -> Iterator[Problem]:
         # A list whose items are wrong also counts as too short: the items say it all.
         if error["type"] == "too_short" and any(other.startswith(f"{path}[") for other in paths):
             continue
-        yield Problem(path or "spec", _words(error["type"], error["msg"]))
+        yield Problem(path or "spec", schema_words.describe(error, SyntheticDataJob))
 
 
 def _name(value: Mapping[str, Any]) -> str:
@@ -204,10 +198,6 @@ def _field_path(location: Sequence[int | str]) -> str:
         elif part != "[key]":  # pydantic's mark for a bad key, which stands before it
             path += f".{part}" if path else part
     return path
-
-
-def _words(kind: str, message: str) -> str:
-    return _WORDS_BY_ERROR_TYPE.get(kind) or message[:1].lower() + message[1:]
 
 
 def _data_object(document: YamlDocument, source: str) -> DataObject:

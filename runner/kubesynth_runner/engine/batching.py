@@ -208,13 +208,10 @@ class BatchCaller(Caller):
             RetryLaterError: there was none for too long, or the key is wrong.
             StoppedError: the process is stopping.
         """
-        loop = asyncio.get_running_loop()
-        began, attempts = loop.time(), 0
+        began, attempts = asyncio.get_running_loop().time(), 0
         while True:
             try:
                 answer = await ask()
-                self.waiting.answers(connection.role)
-                return answer
             except ClientError as error:
                 where = f"model {connection.role!r}, execution: Batch: "
                 if error.kind in _HOPELESS:
@@ -223,13 +220,16 @@ class BatchCaller(Caller):
                         f"{where}the endpoint does not know it; does it have OpenAI's /files and "
                         f"/batches? {error}",
                     ) from error
-                silent_seconds = loop.time() - began
+                silent_seconds = asyncio.get_running_loop().time() - began
                 if error.kind in FATAL or silent_seconds > connection.outage_limit_seconds:
                     raise errors.RetryLaterError(
                         Reason.MODEL_UNHEALTHY, f"{where}{error}"
                     ) from error
                 wait_seconds = error.retry_after_seconds or 0.0
                 self.waiting.waits(connection.role, error)
+            else:
+                self.waiting.answers(connection.role)
+                return answer
             attempts += 1
             wait_seconds = max(wait_seconds, retry.delay_seconds(attempts, self._random.random()))
             await self._pause(wait_seconds)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import functools
+import re
 import ssl
 import urllib.parse
 import urllib.request
@@ -35,6 +36,8 @@ DNS_CACHE_SECONDS = 10
 KEEP_ALIVE_SECONDS = 4.0
 # Servers without a list of models: it is optional to them, not to the API.
 _NO_MODEL_LIST = frozenset({404, 405, 501})
+# /v1, /v1beta, /openai/v1; a deployment's own URL has none.
+_VERSION_END = re.compile(r"/v[0-9][a-z0-9]*/?$")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,6 +70,11 @@ class OpenAIEndpoint:
             return base
         deployment = urllib.parse.quote(self.model, safe="")
         return f"{base.removesuffix('/openai')}/openai/deployments/{deployment}"
+
+    @property
+    def lacks_version(self) -> bool:
+        """Whether the URL does not end as nearly all do, with the version of the API."""
+        return self.azure_api_version is None and not _VERSION_END.search(self.url)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -236,6 +244,8 @@ class OpenAIChatClient:
         text = self._without_key(content.decode("utf-8", "replace"))
         failure = classify(response.status, text, self._form.api)
         message = f"{failure.message} [{response.method} {response.url}]"
+        if response.status == 404 and self._endpoint.lacks_version:
+            message += f" Does url end with /v1? It is {self._endpoint.url}"
         if 300 <= response.status < 400:
             message += f" It points to {response.headers.get('Location', 'nowhere')}."
         wait = None
@@ -272,10 +282,8 @@ def _describe_transport_error(exc: Exception, endpoint: OpenAIEndpoint) -> tuple
             )
         case aiohttp.ClientConnectorSSLError():
             return ErrorKind.CONNECTION, f"the TLS handshake failed: {exc}"
-        case aiohttp.ClientConnectorDNSError():
-            return ErrorKind.CONNECTION, f"the host {exc.host} is not known: {exc.os_error}"
-        case aiohttp.ClientConnectorError(os_error=OSError(errno=errno.ECONNREFUSED)):
-            return ErrorKind.CONNECTION, "connection refused: nothing listens there, or not yet"
+        case aiohttp.ClientConnectorError():
+            return ErrorKind.CONNECTION, _describe_failed_connection(exc)
         case aiohttp.ConnectionTimeoutError():
             seconds = endpoint.connect_timeout_seconds
             return ErrorKind.CONNECTION, f"no connection within {seconds:g} s"
@@ -294,6 +302,14 @@ def _describe_transport_error(exc: Exception, endpoint: OpenAIEndpoint) -> tuple
             return ErrorKind.BAD_REQUEST, f"the request cannot be sent: {exc}"
         case _:
             return ErrorKind.CONNECTION, f"the connection failed: {exc or type(exc).__name__}"
+
+
+def _describe_failed_connection(exc: aiohttp.ClientConnectorError) -> str:
+    if isinstance(exc, aiohttp.ClientConnectorDNSError):
+        return f"the host {exc.host} is not known: {exc.os_error}"
+    if exc.os_error.errno == errno.ECONNREFUSED:
+        return "connection refused: nothing listens there, or not yet"
+    return f"the connection failed: {exc}"
 
 
 def tls_context(endpoint: OpenAIEndpoint) -> ssl.SSLContext | None:

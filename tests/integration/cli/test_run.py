@@ -111,13 +111,15 @@ async def test_model_that_cannot_be_reached_is_named_at_once_and_when_stopped(
     path = write_manifest(JOB.format(model=f"external: {{url: '{url}', model: {MODEL}}}"))
     process = await start("run", path)
     assert process.stderr is not None
-    async with asyncio.timeout(30):
-        async for line in process.stderr:
-            if b"generating (waiting for generator: " in line:
-                break
-    assert url in line.decode()
-    process.send_signal(signal.SIGINT)
-    _, err = await process.communicate()
+    try:
+        async with asyncio.timeout(60):
+            async for line in process.stderr:
+                if b"generating (waiting for generator: " in line:
+                    break
+        assert url in line.decode()
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, err = await process.communicate()
     assert process.returncode == 143
     assert "\nit was waiting for generator: " in err.decode()
     assert "WARNING" not in err.decode()

@@ -232,6 +232,23 @@ async def test_nobody_listening_is_a_connection_error(connect: Connect) -> None:
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
         error = await _fail(connect(OpenAIEndpoint(url, MODEL)))
     assert error.kind is ErrorKind.CONNECTION
+    assert str(error).startswith("connection refused: ")
+
+
+async def test_host_without_an_address_is_named(connect: Connect) -> None:
+    error = await _fail(connect(OpenAIEndpoint("http://nowhere.invalid/v1", MODEL)))
+    assert error.kind is ErrorKind.CONNECTION
+    assert "the host nowhere.invalid is not known" in str(error)
+
+
+@pytest.mark.parametrize("has_version", [True, False])
+async def test_url_without_a_version_is_asked_about_where_there_is_no_api(
+    server: FakeLlm, connect: Connect, has_version: bool
+) -> None:
+    base = server.url.removesuffix("/v1") + ("/no/v1" if has_version else "")
+    error = await _fail(connect(OpenAIEndpoint(base, MODEL)))
+    assert error.kind is ErrorKind.MODEL_NOT_FOUND
+    assert ("Does url end with /v1?" in str(error)) != has_version
 
 
 async def test_connection_that_is_never_accepted_is_given_up_early(connect: Connect) -> None:

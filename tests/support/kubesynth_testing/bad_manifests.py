@@ -19,7 +19,7 @@ _JSON = "spec.pipeline[3].prompt"
 _KEY = {"name": "object", "key": "key"}
 _ONE_MODEL = "exactly one of external, server, serverRef and embedded must be set"
 _ONE_TEXT = "exactly one of inline and configMapKeyRef must be set"
-_ONE_STAGE = "must be set in a stage; is its name mistyped?"
+_ONE_STAGE = "must be set in a stage, and be {} where it has no settings; is its name mistyped?"
 _MANY_STAGES: list[Manifest] = [{"closedQA": {}}] * 33
 _MANY_MODELS = [{"name": f"m{i}", "embedded": {}} for i in range(17)]
 
@@ -144,6 +144,7 @@ ADDRESSES = (
         "url-without-scheme", f"{_EXTERNAL}.url", "inference.example.com/v1", "http:// or https://"
     ),
     _one("url-with-query", f"{_EXTERNAL}.url", "https://example.com/v1?a=b", "without a query"),
+    _one("url-of-a-request", f"{_EXTERNAL}.url", "http://a/v1/chat/completions/", "leave out"),
     _one("url-too-long", f"{_EXTERNAL}.url", "http://" + "x" * 1024, "may not be more than 1024"),
     _one("input-unknown-scheme", "spec.input.uri", "ftp://host/file", "uri must start with"),
     _one("input-relative", "spec.input.uri", "docs/a.jsonl", "uri must start with"),

@@ -34,6 +34,12 @@ def test_wrong_usage_exits_2(arguments: list[str], capsys: pytest.CaptureFixture
     assert "usage: kubesynth" in capsys.readouterr().err
 
 
+def test_a_wrong_number_is_told_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["show", "x", "--rows", "x"])
+    assert "--rows: must be a whole number, 0 or more, not 'x'" in capsys.readouterr().err
+
+
 def test_mapping_flags_may_be_repeated() -> None:
     parsed = build_parser().parse_args(
         ["run", "job.yaml", "--secret", "a=x", "--secret", "b=y", "--volume", "c=z"]
