@@ -151,10 +151,11 @@ async def _run(prepared: LocalRun, view: ProgressView) -> runs.RunOutcome:
         if stop.is_set():
             view.close()
             os._exit(INTERRUPTED_EXIT_CODE)
+        # First: whoever read our messages may be gone, and then the note fails.
+        stop.set()
         view.note(
             "stopping: calls under way are finished and kept; press Ctrl-C again to drop them"
         )
-        stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, interrupt)
