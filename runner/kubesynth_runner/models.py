@@ -120,7 +120,6 @@ async def connect(
     async with contextlib.AsyncExitStack() as stack:
         connections, servers = {}, []
         given = shares or whole_share(spec).models
-        patience.waiting.clear()
         seconds = float(spec.deadlines.model_ready_seconds)
         for place, model in enumerate(spec.models):
             if model.name not in roles:
@@ -143,8 +142,7 @@ async def connect(
                 raise _not_available(model.name)
             gate = _gate(model.limits, given[model.name], share, client)
             stack.push_async_callback(client.close)
-            wait = _Wait(model, client, seconds, patience)
-            understood = await _understood(store, model, wait)
+            understood = await _understood(store, _Wait(model, client, seconds, patience))
             connections[model.name] = ModelConnection(
                 model.name,
                 name,
@@ -164,8 +162,9 @@ async def connect(
         yield ModelPool(connections, servers)
 
 
-async def _understood(store: CapabilityStore, model: ModelSpec, wait: _Wait) -> StoredCapabilities:
+async def _understood(store: CapabilityStore, wait: _Wait) -> StoredCapabilities:
     """Return what the server understands, asked once in a run."""
+    model = wait.model
     known = await asyncio.to_thread(store.load, model.name)
     if known is None:
         found = await wait.probe()
@@ -211,6 +210,7 @@ class _Wait:
     def __init__(
         self, model: ModelSpec, client: ChatClient, deadline_seconds: float, patience: Patience
     ) -> None:
+        self.model = model
         self._role = model.name
         self._client = client
         self._deadline_seconds = deadline_seconds

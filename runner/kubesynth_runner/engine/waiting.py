@@ -48,10 +48,6 @@ class Waiting:
         if self._waits and self._waits.pop(role, None) is not None:
             LOG.info("the model answers", extra={"model": role})
 
-    def clear(self) -> None:
-        """Forget what was waited for."""
-        self._waits.clear()
-
     @property
     def sentence(self) -> str:
         """What is waited for, for people; nothing if nothing is."""
