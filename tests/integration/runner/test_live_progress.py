@@ -13,6 +13,7 @@ from kubesynth_api import runner_contract
 from kubesynth_api.runner_contract import ProgressReport, RunnerPhase
 from kubesynth_testing import runs
 from kubesynth_testing.fake_llm import Faults
+from kubesynth_testing.ports import free_port
 from kubesynth_testing.recording_llm import RecordingLlm
 from kubesynth_testing.runner_process import Nursery, Pod, RunnerProcess
 
@@ -91,3 +92,24 @@ async def test_logs_are_json_lines_without_prompts(
         "finished shard",
     ]
     assert "about mills" not in pod.log.read_text()
+
+
+async def test_a_pod_tells_which_model_it_waits_for(tmp_path: Path, nursery: Nursery) -> None:
+    url = f"http://127.0.0.1:{free_port()}/v1"
+    spec = runs.a_run(tmp_path, models=[runs.a_model(url)])
+    assert await nursery.run(Pod(tmp_path / "plan", spec, RunnerPhase.PLAN)) == 0
+    pod = Pod(tmp_path / "pod", spec, RunnerPhase.GENERATE)
+    pid = await nursery.start(pod)
+    message = ""
+    async with asyncio.timeout(60):
+        while not message:
+            message = (await pod.progress()).get("message", "")
+            await asyncio.sleep(0.02)
+    assert message.startswith("waiting for generator: connection refused")
+    assert url in message
+    await asyncio.sleep(1.0)  # it tries again meanwhile
+    os.kill(pid, signal.SIGTERM)
+    assert await nursery.exit_code(pid) == runner_contract.ExitCode.CHECKPOINTED
+    lines = [json.loads(line) for line in pod.log.read_text().splitlines()]
+    told = [line for line in lines if line["message"] == "waiting for a model"]
+    assert [(line["model"], url in line["why"]) for line in told] == [("generator", True)]
