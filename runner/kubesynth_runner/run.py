@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from kubesynth_api.conditions import Reason
 from kubesynth_api.run_spec import RunSpec
@@ -114,7 +114,10 @@ def _with_result(message: TerminationMessage, result: finalize.RunResult) -> Ter
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """How a run in this process ended. `totals` are exact when `exit_code` is OK."""
+    """How a run in this process ended. `totals` are exact when `exit_code` is OK.
+
+    `failures` are kind, count and a message of what failed, the commonest first.
+    """
 
     exit_code: ExitCode
     totals: Totals = dataclasses.field(default_factory=Totals)
@@ -124,6 +127,7 @@ class RunOutcome:
     ended: Reason | None = None
     # The models that it waited for when it ended, and why; usually nothing.
     waited_for: str = ""
+    failures: Sequence[tuple[str, int, str]] = ()
 
 
 async def run_local(
@@ -148,14 +152,24 @@ async def run_local(
         result = await _all_shards(context, view)
     except errors.RunnerError as exc:
         error = RunnerError(reason=exc.reason, message=str(exc))
-        waited = progress.waiting.sentence
-        return RunOutcome(exc.exit_code, view.report().totals, error=error, waited_for=waited)
+        return RunOutcome(
+            exc.exit_code,
+            view.report().totals,
+            error=error,
+            waited_for=progress.waiting.sentence,
+            failures=view.tally().failures(),
+        )
     finally:
         reporter.cancel()
         await asyncio.gather(reporter, return_exceptions=True)
         on_progress(view.report())
     return RunOutcome(
-        ExitCode.OK, result.totals, result.manifest_uri, result.report_uri, ended=result.ended
+        ExitCode.OK,
+        result.totals,
+        result.manifest_uri,
+        result.report_uri,
+        ended=result.ended,
+        failures=result.failures,
     )
 
 
@@ -172,10 +186,15 @@ class _WholeRun:
         self._finished.add(tally)
         self._progress.tally = Tally()
 
-    def report(self) -> ProgressReport:
-        """Return the progress of the whole run."""
+    def tally(self) -> Tally:
+        """Return the counts of the whole run so far."""
         total = self._finished.copy()
         total.add(self._progress.tally)
+        return total
+
+    def report(self) -> ProgressReport:
+        """Return the progress of the whole run."""
+        total = self.tally()
         report = self._progress.report()
         totals = total.to_totals(self.input_records, self._progress.prices)
         return report.model_copy(update={"totals": totals})

@@ -10,6 +10,8 @@ from kubesynth_api.runner_contract import RecordCounts, RequestCounts, TokenCoun
 from kubesynth_api.v1alpha1.spending import Price
 
 TOKENS_PER_PRICE = 1_000_000.0
+# Of the message that stands for a kind of failure.
+_MESSAGE_MAX_CHARACTERS = 300
 
 
 def cost_usd(price: Price | None, prompt_tokens: float, completion_tokens: float) -> float:
@@ -28,7 +30,8 @@ class Tally(msgspec.Struct, rename="camel"):
     `done` and `failed_roots` count input records; `accepted`, `filtered` and `failed` count what
     became of the records that the pipeline made of them. `by_model` has prompt and completion
     tokens by the model's role, where models have prices. `estimated_tokens` are those of both kinds
-    that no server has counted.
+    that no server has counted. `by_failure` has, by the kind of failure, how many of `failed` are
+    of it and what one of them says: the message that sorts first, so that order does not matter.
     """
 
     done: int = 0
@@ -43,6 +46,7 @@ class Tally(msgspec.Struct, rename="camel"):
     requests_rate_limited: int = 0
     estimated_tokens: int = 0
     by_model: dict[str, tuple[int, int]] | msgspec.UnsetType = msgspec.UNSET
+    by_failure: dict[str, tuple[int, str]] | msgspec.UnsetType = msgspec.UNSET
 
     def add(self, other: Tally) -> None:
         """Add the counters of `other` to these."""
@@ -61,6 +65,24 @@ class Tally(msgspec.Struct, rename="camel"):
         if other.by_model is not msgspec.UNSET:
             for role, (prompt, completion) in other.by_model.items():
                 self.charge(role, prompt, completion)
+        if other.by_failure is not msgspec.UNSET:
+            for kind, (count, message) in other.by_failure.items():
+                self.note_failure(kind, message, count)
+
+    def note_failure(self, kind: str, message: str, count: int = 1) -> None:
+        """Count failed records of a kind; `failed` counts them besides."""
+        if self.by_failure is msgspec.UNSET:
+            self.by_failure = {}
+        message = message[:_MESSAGE_MAX_CHARACTERS]
+        before, known = self.by_failure.get(kind, (0, message))
+        self.by_failure[kind] = (before + count, min(known, message))
+
+    def failures(self) -> list[tuple[str, int, str]]:
+        """Return kind, count and a message of what failed, the commonest first."""
+        if self.by_failure is msgspec.UNSET:
+            return []
+        found = [(kind, count, message) for kind, (count, message) in self.by_failure.items()]
+        return sorted(found, key=lambda one: (-one[1], one[0]))
 
     def charge(self, role: str, prompt_tokens: int, completion_tokens: int) -> None:
         """Count tokens as those of a model, besides the sums over all of them."""
@@ -84,12 +106,12 @@ class Tally(msgspec.Struct, rename="camel"):
         return total
 
     def minus(self, other: Tally) -> Tally:
-        """Return the difference."""
+        """Return the difference; kinds of failures are left out."""
         rest = Tally(
             **{
                 field: getattr(self, field) - getattr(other, field)
                 for field in self.__struct_fields__
-                if field != "by_model"
+                if field not in ("by_model", "by_failure")
             }
         )
         for tally, sign in ((self, 1), (other, -1)):

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from kubesynth_api.conditions import Reason
 from kubesynth_api.meta import PromptText
 from kubesynth_api.v1alpha1.storage import InputSpec
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
@@ -132,6 +133,8 @@ def _of_input(
     try:
         seen = plan.look_at(given, spec.seed, mounts, lambda: False)
     except errors.RunnerError as exc:
+        if exc.reason is Reason.INVALID_SPEC:  # it is here, and wrong
+            raise CommandError(str(exc)) from exc
         raise CommandError(
             f"{exc}\nIs the input somewhere else? Map it as for `kubesynth run`, or say how many "
             "records it has with --records N"

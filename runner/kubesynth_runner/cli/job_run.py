@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import uvloop
 from rich.console import Console
@@ -37,6 +37,8 @@ from kubesynth_runner.phases import texts
 
 # A second Ctrl-C does not wait for anything.
 INTERRUPTED_EXIT_CODE = 130
+# Of failed records, at the end of a run.
+_MOST_KINDS = 3
 
 _ENDS = {
     Reason.BUDGET_SPENT: "budget spent; raise spec.budget and run again to go on",
@@ -179,6 +181,7 @@ def _tell(prepared: LocalRun, outcome: runs.RunOutcome) -> int:
         counts += f", ${totals.cost_usd:,.4f}"
     if outcome.exit_code is ExitCode.OK:
         print(f"{_ENDS.get(outcome.ended or Reason.NOT_COMPLETE, 'complete')}: {counts}")
+        _tell_failures(prepared, outcome, sys.stdout)
         print(f"dataset: {_shown(prepared.output)}")
         if isinstance(prepared.output, Path):
             print(f"look at it: kubesynth show {_shown(prepared.output)}")
@@ -192,9 +195,18 @@ def _tell(prepared: LocalRun, outcome: runs.RunOutcome) -> int:
         print(f"failed: {error.message if error else 'unknown'}", file=sys.stderr)
         if records.done:
             print(f"so far: {counts}", file=sys.stderr)
+        _tell_failures(prepared, outcome, sys.stderr)
         if outcome.exit_code is ExitCode.RETRY:
             print("what is done is kept; the same command tries again", file=sys.stderr)
     return int(outcome.exit_code)
+
+
+def _tell_failures(prepared: LocalRun, outcome: runs.RunOutcome, stream: TextIO) -> None:
+    """Print the commonest kinds of failures, and where all of them are."""
+    for kind, count, message in outcome.failures[:_MOST_KINDS]:
+        print(f"failed records: {count:,} {kind}, such as: {message}", file=stream)
+    if outcome.failures:
+        print(f"all of them: {_shown(prepared.output)}/errors", file=stream)
 
 
 def _total(tokens: TokenCounts) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, BinaryIO, cast
 
 import msgspec
@@ -40,11 +40,13 @@ def scan(
     content: Content,
     visit: Visit | None = None,
     columns: Collection[str] | None = None,
+    wants_records: Callable[[], bool] = lambda: False,
 ) -> ScannedFile:
     """Count the records of a file and find its entry points.
 
     What `visit` ends is counted up to the record that ended it. `columns` are those it wants to
-    see; None: it wants positions alone, which for Parquet is no more than the file's end.
+    see; None: it wants positions alone, which for Parquet is no more than the file's end. Lines of
+    JSON are shown whole, also without `columns` while `wants_records` says so.
 
     Raises:
         ConfigurationError: the file as a whole cannot be read.
@@ -52,7 +54,9 @@ def scan(
     try:
         match file.format:
             case "JSONL":
-                return _scan_jsonl(file, content, visit, columns is not None)
+                return _scan_jsonl(
+                    file, content, visit, wants_records if columns is None else lambda: True
+                )
             case "Parquet":
                 return parquet.scan(file, content, visit, columns)
             case "Text":
@@ -122,7 +126,7 @@ class _Unzipped(gzip.GzipFile):
 
 
 def _scan_jsonl(
-    file: InputFile, content: Content, visit: Visit | None, decoded: bool
+    file: InputFile, content: Content, visit: Visit | None, wants_records: Callable[[], bool]
 ) -> ScannedFile:
     can_seek = not is_gzip(file)
     decode = msgspec.json.Decoder(type=dict[str, Any]).decode
@@ -136,7 +140,7 @@ def _scan_jsonl(
                 records += 1
                 if visit is not None:
                     row = None
-                    if decoded:
+                    if wants_records():
                         with contextlib.suppress(*_NOT_JSON):
                             row = decode(data)
                     if not visit(number + 1, row):

@@ -109,6 +109,7 @@ class ShardOutput:
             tally.accepted += 1
         for failure in failed:
             self._error_writer(part).write(schema.error_row(failure))
+            tally.note_failure(failure.kind, failure.message)
         tally.failed += len(failed)
         tally.filtered += outcome.filtered
         tally.done += 1

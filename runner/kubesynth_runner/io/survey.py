@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -19,6 +19,7 @@ import xxhash
 from kubesynth_api.v1alpha1.storage import InputSpec
 from kubesynth_runner import errors
 from kubesynth_runner.io import readers
+from kubesynth_runner.io.column_presence import ColumnPresence
 from kubesynth_runner.io.inputs import InputSource
 from kubesynth_runner.io.partition import ScannedFile
 from kubesynth_runner.io.plan_file import ColumnType, InputFile
@@ -58,7 +59,8 @@ def survey(
     Holds 8 bytes per record where there is an id column, and as much per record of a sample.
 
     Raises:
-        ConfigurationError: a file as a whole cannot be read, or has changed.
+        ConfigurationError: a file as a whole cannot be read, or has changed; or no record has the
+            column of the texts, of the ids, or one that is carried.
         RetryLaterError: it is not available.
         StoppedError: `stopped` said so.
     """
@@ -68,7 +70,8 @@ def survey(
         waiting = iter(files)
         running: collections.deque[Future[_FileSurvey]] = collections.deque()
         cancelled = False
-        look = _Look(source, spec, sample, lambda: cancelled or stopped())
+        presence = ColumnPresence(spec)
+        look = _Look(source, spec, sample, lambda: cancelled or stopped(), presence)
         try:
             while True:
                 while len(running) < 2 * PARALLEL_FILES and (file := next(waiting, None)):
@@ -84,6 +87,7 @@ def survey(
             cancelled = True
             for future in running:
                 future.cancel()
+    presence.check()
     return Survey(
         tuple(one.scanned for one in found),
         tuple(_repeated(one.ids for one in found)) if spec.id_column is not None else (),
@@ -106,6 +110,7 @@ class _Look:
     spec: InputSpec
     sample: Sample | None
     stopped: Callable[[], bool]
+    presence: ColumnPresence
 
     def at(self, file: InputFile) -> _FileSurvey:
         """Look at one file."""
@@ -114,15 +119,23 @@ class _Look:
         content = self.source.open(file)
         types = dict.fromkeys(self.spec.columns, frozenset[ColumnType]())
         carried = dict(self.spec.columns)
-        if file.format == "Parquet" and carried:
+        names: Collection[str] = ()  # of the whole file, where it has some
+        if file.format == "Parquet" and (carried or not self.presence.is_settled):
             known = readers.column_types(file, content)
+            names = known
             types = {name: known.get(original, types[name]) for name, original in carried.items()}
             carried = {}
+        elif file.format == "Text":
+            names = ("text", self.spec.text_column)
         visitor = _Visitor(self, file, carried, types)
         wanted = {*carried.values()}
         if self.spec.id_column is not None:
             wanted.add(self.spec.id_column)
-        scanned = readers.scan(file, content, visitor.visit, wanted or None)
+        scanned = readers.scan(
+            file, content, visitor.visit, wanted or None, lambda: not self.presence.is_settled
+        )
+        if scanned.file.records:
+            self.presence.see(names)
         if self.sample is not None:
             scanned = dataclasses.replace(scanned, sample=visitor.indexes)
         return _FileSurvey(scanned, visitor.ids, visitor.types)
@@ -163,6 +176,7 @@ class _Visitor:
         if self._look.spec.id_column is not None:
             self.ids.append(self._id_hash(position, columns))
         if columns is not None:
+            self._look.presence.see(columns)
             for name, original in self._carried.items():
                 self.types[name] |= _types_of(columns.get(original))
         return self._limit is None or self._taken < self._limit

@@ -27,13 +27,17 @@ PARALLEL_READS = 32
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RunResult:
-    """The end of a run: exact totals, and where its manifest and report are."""
+    """The end of a run: exact totals, and where its manifest and report are.
+
+    `failures` are kind, count and a message of what failed, the commonest first.
+    """
 
     totals: Totals
     manifest_uri: str
     report_uri: str
     complete: bool
     ended: Reason | None = None
+    failures: tuple[tuple[str, int, str], ...] = ()
 
 
 async def run(
@@ -181,4 +185,5 @@ def _to_result(storage: Storage, manifest: RunManifest) -> RunResult:
         f"{storage.uri}/{layout.REPORT}",
         manifest.complete,
         Reason(manifest.ended) if manifest.ended else None,
+        tuple(manifest.tally.failures()),
     )

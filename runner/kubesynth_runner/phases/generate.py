@@ -217,13 +217,13 @@ class _Attempt:
         Raises:
             PoisonedShardError: it has.
         """
-        failed = self._output.tally.failed_roots
-        if failed > self._allowed_failures:
+        tally = self._output.tally
+        if (failed := tally.failed_roots) > self._allowed_failures:
             raise errors.PoisonedShardError(
                 Reason.TOO_MANY_FAILED_RECORDS,
                 f"shard {self._book.shard}: {failed} of {self._partition.records} input records "
-                "failed, more than failurePolicy.maxFailedRecordsPercent allows; see errors/ in "
-                "the output",
+                "failed, more than failurePolicy.maxFailedRecordsPercent allows; "
+                f"{_most_often(tally)}see errors/ in the output",
             )
 
     def _take_process_tally(self) -> Tally:
@@ -247,3 +247,10 @@ class _Attempt:
         """Tell finalize what was spent on records that nobody may finish any more."""
         spent = self._purse.paid.minus(spending.paid_by(self._output.tally))
         ledger.save_unfinished(self._context.storage, self._book.run_id, self._book.shard, spent)
+
+
+def _most_often(tally: Tally) -> str:
+    """Quote the commonest kind of failure."""
+    for kind, count, message in tally.failures():
+        return f"most often {kind} ({count:,}): {message}; "
+    return ""  # all of it by a version that did not count kinds

@@ -37,6 +37,7 @@ def render(manifest: RunManifest, run: RunSpec) -> str:
         *_costs(manifest, run),
         f"| shards finished | {manifest.finished_shards} of {manifest.shards} |",
         "",
+        *_failures(tally),
         "## Columns",
         "",
         "| column | type |",
@@ -53,6 +54,19 @@ def render(manifest: RunManifest, run: RunSpec) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _failures(tally: Tally) -> list[str]:
+    found = tally.failures()
+    if not found:
+        return []
+    rows = [f"| {_cell(kind)} | {count:,} | {_cell(message)} |" for kind, count, message in found]
+    return ["## Failed records", "", "| kind | records | such as |", "|---|---:|---|", *rows, ""]
+
+
+def _cell(text: str) -> str:
+    """Return text as it may stand in a table."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _input(manifest: RunManifest, run: RunSpec) -> str:

@@ -140,6 +140,9 @@ async def test_failures_above_the_limit_exit_65_and_are_written_down(
     server.set_faults(Faults(context_tokens=20))
     code, _, err = await kubesynth("run", write_manifest(_external(server)))
     assert (code, "maxFailedRecordsPercent" in err) == (65, True)
+    assert "most often ContextOverflow (" in err
+    assert "ContextOverflow, such as: " in err
+    assert "all of them: " in err
     errors = [
         json.loads(line)
         for path in (tmp_path / "out" / "errors").glob("*.jsonl")

@@ -24,3 +24,17 @@ def test_totals_are_what_the_operator_reads() -> None:
         "tokens": {"prompt": 6, "completion": 7, "estimated": 11},
         "requests": {"ok": 8, "retried": 9, "rateLimited": 10},
     }
+
+
+def test_kinds_of_failures_are_counted_whatever_the_order() -> None:
+    one, two = Tally(failed=2), Tally(failed=1)
+    one.note_failure("BadInput", "b" * 1000)
+    one.note_failure("Refusal", "no")
+    two.note_failure("BadInput", "a")
+    left, right = one.copy(), two.copy()
+    left.add(two)
+    right.add(one)
+    assert left == right
+    assert left.failures() == [("BadInput", 2, "a"), ("Refusal", 1, "no")]
+    assert len(one.failures()[0][2]) == 300
+    assert one.failures() == [("BadInput", 1, "b" * 300), ("Refusal", 1, "no")]

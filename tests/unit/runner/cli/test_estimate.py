@@ -121,6 +121,16 @@ def test_what_is_wrong_is_said(
     assert problem in capsys.readouterr().err
 
 
+def test_a_wrong_column_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "one.jsonl").write_text('{"id": 1, "body": "hello"}')
+    path = manifest(tmp_path, [{"answer": {}}], input={"uri": "file://one.jsonl"})
+    assert main(["estimate", path]) != 0
+    said = capsys.readouterr().err
+    assert "input.textColumn: no record of file://one.jsonl has a column 'text'" in said
+    assert "there are id, body" in said
+    assert "--records" not in said, "the input is here"
+
+
 def test_prompts_say_what_they_ask_for(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prompts", "show", "openQA"]) == 0
     out = capsys.readouterr().out

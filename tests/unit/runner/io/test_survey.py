@@ -200,3 +200,54 @@ def test_a_broken_file_is_named(folder: Path) -> None:
     with pytest.raises(errors.ConfigurationError, match=r"2\.parquet cannot be read") as caught:
         survey.survey(origin, origin.find(), spec)
     assert caught.value.reason is Reason.INPUT_UNREADABLE
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({}, "input.textColumn: no record of .* has a column 'text'; there are id, body"),
+        ({"textColumn": "body", "idColumn": "key"}, "input.idColumn: .* column 'key'"),
+        ({"textColumn": "body", "columns": {"x": "y"}}, "input.columns.x: .* column 'y'"),
+    ],
+)
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_a_column_that_no_record_has_is_refused_with_those_that_are_there(
+    tmp_path: Path, form: str, fields: dict[str, Any], problem: str
+) -> None:
+    rows = [{"id": number, "body": "hello"} for number in range(3)]
+    if form == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    else:
+        (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    spec = spec_of(tmp_path, **fields)
+    origin = Counting(spec)
+    with pytest.raises(errors.ConfigurationError, match=problem) as caught:
+        survey.survey(origin, origin.find(), spec)
+    assert caught.value.reason is Reason.INVALID_SPEC
+
+
+@pytest.mark.parametrize(
+    ("lines", "fields"),
+    [
+        (['{"id": 1}', '{"id": 2, "text": "x"}'], {"idColumn": "id"}),
+        (['{"id": 1}', '{"body": "x"}'], {"textColumn": "text", "columns": {"text": "body"}}),
+        (["no JSON", "neither"], {}),  # each says so in errors/
+    ],
+)
+def test_one_record_with_the_columns_is_enough(
+    tmp_path: Path, lines: list[str], fields: dict[str, Any]
+) -> None:
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    spec = spec_of(tmp_path, **fields)
+    origin = Counting(spec)
+    assert survey.survey(origin, origin.find(), spec).files[0].file.records == 2
+
+
+def test_a_text_file_has_the_column_of_the_text_and_no_id(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("x")
+    spec = spec_of(tmp_path, textColumn="document")
+    origin = Counting(spec)
+    assert survey.survey(origin, origin.find(), spec).files[0].file.records == 1
+    spec = spec_of(tmp_path, idColumn="id")
+    with pytest.raises(errors.ConfigurationError, match=r"input\.idColumn"):
+        survey.survey(origin, origin.find(), spec)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -262,11 +263,15 @@ async def test_shard_with_too_many_failures_is_given_up_with_its_errors_kept(
     spec = runs.a_run(tmp_path, failurePolicy={"maxFailedRecordsPercent": 20})
     await do(spec, RunnerPhase.PLAN)
     for _ in range(2):  # it stays given up
-        with pytest.raises(errors.PoisonedShardError, match="maxFailedRecordsPercent"):
+        with pytest.raises(errors.PoisonedShardError, match="maxFailedRecordsPercent") as caught:
             await do(spec, RunnerPhase.GENERATE)
+        assert re.search(r"most often BadRequest \(\d\): .*not this one", str(caught.value))
     assert len(runs.read_committed(tmp_path / "out/errors")) >= 2
     await do(spec, RunnerPhase.FINALIZE, partial=True)
-    assert len(runs.read_errors(tmp_path / "out")) >= 2
+    failed = runs.read_errors(tmp_path / "out")
+    assert len(failed) >= 2
+    report = (tmp_path / "out/report.md").read_text()
+    assert f"| BadRequest | {len(failed)} | not this one" in report
 
 
 @pytest.mark.usefixtures("client")
