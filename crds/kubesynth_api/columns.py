@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
+from kubesynth_api import input_formats
 from kubesynth_api.v1alpha1.stages.base import LlmStage, StageSpec
 from kubesynth_api.v1alpha1.storage import InputSpec
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
 
 # Written into every row beside the user's columns.
 RESERVED_COLUMNS = frozenset({"id", "parent_id", "root_id", "source", "provenance"})
-_TEXT_SUFFIXES = (".txt", ".md")  # as `input.format` says
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ def is_text(source: InputSpec) -> bool:
     """Tell whether the input certainly is text files, whose one column is the text."""
     if source.format != "Auto":
         return source.format == "Text"
-    return source.uri.lower().endswith(_TEXT_SUFFIXES)
+    return input_formats.of_name(source.uri) == "Text"
 
 
 def of_input(source: InputSpec) -> Columns:

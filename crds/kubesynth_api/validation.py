@@ -10,7 +10,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from kubesynth_api import availability, choices, columns, endpoints, execution, rewards, stages
+from kubesynth_api import (
+    availability,
+    choices,
+    columns,
+    endpoints,
+    execution,
+    input_formats,
+    rewards,
+    stages,
+)
 from kubesynth_api._base import ApiModel
 from kubesynth_api.columns import RESERVED_COLUMNS
 from kubesynth_api.field_paths import walk
@@ -99,6 +108,7 @@ def _input(source: InputSpec) -> Iterator[Finding]:
     ):
         if column in RESERVED_COLUMNS:
             yield invalid(path, f"the column name {column!r} is kubesynth's own; choose another")
+    yield from _pattern(source)
     if not columns.is_text(source):
         return
     if source.id_column is not None:
@@ -108,6 +118,22 @@ def _input(source: InputSpec) -> Iterator[Finding]:
             yield invalid(
                 f"spec.input.columns.{name}", f"text files have no column {original!r}, only text"
             )
+
+
+def _pattern(source: InputSpec) -> Iterator[Finding]:
+    """Refuse patterns that cannot match, and those of files that are not read."""
+    try:
+        location = parse(source.uri)
+    except UriError:
+        return  # told elsewhere
+    if not location.is_pattern or location.scheme in ("http", "https"):
+        return
+    parts = location.path.split("/")
+    if any("**" in part and part != "**" for part in parts):
+        yield invalid("spec.input.uri", f"{source.uri}: ** stands for whole folders: a/**/*.md")
+    said = input_formats.advice(input_formats.ending(parts[-1]))
+    if source.format == "Auto" and said is not None:
+        yield invalid("spec.input.uri", f"{source.uri}: {said}")
 
 
 def _locations(spec: SyntheticDataJobSpec) -> Iterator[Finding]:
@@ -124,6 +150,12 @@ def _locations(spec: SyntheticDataJobSpec) -> Iterator[Finding]:
         except UriError as exc:
             yield invalid(path, str(exc))
             continue
+        if location.scheme == "file" and location.path.startswith("~"):
+            yield invalid(
+                path,
+                f"{uri}: ~ is not expanded; write the path in full (file:///home/...), or relative "
+                "to the manifest",
+            )
         if location.scheme == "pvc" and len(location.name) > _CLAIM_NAME_MAX_LENGTH:
             yield invalid(path, "the name of the claim is too long")
     source, target = found.get("spec.input.uri"), found.get("spec.output.uri")

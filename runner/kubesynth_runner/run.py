@@ -19,7 +19,7 @@ from kubesynth_api.runner_contract import (
 )
 from kubesynth_runner import errors
 from kubesynth_runner.environment import RunEnvironment
-from kubesynth_runner.io import locations, plan_file
+from kubesynth_runner.io import input_files, locations, plan_file
 from kubesynth_runner.phases import finalize, generate, plan, spending
 from kubesynth_runner.phases.context import RunContext
 from kubesynth_runner.progress import Progress
@@ -136,11 +136,13 @@ async def run_local(
     *,
     on_progress: Callable[[ProgressReport], None],
     stop: asyncio.Event,
+    note: Callable[[str], None] = lambda _: None,
 ) -> RunOutcome:
     """Run a whole job in this process, shard after shard, and return how it ended.
 
     The work is the same as in a cluster, with one pod's parallelism: a model's whole concurrency
     is used by the shard at work. Setting `stop` checkpoints; running again goes on.
+    `note` is given sentences that a user should see.
     """
     storage = locations.open_storage(spec.spec.output, environment.mounts)
     budget = spec.spec.budget
@@ -149,7 +151,7 @@ async def run_local(
     view = _WholeRun(progress)
     reporter = asyncio.create_task(_report(view, on_progress))
     try:
-        result = await _all_shards(context, view)
+        result = await _all_shards(context, view, note)
     except errors.RunnerError as exc:
         error = RunnerError(reason=exc.reason, message=str(exc))
         return RunOutcome(
@@ -200,8 +202,12 @@ class _WholeRun:
         return report.model_copy(update={"totals": totals})
 
 
-async def _all_shards(context: RunContext, view: _WholeRun) -> finalize.RunResult:
+async def _all_shards(
+    context: RunContext, view: _WholeRun, note: Callable[[str], None]
+) -> finalize.RunResult:
     planned = await plan.run(context)
+    if planned.left_out:
+        note(f"left out of the input: {input_files.describe_left_out(planned.left_out)}")
     view.input_records = planned.records
     context.progress.phase = RunnerPhase.GENERATE
     poisoned: errors.PoisonedShardError | None = None

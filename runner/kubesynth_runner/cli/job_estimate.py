@@ -19,7 +19,7 @@ from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
 from kubesynth_runner import errors
 from kubesynth_runner.cli import manifests, mappings
 from kubesynth_runner.cli.errors import CommandError
-from kubesynth_runner.io import partition
+from kubesynth_runner.io import input_files, partition
 from kubesynth_runner.io.mounts import Mounts
 from kubesynth_runner.phases import plan
 from kubesynth_runner.pipelines import compile as pipelines
@@ -50,11 +50,15 @@ class Price:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class JobEstimate:
-    """What a job should take. `input_records` are generated where `generation` is not empty."""
+    """What a job should take. `input_records` are generated where `generation` is not empty.
+
+    `left_out` says how many files of the input's folder are not read, by their ending.
+    """
 
     input_records: int
     generation: tuple[StepEstimate, ...]
     steps: tuple[StepEstimate, ...]
+    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def all_steps(self) -> tuple[StepEstimate, ...]:
@@ -143,7 +147,7 @@ def _of_input(
     parts = partition.assign(seen.files, spec.shards.count, given.limit, seen.duplicates)
     records = sum(part.records for part in parts)
     rest = pipelines.estimate(pipeline, records, plan.average_characters(seen))
-    return JobEstimate(records, (), rest.steps)
+    return JobEstimate(records, (), rest.steps, seen.left_out)
 
 
 def _prices(spec: SyntheticDataJobSpec, given: Sequence[str]) -> dict[str, Price]:
@@ -207,8 +211,10 @@ def to_json(found: JobEstimate, prices: Mapping[str, Price]) -> dict[str, Any]:
     }
     if len(known) == len(costs):
         total["costUSD"] = round(sum(known), 6)
+    left_out = {"filesLeftOut": dict(found.left_out)} if found.left_out else {}
     return {
         "inputRecords": found.input_records,
+        **left_out,
         "plan": [line(step) for step in found.generation],
         "stages": [line(step) for step in found.steps],
         "total": total,
@@ -241,6 +247,8 @@ def _print(found: JobEstimate, prices: Mapping[str, Price]) -> None:
         *((f"{total['costUSD']:,.2f}" if "costUSD" in total else "?",) if prices else ()),
     )
     Console().print(table)
+    if found.left_out:
+        print(f"Left out of the input: {input_files.describe_left_out(found.left_out)}")
     print("If lists are as long as asked and nothing is filtered, repeated or fails.")
     if "costUSD" not in total:
         print("For the cost: --price ROLE=PROMPT,COMPLETION, in dollars per million tokens.")

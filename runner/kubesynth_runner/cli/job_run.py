@@ -162,7 +162,7 @@ async def _run(prepared: LocalRun, view: ProgressView) -> runs.RunOutcome:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, interrupt)
     return await runs.run_local(
-        prepared.spec, prepared.environment, on_progress=view.show, stop=stop
+        prepared.spec, prepared.environment, on_progress=view.show, stop=stop, note=view.note
     )
 
 

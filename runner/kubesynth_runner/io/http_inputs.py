@@ -77,6 +77,7 @@ class HttpInput:
         self._url = parts._replace(fragment="").geturl()
         self._name = parts._replace(query="", fragment="").geturl()
         self._pool = _open_pool(spec, mounts, parts.scheme, parts.hostname or "")
+        self.left_out = input_files.LeftOut()  # there are no folders
         self._lock = threading.Lock()
         self._download: tuple[InputFile, Content] | None = None
         self._file: IO[bytes] | None = None

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import Literal
 
+from kubesynth_api import input_formats
 from kubesynth_api.conditions import Reason
 from kubesynth_runner import errors
+from kubesynth_runner.io import patterns
 from kubesynth_runner.io.plan_file import FileFormat, InputFile
-
-_SUFFIXES: dict[str, FileFormat] = {
-    ".jsonl": "JSONL",
-    ".ndjson": "JSONL",
-    ".jsonl.gz": "JSONL",
-    ".ndjson.gz": "JSONL",
-    ".parquet": "Parquet",
-    ".txt": "Text",
-    ".md": "Text",
-}
 
 
 def file_format(name: str, wanted: Literal["Auto"] | FileFormat) -> FileFormat | None:
     """Return the format of a file: what `input.format` says, or what its name says, if anything."""
     if wanted != "Auto":
         return wanted
-    lower = name.lower()
-    return next((form for suffix, form in _SUFFIXES.items() if lower.endswith(suffix)), None)
+    return input_formats.of_name(name)
 
 
 def is_gzip(file: InputFile) -> bool:
@@ -62,15 +55,39 @@ def gone(file: InputFile) -> errors.ConfigurationError:
 
 def unknown_format(uri: str) -> errors.ConfigurationError:
     """Return the error that nobody can tell what is in a file."""
-    return errors.ConfigurationError(
-        Reason.INPUT_UNREADABLE,
-        f"input.uri: {uri} has none of the known endings ({', '.join(_SUFFIXES)}); "
-        "set input.format",
-    )
+    said = input_formats.advice(input_formats.ending(uri))
+    if said is None:
+        known = ", ".join(input_formats.SUFFIXES)
+        said = f"it has none of the known endings ({known}); set input.format"
+    return errors.ConfigurationError(Reason.INPUT_UNREADABLE, f"input.uri: {uri}: {said}")
 
 
-def no_match(uri: str) -> errors.ConfigurationError:
-    """Return the error that there is no input."""
-    return errors.ConfigurationError(
-        Reason.INPUT_UNREADABLE, f"input.uri: {uri} matches no file of a known format"
-    )
+class LeftOut(Counter[str]):
+    """How many files of a folder are not read, by their ending."""
+
+    def count(self, name: str) -> None:
+        """Count a file."""
+        self[input_formats.ending(name)] += 1
+
+
+def describe_left_out(left_out: Mapping[str, int]) -> str:
+    """Return the numbers by ending, the commonest first, with what to do about the first."""
+    ordered = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
+    counts = ", ".join(f"{count:,} {ending or 'without an ending'}" for ending, count in ordered)
+    said = next(filter(None, (input_formats.advice(ending) for ending, _ in ordered)), None)
+    return f"{counts} ({said})" if said else counts
+
+
+def no_match(uri: str, left_out: Mapping[str, int]) -> errors.ConfigurationError:
+    """Return the error that there is no input: nothing there, or nothing that is read."""
+    if left_out:
+        known = ", ".join(input_formats.SUFFIXES)
+        problem = (
+            f"{uri} holds no file with a known ending ({known}), only "
+            f"{describe_left_out(left_out)}; if all are of one format set input.format"
+        )
+    elif patterns.is_pattern(uri):
+        problem = f"{uri} matches no file"
+    else:
+        problem = f"{uri}: there is no such file, and no folder of this name with files in it"
+    return errors.ConfigurationError(Reason.INPUT_UNREADABLE, f"input.uri: {problem}")

@@ -14,7 +14,12 @@ from kubesynth_runner.io.plan_file import InputFile
 
 
 class InputSource(Protocol):
-    """Where the files of an input are. Blocking; may be used from several threads."""
+    """Where the files of an input are. Blocking; may be used from several threads.
+
+    `left_out` has the files of a folder that `find` has passed over, by their ending: how many.
+    """
+
+    left_out: input_files.LeftOut
 
     def find(self) -> list[InputFile]:
         """Return the files that `input.uri` means, sorted by URI, with their versions.
@@ -58,5 +63,5 @@ def find(source: InputSource, spec: InputSpec) -> list[InputFile]:
     """
     found = source.find()
     if not found:
-        raise input_files.no_match(spec.uri)
+        raise input_files.no_match(spec.uri, source.left_out)
     return found

@@ -27,6 +27,7 @@ class LocalInput:
         """
         self._spec = spec
         self._mounts = mounts
+        self.left_out = input_files.LeftOut()
         self._prefix, self._root, self._pattern = _split(spec.uri, mounts)
 
     def find(self) -> list[InputFile]:
@@ -41,13 +42,16 @@ class LocalInput:
                 Reason.INVALID_SPEC, f"input.uri: {spec.uri} is no usable pattern: {exc}"
             ) from exc
         is_folder = (self._root / self._pattern).is_dir()
+        self.left_out.clear()
         found = []
         for path in paths:
             uri = self._prefix + path.relative_to(self._root).as_posix()
             file_format = input_files.file_format(path.name, spec.format)
             if file_format is not None:
                 found.append(_describe(uri, path, file_format))
-            elif not is_folder:
+            elif is_folder:
+                self.left_out.count(path.name)
+            else:
                 raise input_files.unknown_format(uri)
         return found
 

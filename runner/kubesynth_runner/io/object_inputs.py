@@ -41,6 +41,7 @@ class ObjectInput:
         self._spec = spec
         self._bucket = f"{location.scheme}://{location.name}/"
         self._path = location.path
+        self.left_out = input_files.LeftOut()
         self._store: ObjectStore = open_bucket(spec.uri, spec.storage, mounts, field="input")
 
     def find(self) -> list[InputFile]:
@@ -51,12 +52,15 @@ class ObjectInput:
             raise missing_bucket(exc, "input", self._spec.uri) from exc
         except exceptions.BaseError as exc:
             raise store_error(exc, "input", self._spec.uri) from exc
+        self.left_out.clear()
         files = []
         for meta in found:
             uri = self._bucket + meta["path"]
             file_format = input_files.file_format(uri, self._spec.format)
             if file_format is None and (is_folder or meta["size"] == 0):
-                continue  # not ours, or what stands for a folder
+                if meta["size"]:  # else it stands for a folder
+                    self.left_out.count(uri)
+                continue
             if file_format is None:
                 raise input_files.unknown_format(uri)
             files.append(InputFile(uri, file_format, meta["size"], _version(meta)))

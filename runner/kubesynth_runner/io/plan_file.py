@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 import xxhash
 
+from kubesynth_api import input_formats
 from kubesynth_api.conditions import Reason
 from kubesynth_runner import errors
 from kubesynth_runner.io import layout
@@ -16,7 +17,7 @@ from kubesynth_runner.records import CallProvenance
 
 # Thousands of small files: each waits for the disk or the store, not for us.
 PARALLEL_WRITES = 16
-FileFormat = Literal["JSONL", "Parquet", "Text"]
+FileFormat = input_formats.FileFormat
 # The type of an input column that is carried to the output. "json": anything, as JSON text.
 ColumnType = Literal["string", "integer", "number", "boolean", "json"]
 
@@ -125,6 +126,8 @@ class PlanFile(msgspec.Struct, frozen=True, rename="camel"):
     estimated_cost_usd: float | None = None
     # Hashes of the texts that the spec refers to, by field; None in plans of older versions.
     texts: dict[str, str] | None = None
+    # Files of the input's folder that are not read, by their ending.
+    left_out: dict[str, int] = {}
 
 
 _PLAN_DECODER = msgspec.json.Decoder(PlanFile)

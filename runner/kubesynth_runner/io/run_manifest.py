@@ -38,6 +38,8 @@ class RunManifest(msgspec.Struct, frozen=True, rename="camel"):
     input: dict[str, Any] | None = None
     replays: plan_file.EarlierRun | None = None
     ended: str = ""
+    # Files of the input's folder that were not read, by their ending.
+    left_out: dict[str, int] = {}
     cost_usd: float | None = msgspec.field(default=None, name="costUSD")
 
 

@@ -39,12 +39,14 @@ class Survey:
     """What is in the input.
 
     `duplicates` are sorted positions, among the records that are taken, of those whose id an
-    earlier one has. `column_types` are those of the carried columns.
+    earlier one has. `column_types` are those of the carried columns. `left_out` says how many
+    files of a folder are not read, by their ending.
     """
 
     files: tuple[ScannedFile, ...]
     duplicates: tuple[int, ...]
     column_types: dict[str, ColumnType]
+    left_out: dict[str, int]
 
 
 def survey(
@@ -92,6 +94,7 @@ def survey(
         tuple(one.scanned for one in found),
         tuple(_repeated(one.ids for one in found)) if spec.id_column is not None else (),
         {name: _widest([one.types[name] for one in found]) for name in spec.columns},
+        dict(source.left_out),
     )
 
 

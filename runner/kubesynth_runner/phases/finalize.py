@@ -146,6 +146,7 @@ def _collect(
         spec.input.to_wire() if spec.input is not None else None,
         planned.replays,
         ended or "",
+        planned.left_out,
         tally.cost_usd(context.prices),
     )
 

@@ -15,7 +15,15 @@ from kubesynth_api.conditions import Reason
 from kubesynth_api.runner_contract import Estimate
 from kubesynth_api.v1alpha1.storage import InputSpec
 from kubesynth_runner import errors, tokenizer
-from kubesynth_runner.io import inputs, partition, plan_file, run_identity, sampling, survey
+from kubesynth_runner.io import (
+    input_files,
+    inputs,
+    partition,
+    plan_file,
+    run_identity,
+    sampling,
+    survey,
+)
 from kubesynth_runner.io.mounts import Mounts
 from kubesynth_runner.io.run_identity import RunIdentity
 from kubesynth_runner.phases import levels, replay, texts
@@ -48,6 +56,9 @@ async def run(context: RunContext) -> plan_file.PlanFile:
         return await _accept(context, existing)
     plan = await asyncio.to_thread(_make, context, context.spec.spec.input, identity)
     LOG.info("planned", extra={"records": plan.records, "files": len(plan.files)})
+    if plan.left_out:
+        said = input_files.describe_left_out(plan.left_out)
+        LOG.warning("files of the input are left out", extra={"left_out": said})
     return plan
 
 
@@ -208,6 +219,7 @@ def _make(context: RunContext, given: InputSpec, identity: RunIdentity) -> plan_
         estimate.rows,
         estimated_cost_usd=estimate.cost_usd(context.prices),
         texts=texts.hashes(spec, context.environment),
+        left_out=seen.left_out,
     )
     return plan_file.save(context.storage, plan, partitions)
 

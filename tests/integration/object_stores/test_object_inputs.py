@@ -196,8 +196,8 @@ def test_a_missing_bucket_is_said(any_store: ObjectStoreServer) -> None:
     ("name", "problem"),
     [
         ("docs/*.csv", "matches no file"),
-        ("docs/z.jsonl", "matches no file"),
-        ("nowhere", "matches no file"),
+        ("docs/z.jsonl", "there is no such file"),
+        ("nowhere", "there is no such file"),
         ("docs/*.png", "none of the known endings"),
         ("docs/**.jsonl", "no usable pattern"),
     ],

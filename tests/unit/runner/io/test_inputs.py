@@ -8,7 +8,7 @@ import pytest
 from kubesynth_api.conditions import Reason
 from kubesynth_api.v1alpha1.storage import InputSpec
 from kubesynth_runner import errors
-from kubesynth_runner.io import inputs
+from kubesynth_runner.io import input_files, inputs
 from kubesynth_runner.io.mounts import Mounts
 from kubesynth_runner.io.plan_file import InputFile
 
@@ -144,10 +144,22 @@ def test_config_map_mounted_again_is_the_same_input(tmp_path: Path) -> None:
     ("uri", "problem"),
     [
         pytest.param("file://ROOT/*.csv", "matches no file", id="no-match"),
-        pytest.param("file://ROOT/nothing.jsonl", "matches no file", id="missing"),
+        pytest.param("file://ROOT/nothing.jsonl", "there is no such file", id="missing"),
         pytest.param("file://ROOT/nowhere/*.jsonl", "matches no file", id="missing-folder"),
         pytest.param(
             "file://ROOT/*.png", r"picture\.png has none of the known", id="unknown-ending"
+        ),
+        pytest.param("file://ROOT/empty", "there is no such file", id="empty-folder"),
+        pytest.param(
+            "file://ROOT/tables/*",
+            r"a\.csv: \.csv is not read; convert it to Parquet or JSONL",
+            id="convert",
+        ),
+        pytest.param(
+            "file://ROOT/tables",
+            r"holds no file with a known ending \(.*\), only 2 \.csv, 1 \.csv\.gz, 1 without an "
+            r"ending \(\.csv is not read; convert",
+            id="nothing-known",
         ),
         pytest.param("file://ROOT/**.jsonl", "no usable pattern", id="bad-pattern"),
         pytest.param("pvc://other/a.jsonl", "--volume other=PATH", id="unmapped-claim"),
@@ -157,6 +169,10 @@ def test_config_map_mounted_again_is_the_same_input(tmp_path: Path) -> None:
 def test_unusable_input_is_a_configuration_error_that_names_it(
     folder: Path, uri: str, problem: str
 ) -> None:
+    (folder / "empty").mkdir()
+    (folder / "tables").mkdir()
+    for name in ("a.csv", "b.CSV", "c.csv.gz", "README"):
+        (folder / "tables" / name).write_text("x")
     with pytest.raises(errors.ConfigurationError, match=problem):
         found(uri, folder, Mounts(claims={"corpus": folder}))
 
@@ -182,3 +198,15 @@ def test_file_that_is_gone_is_refused_by_its_name(folder: Path) -> None:
     with pytest.raises(errors.ConfigurationError, match=r"a\.jsonl") as caught:
         source.open(file)
     assert caught.value.reason is Reason.INPUT_UNREADABLE
+
+
+def test_what_is_left_out_of_a_folder_is_counted(tmp_path: Path) -> None:
+    for name in ("a.txt", "e.TXT", "b.pdf", "c.csv", "d.json", "f.html", ".hidden.csv"):
+        (tmp_path / name).write_text("x")
+    source = inputs.open_source(InputSpec(uri=f"file://{tmp_path}"), Mounts())
+    for _ in range(2):
+        assert len(source.find()) == 2
+        assert source.left_out == {".pdf": 1, ".csv": 1, ".json": 1, ".html": 1}
+    assert input_files.describe_left_out(source.left_out).startswith(
+        "1 .csv, 1 .html, 1 .json, 1 .pdf (.csv is not read; convert it"
+    )

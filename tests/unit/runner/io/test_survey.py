@@ -15,7 +15,7 @@ import pytest
 from kubesynth_api.conditions import Reason
 from kubesynth_api.v1alpha1.storage import InputSpec
 from kubesynth_runner import errors, records
-from kubesynth_runner.io import inputs, partition, sampling, source, survey
+from kubesynth_runner.io import input_files, inputs, partition, sampling, source, survey
 from kubesynth_runner.io.contents import Content
 from kubesynth_runner.io.mounts import Mounts
 from kubesynth_runner.io.plan_file import InputFile, Partition
@@ -44,6 +44,7 @@ class Counting:
 
     def __init__(self, spec: InputSpec) -> None:
         self._source = inputs.open_source(spec, Mounts())
+        self.left_out = input_files.LeftOut()
         self.opened: Counter[str] = Counter()
 
     def find(self) -> list[InputFile]:
