@@ -58,8 +58,10 @@ def unknown_format(uri: str) -> errors.ConfigurationError:
     said = input_formats.advice(input_formats.ending(uri))
     if said is None:
         known = ", ".join(input_formats.SUFFIXES)
-        said = f"it has none of the known endings ({known}); set input.format"
-    return errors.ConfigurationError(Reason.INPUT_UNREADABLE, f"input.uri: {uri}: {said}")
+        problem = f"{uri} has none of the known endings ({known}); set input.format"
+    else:
+        problem = f"{uri}: {said}"
+    return errors.ConfigurationError(Reason.INPUT_UNREADABLE, f"input.uri: {problem}")
 
 
 class LeftOut(Counter[str]):

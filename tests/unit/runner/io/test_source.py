@@ -132,7 +132,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
 def test_duplicates_are_later_records_with_an_id_that_was_there(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", [{"key": "x"}, {"key": 7}, {"key": None}, {"key": "y"}])
     write(tmp_path / "b.jsonl", [{"key": "7"}, {"key": None}, {"key": "x"}, {"key": "x"}, {}])
-    options = spec(uri=f"file://{tmp_path}/*.jsonl", idColumn="key")
+    options = spec(uri=f"file://{tmp_path}/*.jsonl", idColumn="key", textColumn="key")
     assert survey_of(options).duplicates == (4, 6, 7)
 
 
@@ -159,14 +159,14 @@ def test_no_duplicates_among_none(tmp_path: Path) -> None:
 )
 def test_column_type_holds_every_value(tmp_path: Path, values: list[Any], kind: str) -> None:
     write(tmp_path / "a.jsonl", [{"v": value} for value in values])
-    options = spec(uri=f"file://{tmp_path}/*.jsonl", columns={"mine": "v"})
+    options = spec(uri=f"file://{tmp_path}/*.jsonl", textColumn="v", columns={"mine": "v"})
     assert survey_of(options).column_types == {"mine": kind}
 
 
 def test_column_types_of_parquet_and_jsonl_are_combined(tmp_path: Path) -> None:
     pq.write_table(pa.table({"v": [1, 2]}), tmp_path / "a.parquet")
     write(tmp_path / "b.jsonl", [{"v": 2.5}])
-    options = spec(uri=f"file://{tmp_path}", columns={"mine": "v"})
+    options = spec(uri=f"file://{tmp_path}", textColumn="v", columns={"mine": "v"})
     assert survey_of(options).column_types == {"mine": "number"}
 
 
