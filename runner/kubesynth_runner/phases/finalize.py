@@ -91,10 +91,8 @@ def _run(context: RunContext, partial: bool, ended: Reason | None) -> RunResult:
 def _collect(
     context: RunContext, planned: plan_file.PlanFile, partial: bool, ended: Reason | None
 ) -> RunManifest:
-    compiled = pipelines.compile_pipeline(
-        context.spec.spec, context.environment.read_prompt, planned.column_types
-    )
-    spec = context.spec.spec
+    spec, read = context.spec.spec, context.environment.read_prompt
+    compiled = pipelines.compile_pipeline(spec, read, planned.column_types)
     steps, whole = replay.identify(spec, compiled, planned.texts)
     tally, finished = Tally(), 0
     data: list[ledger.CommittedFile] = []
