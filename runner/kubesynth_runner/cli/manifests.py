@@ -55,13 +55,14 @@ class Problem:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Manifest:
-    """Everything in a file. Objects of other kinds are a cluster's business and left out."""
+    """Everything in a file. `documents` are all of it, also those of other kinds."""
 
     source: str
     folder: Path
     jobs: tuple[JobDocument, ...]
     config_maps: tuple[DataObject, ...]
     secrets: tuple[DataObject, ...]
+    documents: tuple[YamlDocument, ...]
 
     def describe(self, document: YamlDocument, problem: Problem) -> str:
         """Return a problem as one line, with file and line number."""
@@ -87,9 +88,10 @@ def read(source: str) -> Manifest:
     return Manifest(
         source,
         folder,
-        tuple(_job(item) for item in documents if _kind(item) == synthetic_data_job.KIND),
-        tuple(_data_object(item, source) for item in documents if _kind(item) == "ConfigMap"),
-        tuple(_data_object(item, source) for item in documents if _kind(item) == "Secret"),
+        tuple(_job(item) for item in documents if kind_of(item) == synthetic_data_job.KIND),
+        tuple(_data_object(item, source) for item in documents if kind_of(item) == "ConfigMap"),
+        tuple(_data_object(item, source) for item in documents if kind_of(item) == "Secret"),
+        tuple(documents),
     )
 
 
@@ -102,12 +104,21 @@ def the_job(manifest: Manifest) -> JobDocument:
     if len(manifest.jobs) == 1:
         return manifest.jobs[0]
     if not manifest.jobs:
-        raise CommandError(f"{manifest.source}: no document of kind {synthetic_data_job.KIND}")
+        raise no_job(manifest)
     names = ", ".join(job.name for job in manifest.jobs)
     raise CommandError(
         f"{manifest.source}: {len(manifest.jobs)} jobs ({names}), but only one can be run at a "
         "time; put each in a file of its own"
     )
+
+
+def no_job(manifest: Manifest) -> CommandError:
+    """Return the error that there is no job, with what there is instead."""
+    found = ", ".join(
+        dict.fromkeys(kind_of(item) or "without a kind" for item in manifest.documents)
+    )
+    said = f"{manifest.source}: no document of kind {synthetic_data_job.KIND}"
+    return CommandError(f"{said}, only {found}" if found else said)
 
 
 def check(manifest: Manifest, document: JobDocument) -> tuple[Problem, ...]:
@@ -162,20 +173,22 @@ def decode_texts(data: Mapping[str, bytes]) -> dict[str, str]:
     return texts
 
 
-def _kind(document: YamlDocument) -> str:
-    return str(document.value.get("kind")) if isinstance(document.value, dict) else ""
+def kind_of(document: YamlDocument) -> str:
+    """Return the kind that a document names; "" if it names none."""
+    return str(document.value.get("kind") or "") if isinstance(document.value, dict) else ""
 
 
 def _job(document: YamlDocument) -> JobDocument:
-    name = _name(document.value)
+    name = name_of(document.value)
     try:
         job = SyntheticDataJob.from_wire(document.value)
     except pydantic.ValidationError as exc:
-        return JobDocument(None, name, document, tuple(_schema_problems(exc)))
+        return JobDocument(None, name, document, tuple(schema_problems(exc)))
     return JobDocument(job, name, document)
 
 
-def _schema_problems(exc: pydantic.ValidationError) -> Iterator[Problem]:
+def schema_problems(exc: pydantic.ValidationError) -> Iterator[Problem]:
+    """Yield what does not fit the schema, field by field."""
     found = exc.errors(include_url=False, include_input=False)
     paths = [_field_path(error["loc"]) for error in found]
     for path, error in zip(paths, found, strict=True):
@@ -185,7 +198,8 @@ def _schema_problems(exc: pydantic.ValidationError) -> Iterator[Problem]:
         yield Problem(path or "spec", schema_words.describe(error, SyntheticDataJob))
 
 
-def _name(value: Mapping[str, Any]) -> str:
+def name_of(value: Mapping[str, Any]) -> str:
+    """Return the name of an object; "" without one."""
     metadata = value.get("metadata")
     return str(metadata.get("name") or "") if isinstance(metadata, dict) else ""
 
@@ -219,4 +233,4 @@ def _data_object(document: YamlDocument, source: str) -> DataObject:
             except binascii.Error as exc:
                 raise CommandError(f"{where} is not base64: {exc}") from exc
             data[str(key)] = decoded if field == encoded_field else text.encode()
-    return DataObject(_name(value), data)
+    return DataObject(name_of(value), data)
