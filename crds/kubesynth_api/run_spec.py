@@ -29,6 +29,10 @@ _MUTABLE = (
     "failurePolicy",
 )
 _MUTABLE_OUTPUT = ("uri", "ifExists", "storage")
+# Where a model is, and what opens the door to it: it may move, and its key be another.
+_ADDRESS = ("url", "apiKey", "azure", "caBundle", "headers")
+# Of an object's fields, how deep differences between runs are named.
+_NAMED_DEPTH = 2
 
 
 class RunSpec(ApiModel):
@@ -47,8 +51,37 @@ class RunSpec(ApiModel):
         """Return the hash of everything that decides the rows: models, input, pipeline, seed.
 
         An output may be resumed by another job exactly if this hash is equal. Fields with their
-        default do not count, so that a version with a new field gives a job its old hash.
+        default do not count, so that a version with a new field gives a job its old hash. Addresses
+        and credentials do not count either: the same model may be found elsewhere.
         """
+        return hashlib.sha256(_canonical(self._content()).encode()).hexdigest()[:32]
+
+    def content_hashes(self) -> dict[str, str]:
+        """Return short hashes of what `pipeline_hash` is made of, by field: to say what differs."""
+        found: dict[str, str] = {}
+        for field, value in self._content().items():
+            if field == "models":
+                for model in value:
+                    found |= _by_field(model, f"models[{model['name']}]")
+            elif field == "pipeline":
+                for index, stage in enumerate(value):
+                    found |= _by_field(stage, f"pipeline[{index}]")
+            else:
+                found |= _by_field(value, field)
+        return found
+
+    def _content(self) -> dict[str, Any]:
+        """Return what decides the rows."""
+        wire = self._fixed()
+        for model in wire["models"]:
+            for field in _ADDRESS:
+                model.get("external", {}).pop(field, None)
+        for field in ("input", "retryFailed"):
+            wire.get(field, {}).pop("storage", None)
+        return wire
+
+    def _fixed(self) -> dict[str, Any]:
+        """Return what cannot change while a job runs."""
         wire: dict[str, Any] = self.spec.model_dump(
             mode="json", by_alias=True, exclude_none=True, exclude_defaults=True
         )
@@ -68,11 +101,12 @@ class RunSpec(ApiModel):
             }
             for model in wire["models"]
         ]
-        return hashlib.sha256(_canonical(wire).encode()).hexdigest()[:32]
+        return wire
 
     def immutable_hash(self) -> str:
         """Return the hash that names the run's ConfigMap: what cannot change during the run."""
-        content = {"uid": self.uid, "pipeline": self.pipeline_hash()}
+        fixed = hashlib.sha256(_canonical(self._fixed()).encode()).hexdigest()[:32]
+        content = {"uid": self.uid, "pipeline": fixed}
         return hashlib.sha256(_canonical(content).encode()).hexdigest()[:10]
 
 
@@ -101,6 +135,15 @@ def prefix_hashes(stages: Sequence[Stage], texts: Mapping[str, str]) -> list[str
         hashlib.sha256(_canonical(wire[:count]).encode()).hexdigest()[:32]
         for count in range(len(wire) + 1)
     ]
+
+
+def _by_field(value: object, path: str, depth: int = _NAMED_DEPTH) -> dict[str, str]:
+    if isinstance(value, dict) and value and depth:
+        found: dict[str, str] = {}
+        for key, item in value.items():
+            found |= _by_field(item, f"{path}.{key}", depth - 1)
+        return found
+    return {path: hashlib.sha256(_canonical(value).encode()).hexdigest()[:8]}
 
 
 def _canonical(value: object) -> str:

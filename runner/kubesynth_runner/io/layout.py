@@ -75,9 +75,14 @@ class RunLayout:
         """Return the path of what the server of a model role understands."""
         return f"{self.folder}/capabilities/{role}.json"
 
+    @property
+    def shards(self) -> str:
+        """The folder of the shards' state."""
+        return f"{self.folder}/shards"
+
     def shard(self, index: int) -> str:
         """Return the folder of a shard's own state."""
-        return f"{self.folder}/shards/{index:05d}"
+        return f"{self.shards}/{index:05d}"
 
     def claims(self, index: int) -> str:
         """Return the folder of a shard's claims."""

