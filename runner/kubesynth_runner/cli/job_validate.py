@@ -88,7 +88,7 @@ def _other_problems(document: YamlDocument) -> tuple[Problem, ...]:
     try:
         found = kind.model.from_wire(document.value)
     except pydantic.ValidationError as exc:
-        return tuple(manifests.schema_problems(exc))
+        return tuple(manifests.schema_problems(exc, kind.model))
     broken = [
         Problem(item.path.removeprefix("."), item.message)
         for item in validation.broken_rules(found, "")

@@ -14,6 +14,7 @@ from typing import Any
 import pydantic
 
 from kubesynth_api import endpoints, validation
+from kubesynth_api._base import ApiModel
 from kubesynth_api.chat_templates import TemplateProblem
 from kubesynth_api.stages import ConfigMapData
 from kubesynth_api.v1alpha1 import synthetic_data_job
@@ -183,11 +184,11 @@ def _job(document: YamlDocument) -> JobDocument:
     try:
         job = SyntheticDataJob.from_wire(document.value)
     except pydantic.ValidationError as exc:
-        return JobDocument(None, name, document, tuple(schema_problems(exc)))
+        return JobDocument(None, name, document, tuple(schema_problems(exc, SyntheticDataJob)))
     return JobDocument(job, name, document)
 
 
-def schema_problems(exc: pydantic.ValidationError) -> Iterator[Problem]:
+def schema_problems(exc: pydantic.ValidationError, model: type[ApiModel]) -> Iterator[Problem]:
     """Yield what does not fit the schema, field by field."""
     found = exc.errors(include_url=False, include_input=False)
     paths = [_field_path(error["loc"]) for error in found]
@@ -195,7 +196,7 @@ def schema_problems(exc: pydantic.ValidationError) -> Iterator[Problem]:
         # A list whose items are wrong also counts as too short: the items say it all.
         if error["type"] == "too_short" and any(other.startswith(f"{path}[") for other in paths):
             continue
-        yield Problem(path or "spec", schema_words.describe(error, SyntheticDataJob))
+        yield Problem(path or "spec", schema_words.describe(error, model))
 
 
 def name_of(value: Mapping[str, Any]) -> str:
