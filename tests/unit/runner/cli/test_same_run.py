@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -9,7 +10,7 @@ import yaml
 from kubesynth_runner.cli import job_run, mappings
 
 
-def uid(folder: Path, external: dict[str, object], secret: str = "") -> str:
+def uid(folder: Path, external: Mapping[str, object], secret: str = "") -> str:
     (folder / "docs.txt").write_text("x")
     (folder / "key.env").write_text("key=1")
     job = {
