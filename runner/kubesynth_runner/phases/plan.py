@@ -58,7 +58,7 @@ async def run(context: RunContext) -> plan_file.PlanFile:
     LOG.info("planned", extra={"records": plan.records, "files": len(plan.files)})
     if plan.left_out:
         said = input_files.describe_left_out(plan.left_out)
-        LOG.warning("files of the input are left out", extra={"left_out": said})
+        LOG.info("files of the input are left out", extra={"left_out": said})
     return plan
 
 
