@@ -224,6 +224,10 @@ async def test_a_watch_that_expires_lists_again_and_finds_what_is_gone(
             await until(names, "b")
             await create(namespace, "c")
             await until(names, "b", "c")
-            assert names.lists == 3
+
+            async def was_listed_again() -> bool:
+                return names.lists == 3
+
+            await eventually(was_listed_again, "both expirations were followed by a list")
     finally:
         await client.close()
