@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 from typing import Any
 
@@ -303,7 +304,9 @@ def test_a_server_whose_image_nobody_has_says_so_in_the_kubelet_s_words(evidence
 @seen_in(servers_come_and_go, alone=True)
 def test_a_server_that_the_kernel_kills_for_its_memory_says_so(evidence: Seen) -> None:
     assert evidence.without_memory["status"] == "False"
-    assert "exit code 137, OOMKilled" in evidence.without_memory["message"]
+    # The runtime does not always get to know why.
+    message = evidence.without_memory["message"]
+    assert re.search(r"exit code 137, (OOMKilled|killed \(by the kernel, if memory)", message)
 
 
 @seen_in(servers_come_and_go, alone=True)

@@ -28,6 +28,7 @@ from kubesynth_operator.servers.seen import (
 Object = Mapping[str, Any]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_KILLED = 137  # 128 + SIGKILL
 _LINE_CHARACTERS = 300
 _PROCESS = re.compile(r"^\(\w+ pid=\d+\) ?")
 _LINK = "For further information visit "
@@ -165,8 +166,11 @@ def _container(status: Object) -> Object:
 def _exit(ended: Object) -> str:
     if not ended:
         return ""
-    text = f"exit code {ended.get('exitCode')}"
-    reason = ended.get("reason")
+    code, reason = ended.get("exitCode"), ended.get("reason")
+    text = f"exit code {code}"
+    if code == _KILLED and reason == "Error":
+        # Runtimes may lose the kernel's word about memory when the container ends at that moment.
+        return f"{text}, killed (by the kernel, if memory ran out)"
     return f"{text}, {reason}" if reason not in (None, "Error", "Completed") else text
 
 

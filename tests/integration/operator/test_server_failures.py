@@ -70,6 +70,7 @@ async def test_the_model_is_gated(servers: Servers, namespace: Namespace) -> Non
         pytest.param(
             {"last_exit": (137, "OOMKilled")}, "exit code 137, OOMKilled", id="container-memory"
         ),
+        pytest.param({"last_exit": (137, "Error")}, "exit code 137, killed", id="reason-lost"),
     ],
 )
 async def test_out_of_memory_while_loading(
