@@ -49,7 +49,6 @@ def main() -> None:
     parser.add_argument("--python", required=True, help="an interpreter that has tritonclient")
     parser.add_argument("--triton-model", required=True)
     parser.add_argument("--prompt", required=True, help="what stands before each document")
-    parser.add_argument("--max-tokens", type=int, required=True)
     arguments = protocol.parse(parser)
     if importlib.util.find_spec("tritonclient") is None:
         module = "benchmarks.clients.bare_tritonclient"
