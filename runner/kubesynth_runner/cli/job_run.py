@@ -69,9 +69,10 @@ def run(source: str, flags: mappings.Flags) -> int:
         try:
             runs.collect_rarely()
             # The view says it already.
-            logging.getLogger(waiting.__name__).setLevel(logging.ERROR)
+            waiting.LOG.setLevel(logging.ERROR)
             outcome = uvloop.run(_run(prepared, view))
         finally:
+            waiting.LOG.setLevel(logging.NOTSET)
             view.close()
     return _tell(prepared, outcome)
 
