@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from kubesynth_api._base import ApiModel
 
@@ -21,3 +21,14 @@ def walk(value: object, path: str) -> Iterator[tuple[str, object]]:
     elif isinstance(value, tuple):
         for index, item in enumerate(value):
             yield from walk(item, f"{path}[{index}]")
+
+
+def of_location(location: Sequence[int | str], root: str = "") -> str:
+    """Return the path of one of pydantic's errors, which was found in what is at `root`."""
+    path = root
+    for part in location:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif part != "[key]":  # pydantic's mark for a bad key, which stands before it
+            path += f".{part}" if path else part
+    return path

@@ -54,7 +54,7 @@ class RunSpec(ApiModel):
         default do not count, so that a version with a new field gives a job its old hash. Addresses
         and credentials do not count either: the same model may be found elsewhere.
         """
-        return hashlib.sha256(_canonical(self._content()).encode()).hexdigest()[:32]
+        return _hash(self._content(), 32)
 
     def content_hashes(self) -> dict[str, str]:
         """Return short hashes of what `pipeline_hash` is made of, by field: to say what differs."""
@@ -105,9 +105,9 @@ class RunSpec(ApiModel):
 
     def immutable_hash(self) -> str:
         """Return the hash that names the run's ConfigMap: what cannot change during the run."""
-        fixed = hashlib.sha256(_canonical(self._fixed()).encode()).hexdigest()[:32]
+        fixed = _hash(self._fixed(), 32)
         content = {"uid": self.uid, "pipeline": fixed}
-        return hashlib.sha256(_canonical(content).encode()).hexdigest()[:10]
+        return _hash(content, 10)
 
 
 def prefix_hashes(stages: Sequence[Stage], texts: Mapping[str, str]) -> list[str]:
@@ -131,10 +131,7 @@ def prefix_hashes(stages: Sequence[Stage], texts: Mapping[str, str]) -> list[str
             if field.startswith(place)
         }
         wire.append([fields, own] if own else fields)
-    return [
-        hashlib.sha256(_canonical(wire[:count]).encode()).hexdigest()[:32]
-        for count in range(len(wire) + 1)
-    ]
+    return [_hash(wire[:count], 32) for count in range(len(wire) + 1)]
 
 
 def _by_field(value: object, path: str, depth: int = _NAMED_DEPTH) -> dict[str, str]:
@@ -143,7 +140,11 @@ def _by_field(value: object, path: str, depth: int = _NAMED_DEPTH) -> dict[str, 
         for key, item in value.items():
             found |= _by_field(item, f"{path}.{key}", depth - 1)
         return found
-    return {path: hashlib.sha256(_canonical(value).encode()).hexdigest()[:8]}
+    return {path: _hash(value, 8)}
+
+
+def _hash(value: object, digits: int) -> str:
+    return hashlib.sha256(_canonical(value).encode()).hexdigest()[:digits]
 
 
 def _canonical(value: object) -> str:

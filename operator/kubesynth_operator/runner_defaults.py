@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from kubesynth_api import field_paths
 from kubesynth_api.v1alpha1.runner_pods import RunnerPods
 from kubesynth_api.validation import broken_rules, duplicates
 
@@ -58,8 +59,6 @@ def completed(pods: RunnerPods, defaults: RunnerPods) -> RunnerPods:
 
 def _complaints(exc: ValidationError) -> Iterator[str]:
     for error in exc.errors(include_url=False, include_input=False):
-        place = "".join(
-            f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"]
-        )
+        place = field_paths.of_location(error["loc"], _PATH)
         unknown = error["type"] == "extra_forbidden"
-        yield f"{_PATH}{place}: {'there is no such field' if unknown else error['msg']}"
+        yield f"{place}: {'there is no such field' if unknown else error['msg']}"

@@ -6,15 +6,17 @@ from kubesynth_api.conditions import ConditionType, Reason
 from kubesynth_api.runner_contract import RunnerPhase
 from kubesynth_operator import draft, status
 from kubesynth_operator.assess import Assessment
-from kubesynth_operator.observation import Observation, ObstacleKind
+from kubesynth_operator.observation import ChildJob, Observation, ObstacleKind
 from kubesynth_operator.policies import model_servers, queueing, suspend, waiting
 from kubesynth_operator.status import Verdict
 
-_HELD = (
-    "The Job {name} has no queue, and is held back for that: Kueue seems to manage Jobs without "
-    "a queue's name here. To go on, label that Job with kueue.x-k8s.io/queue-name; for later jobs, "
-    "label the SyntheticDataJob, and install the operator with jobs.queueAll=true."
-)
+
+def _held(child: ChildJob) -> str:
+    return (
+        f"The Job {child.name} has no queue, and is held back for that: Kueue seems to manage Jobs "
+        "without a queue's name here. To go on, label that Job with kueue.x-k8s.io/queue-name; for "
+        "later jobs, label the SyntheticDataJob, and install the operator with jobs.queueAll=true."
+    )
 
 
 def running(observation: Observation, phase: RunnerPhase, assessment: Assessment) -> Verdict:
@@ -28,7 +30,7 @@ def running(observation: Observation, phase: RunnerPhase, assessment: Assessment
         who = "The shards wait" if phase is RunnerPhase.GENERATE else f"The Job {child.name} waits"
         return Verdict(False, Reason.SUSPENDED_BY_QUEUE, f"{who} for the queue.")
     if child is not None and suspend.is_held(child):
-        return Verdict(False, Reason.SUSPENDED_BY_QUEUE, _HELD.format(name=child.name))
+        return Verdict(False, Reason.SUSPENDED_BY_QUEUE, _held(child))
     refused = assessment.degraded
     if phase in observation.podless_since and refused and refused.reason is Reason.PODS_NOT_CREATED:
         return Verdict(False, refused.reason, refused.message)
@@ -72,7 +74,7 @@ def queue(observation: Observation) -> dict[ConditionType, Verdict]:
     job = observation.job
     for child in observation.children.values():
         if suspend.is_held(child):
-            message = _HELD.format(name=child.name)
+            message = _held(child)
             return {
                 ConditionType.QUOTA_RESERVED: Verdict(False, Reason.QUEUE_NAME_MISSING, message),
                 ConditionType.SUSPENDED: Verdict(True, Reason.SUSPENDED_BY_QUEUE, message),

@@ -7,13 +7,13 @@ import binascii
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pydantic
 
-from kubesynth_api import endpoints, validation
+from kubesynth_api import endpoints, field_paths, validation
 from kubesynth_api._base import ApiModel
 from kubesynth_api.chat_templates import TemplateProblem
 from kubesynth_api.stages import ConfigMapData
@@ -191,7 +191,7 @@ def _job(document: YamlDocument) -> JobDocument:
 def schema_problems(exc: pydantic.ValidationError, model: type[ApiModel]) -> Iterator[Problem]:
     """Yield what does not fit the schema, field by field."""
     found = exc.errors(include_url=False, include_input=False)
-    paths = [_field_path(error["loc"]) for error in found]
+    paths = [field_paths.of_location(error["loc"]) for error in found]
     for path, error in zip(paths, found, strict=True):
         # A list whose items are wrong also counts as too short: the items say it all.
         if error["type"] == "too_short" and any(other.startswith(f"{path}[") for other in paths):
@@ -203,16 +203,6 @@ def name_of(value: Mapping[str, Any]) -> str:
     """Return the name of an object; "" without one."""
     metadata = value.get("metadata")
     return str(metadata.get("name") or "") if isinstance(metadata, dict) else ""
-
-
-def _field_path(location: Sequence[int | str]) -> str:
-    path = ""
-    for part in location:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        elif part != "[key]":  # pydantic's mark for a bad key, which stands before it
-            path += f".{part}" if path else part
-    return path
 
 
 def _data_object(document: YamlDocument, source: str) -> DataObject:

@@ -98,9 +98,7 @@ def make_plan(context: RunContext, identity: RunIdentity) -> plan_file.PlanFile:
         pipeline = pipelines.compile_pipeline(
             context.spec.spec, context.environment.read_prompt, draft.column_types
         )
-        steps, whole = identify(context.spec.spec, pipeline, draft.texts)
-        entrance = Entrance(earlier, steps, whole)
-        files, carried = _scan(context, storage, found, entrance)
+        files, carried = _scan(context, storage, found, _entrance(context, draft, pipeline))
     partitions = partition.assign(files, draft.shards, None, carried)
     records = sum(part.records for part in partitions)
     size = sum(file.content_bytes for file in files)
@@ -116,6 +114,13 @@ def make_plan(context: RunContext, identity: RunIdentity) -> plan_file.PlanFile:
         estimated_rows=estimate.rows,
     )
     return plan_file.save(context.storage, plan, partitions)
+
+
+def _entrance(
+    context: RunContext, plan: plan_file.PlanFile, pipeline: pipelines.CompiledPipeline
+) -> Entrance:
+    assert plan.replays is not None
+    return Entrance(plan.replays, *identify(context.spec.spec, pipeline, plan.texts))
 
 
 def _check_input(given: InputSpec | None, earlier: dict[str, Any] | None) -> None:
@@ -169,10 +174,8 @@ def read(
     done: bytes,
 ) -> Iterator[RootInput]:
     """Yield the failed records of a partition as the input of the pipeline."""
-    assert plan.replays is not None
     storage = open_earlier(context)
-    steps, whole = identify(context.spec.spec, pipeline, plan.texts)
-    entrance = Entrance(plan.replays, steps, whole)
+    entrance = _entrance(context, plan, pipeline)
     with _translated():
         yield from failed_records.read_partition(storage, part, entrance, done)
 

@@ -25,6 +25,7 @@ from kubesynth_runner import records
 from kubesynth_runner.io.plan_file import ColumnType
 from kubesynth_runner.llm.base import Completion, Message
 from kubesynth_runner.pipelines import (
+    base,
     conversation,
     lists,
     pairs,
@@ -44,7 +45,6 @@ _TEMPLATE_TOKENS = 16
 _USUAL_PROMPT_TOKENS = 120
 _LEAST_SEGMENT = 16
 _TOKENS_PER_DRAW = 150
-_CUT_OFF = "length"
 _TEMPERATURE, _TOP_P = 0.5, 0.9
 
 
@@ -101,7 +101,7 @@ class TextReading:
     ) -> list[tuple[str, ...]]:
         """Return the tidied answer; none if it is cut off."""
         text = tidying.tidy(accept_text(completion), markdown=self.markdown)
-        return [] if completion.finish_reason == _CUT_OFF or not text else [(text,)]
+        return [] if base.is_cut_off(completion) or not text else [(text,)]
 
     def text(self, results: Sequence[tuple[str, ...]]) -> str:
         """Return the texts below each other."""
@@ -128,7 +128,7 @@ class FactsReading:
         facts = lists.parse(text, form="Leaves")
         if not facts and not conversation.is_refusal(text):
             facts = lists.parse(text, 1)  # one sentence alone is a fact
-        if completion.finish_reason == _CUT_OFF:
+        if base.is_cut_off(completion):
             facts = facts[:-1]
         if self.markdown:
             facts = [tidying.without_markdown(fact).strip() for fact in facts]
@@ -157,7 +157,7 @@ class PairsReading:
     ) -> list[tuple[str, ...]]:
         """Return the pairs to keep; the last one of an answer that is cut off is not whole."""
         found = pairs.parse(accept_text(completion))
-        if completion.finish_reason == _CUT_OFF:
+        if base.is_cut_off(completion):
             found = found[:-1]
         if self.spec.clean_markdown:
             clean = tidying.without_markdown
@@ -273,7 +273,7 @@ class TaskStage:
         while True:
             completion = await llm.complete(said)
             results = self.reading.results(completion, segment, random.Random(seed))
-            if results or repair is None or completion.finish_reason == _CUT_OFF:
+            if results or repair is None or base.is_cut_off(completion):
                 return results
             if said is not messages and self.recipe.on_nothing == "Keep":
                 return []

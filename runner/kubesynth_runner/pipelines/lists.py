@@ -71,7 +71,6 @@ _NO_MORE = re.compile(
     r"|(?:that.s|that is|those are|these are) (?:all|everything)\b)",
     re.I,
 )
-_COLONS = (":", "\uff1a")
 _QUOTES = (
     ("**", "**"),
     ("__", "__"),
@@ -193,7 +192,7 @@ def _from_lines(text: str, expected: int | None, form: Form) -> list[str]:
         return []
     if form == "Whole":
         return whole_items.of_lines(text, expected)
-    if len(lines) > 1 and (lines[0].endswith(_COLONS) or _is_greeting(lines[0])):
+    if len(lines) > 1 and (lines[0].endswith(marked_lines.COLONS) or _is_greeting(lines[0])):
         lines = lines[1:]
     for is_item in (_is_heading, _is_bold):
         found = _outstanding(lines, is_item)

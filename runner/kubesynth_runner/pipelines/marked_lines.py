@@ -38,7 +38,7 @@ _SEPARATOR = rf"\s*(?:[.:){_DASHES}]+(?=[\s*_]|$))?"
 _TAIL = re.compile(_SEPARATOR)
 # The end of emphasis that began before the marker: **Question 1**: or **Question 1:**
 _BOLD_TAIL = re.compile(rf"(?:(?:\*\*|__){_SEPARATOR}|{_SEPARATOR}(?:\*\*|__))")
-_COLONS = (":", "\uff1a")
+COLONS = (":", "\uff1a")
 # Below an item: a number of its own (1.1), and a label.
 _PART_NUMBER = re.compile(r"\s+\d{1,3}\.\d{1,3}[.)]?\s")
 _LABEL = re.compile(r"\s+[*_]{0,3}([^\W\d_][^\s\d:\uff1a*_]{0,19})[*_]{0,3}[:\uff1a][*_]{0,3}\s")
@@ -107,7 +107,7 @@ def _starts(lines: list[Line]) -> list[int]:
     base = min(line.indent for line in marked) + 1
     outermost = [line for line in marked if line.indent <= base]
     has_numbers = any(line.kind != "bullet" for line in outermost)
-    if not has_numbers and all(line.text.endswith(_COLONS) for line in outermost):
+    if not has_numbers and all(line.text.endswith(COLONS) for line in outermost):
         # Bulleted headings over numbered items.
         has_numbers = any(line.kind != "bullet" for line in marked)
     wanted = [line for line in marked if not (has_numbers and line.kind == "bullet")]

@@ -9,7 +9,6 @@ from kubesynth_runner.pipelines import marked_lines
 
 # 1.1 or 1.1.2, below an item.
 _PART_NUMBER = re.compile(r"(?P<indent>[ \t]+)\d{1,3}(?:\.\d{1,3}){1,3}[.)]?\s+(?P<text>\S.*)")
-_COLONS = (":", "\uff1a")
 _TITLE = re.compile(r"(\*\*|__)(?!.*\1.*\1).+\1")
 _SENTENCE_END = re.compile(r"[.!?\u3002\uff01\uff1f\u061f\u0964][\"'*_)\u201d\u00bb]*\Z")
 
@@ -64,7 +63,7 @@ def _is_below(before: marked_lines.Line, line: marked_lines.Line) -> bool:
 def _heads(text: str, below: str) -> bool:
     """Tell whether a line is no statement of its own, but says what those below are about."""
     plain = text.rstrip("*_ ")
-    if not plain or plain.endswith(_COLONS):
+    if not plain or plain.endswith(marked_lines.COLONS):
         return True
     if _SENTENCE_END.search(text):
         return False

@@ -112,7 +112,7 @@ def without_opening(lines: Sequence[str], expected: int | None) -> list[str]:
     if len([line for line in found if line.strip()]) < 2:
         return found
     is_apart = not found[1].strip()
-    has_colon = found[0].rstrip("*_ ").endswith((":", "\uff1a"))
+    has_colon = found[0].rstrip("*_ ").endswith(marked_lines.COLONS)
     is_one = expected == 1 and not is_apart and not _OPENING.match(found[0])
     ends = is_apart or has_colon or found[0].rstrip().endswith("!")
     if (has_colon and not is_one) or (_OPENING.match(found[0]) and ends):

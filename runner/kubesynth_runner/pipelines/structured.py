@@ -17,7 +17,7 @@ import msgspec
 from kubesynth_api.v1alpha1.stages.base import ShortList
 from kubesynth_runner.llm.base import Completion, JsonSchemaFormat, Message
 from kubesynth_runner.pipelines import json_text, lists, templates
-from kubesynth_runner.pipelines.base import StageFailure, StageLlm, accept_text
+from kubesynth_runner.pipelines.base import StageFailure, StageLlm, accept_text, is_cut_off
 
 if TYPE_CHECKING:
     import jsonschema
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 MOST_FOLLOW_UPS = 3
 # Items of a list whose length nobody has said.
 USUAL_ITEMS = 5
-_CUT_OFF = "length"
 _OBJECT_START = re.compile(r"""\{(?=\s*["}])""")
 
 
@@ -121,7 +120,7 @@ async def _first_items(
         completion = await llm.complete(repair, response_format)
         text = accept_text(completion)
         items = lists.distinct(_items(completion, request))
-    if not items and completion.finish_reason == _CUT_OFF:
+    if not items and is_cut_off(completion):
         raise StageFailure(
             "TruncatedCompletion",
             f"the answer was cut off within the first of the {request.item_name}; raise "
@@ -138,7 +137,7 @@ def _items(completion: Completion, request: ListRequest) -> list[str]:
         completion.text,
         request.count,
         item_name=request.item_name,
-        is_cut_off=completion.finish_reason == _CUT_OFF,
+        is_cut_off=is_cut_off(completion),
         form="Whole" if request.whole else "Titles",
     )
 

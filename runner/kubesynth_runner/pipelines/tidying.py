@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from kubesynth_runner.pipelines import marked_lines
+
 _FENCE = re.compile(r"\A```[\w-]*[ \t]*\n(?P<inside>.*?)\n?```\Z", re.DOTALL)
 _SURE = r"(?:sure(?: thing)?|certainly|of course|absolutely|okay|ok|great)"
 _HERE = (
@@ -57,7 +59,6 @@ _CLOSING = re.compile(
     re.IGNORECASE,
 )
 _LONGEST_CLOSING = 200
-_COLONS = (":", "\uff1a")
 _QUOTES = (('"', '"'), ("\u201c", "\u201d"), ("\u00ab", "\u00bb"))
 
 _HEADING = re.compile(r"^[ \t]{0,3}#{1,6}[ \t]+(.*?)[ \t]*#*[ \t]*$", re.MULTILINE)
@@ -113,7 +114,7 @@ def translation(answer: str, text: str) -> str:
         if _lines(answer) > _lines(text):
             answer = pattern.sub("", answer, count=1)
     first, _, _ = text.strip().partition("\n")
-    if not any(colon in first for colon in _COLONS):
+    if not any(colon in first for colon in marked_lines.COLONS):
         answer = _TRANSLATION_BEFORE.sub("", answer, count=1)
     if _lines(answer) > _lines(text):
         answer = _without_closing(answer)

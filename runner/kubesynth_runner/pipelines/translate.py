@@ -10,7 +10,15 @@ from kubesynth_api.v1alpha1.stages.labelling import Translate
 from kubesynth_runner import records
 from kubesynth_runner.io.plan_file import ColumnType
 from kubesynth_runner.pipelines import segmenting, tidying, tokens
-from kubesynth_runner.pipelines.base import Cost, StageFailure, StageLlm, Step, Steps, accept_text
+from kubesynth_runner.pipelines.base import (
+    Cost,
+    StageFailure,
+    StageLlm,
+    Step,
+    Steps,
+    accept_text,
+    is_cut_off,
+)
 from kubesynth_runner.pipelines.compiling import CompileContext
 from kubesynth_runner.pipelines.templates import PromptTemplate
 
@@ -72,7 +80,7 @@ class TranslateStage:
                 continue
             completion = await llm.complete(self.prompt.render({**variables, "text": segment}))
             answer = _EQUALS.sub("", accept_text(completion)).strip()
-            if completion.finish_reason == "length":
+            if is_cut_off(completion):
                 raise StageFailure(
                     "TruncatedCompletion",
                     "the translation was cut off; raise sampling.maxTokens or lower "

@@ -24,7 +24,6 @@ _WORDS = re.compile(r"[\w\s,.;:'\"\u2019?!-]+")
 _SENTENCE_END = re.compile(r"[.!?\u3002\uff01\uff1f\u061f\u037e;\u0964][\"'*_)\u201d\u00bb`]*\Z")
 # Written with the semicolon of ASCII.
 _GREEK_QUESTION = re.compile(r"[\u0370-\u03ff];\Z")
-_COLONS = (":", "\uff1a")
 _SHAPES = ("|", "$", "\\")
 _MOST_REMARK_LINES = 2
 _AROUND = "\"'*_\u201d\u00bb "
@@ -87,7 +86,8 @@ def _trimmed(head: str, body: list[str]) -> list[str]:
 
 def _is_caption(line: str) -> bool:
     """Tell whether a line names what follows: Hard questions:."""
-    return line[:1].strip() != "" and line.rstrip().endswith(_COLONS) and len(line.split()) < 8
+    ends = line.rstrip().endswith(marked_lines.COLONS)
+    return line[:1].strip() != "" and ends and len(line.split()) < 8
 
 
 def _without_remark(heads: Sequence[str], bodies: Sequence[list[str]]) -> list[str]:
@@ -128,7 +128,7 @@ def _is_complete(heads: Sequence[str]) -> bool:
     """Tell whether the last item needs no text below it: a sentence, or a name among names."""
     *others, last = (_SENTENCE_END.search(head) is not None for head in heads)
     are_bold = [_BOLD.fullmatch(head) is not None for head in heads]
-    is_title = (are_bold[-1] and not all(are_bold)) or heads[-1].endswith(_COLONS)
+    is_title = (are_bold[-1] and not all(are_bold)) or heads[-1].endswith(marked_lines.COLONS)
     return last or not (is_title or any(others))
 
 
