@@ -45,11 +45,12 @@ class Sample:
     tokens: float
     running: float
     waiting: float
+    preemptions: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Result:
-    """What one run of a client reached. Rates are per second."""
+    """What one run of a client reached. Rates are per second, preemptions of the whole run."""
 
     client: str
     rows: int
@@ -59,6 +60,7 @@ class Result:
     tokens_per_second: float
     running: float
     waiting: float
+    preemptions: int
     client_cpu_seconds: float
 
 
@@ -73,6 +75,7 @@ def read_sample(metrics: str, at: float) -> Sample:
         sums["generation_tokens_total"],
         sums["num_requests_running"],
         sums["num_requests_waiting"],
+        sums["num_preemptions_total"],
     )
 
 
@@ -181,6 +184,7 @@ def _run(name: str, command: list[str], arguments: argparse.Namespace, output: P
         round((steady[-1].tokens - steady[0].tokens) / span),
         round(statistics.fmean(each.running for each in steady), 1),
         round(statistics.fmean(each.waiting for each in steady), 1),
+        int(watch.samples[-1].preemptions - watch.samples[0].preemptions),
         round(events["done"]["cpu_seconds"], 2) if events else 0.0,
     )
 
@@ -192,6 +196,7 @@ def main(command_line: Sequence[str] | None = None) -> None:
     parser.add_argument("--url", required=True, help="base URL, with its /v1")
     parser.add_argument("--model", required=True, help="name of the model")
     parser.add_argument("--rows", type=int, default=3000)
+    parser.add_argument("--words", type=int, default=workload.DOCUMENT_WORDS, help="of a document")
     parser.add_argument("--concurrency", type=int, default=256)
     parser.add_argument("--max-tokens", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=2)
@@ -202,7 +207,7 @@ def main(command_line: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         documents = folder / "documents.jsonl"
-        workload.write_documents(documents, arguments.rows)
+        workload.write_documents(documents, arguments.rows, arguments.words)
         with (folder / "prompts.jsonl").open("w") as prompts:
             for line in documents.read_text().splitlines():
                 prompts.write(json.dumps({"prompt": workload.PROMPT + json.loads(line)["text"]}))

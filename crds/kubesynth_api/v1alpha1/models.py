@@ -272,6 +272,6 @@ class ModelSpec(ApiModel):
         le=100,
         description=(
             "Requests spent on one completion before it counts as failed. Being told to slow down "
-            "(429, 503) spends none."
+            "(429, 503) spends none, nor does a connection that is refused or closed."
         ),
     )

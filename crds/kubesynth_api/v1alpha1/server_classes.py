@@ -87,7 +87,15 @@ class Worker(ApiModel):
         description="Entry point."
     )
     args: Annotated[tuple[Argument, ...], Field(max_length=64)] = Field(
-        default=(), description="Arguments, and no others: what a server adds is for the leader."
+        default=(), description="Arguments: these alone, unless inheritArgs is true."
+    )
+    inherit_args: bool = Field(
+        default=False,
+        description=(
+            "Whether args stand where the leader's do: after those of servers on one node, and "
+            "before those that a server adds. For engines that run with the same arguments on "
+            "every node."
+        ),
     )
 
 

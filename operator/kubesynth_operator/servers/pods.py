@@ -128,7 +128,11 @@ def _command(
         if role is Role.LEADER:
             command, args = several.leader.command or command, [*args, *several.leader.args]
         else:
-            command, args, own = several.worker.command, [*several.worker.args], ()
+            command, worker_args = several.worker.command, several.worker.args
+            if several.worker.inherit_args:
+                args = [*args, *worker_args]
+            else:
+                args, own = [*worker_args], ()
     return {
         "command": [fill_in(text, values) for text in command],
         "args": [*(fill_in(text, values) for text in args), *own],

@@ -76,6 +76,8 @@ class Admission:
     concurrency: int
     limit: float = dataclasses.field(init=False)
     in_flight: int = 0
+    # Given by the model to anybody, good or bad.
+    answers: int = 0
     closed_until: float = 0.0
     outage_since: float | None = None
     # Where the server is watched for how many requests it takes before they only queue.
@@ -163,6 +165,7 @@ class Admission:
 
     def on_answer(self) -> None:
         """Note an answer of the model, good or bad: the endpoint is there and has room."""
+        self.answers += 1
         self._unreachable_in_a_row = 0
         if self.outage_since is not None:
             self.outage_since = None
@@ -225,19 +228,18 @@ class Admission:
         congestion.longest_pause_seconds = wait_seconds
         self.closed_until = max(self.closed_until, now + wait_seconds)
 
-    def on_unreachable(self, now: float) -> bool:
-        """Note a failure to connect; return whether this is an outage."""
+    def on_unreachable(self, now: float) -> None:
+        """Note a failure to connect, or a connection that was closed."""
         if self.outage_since is not None and now < self.closed_until:
-            return True  # sent before the pause: it says nothing new
+            return  # sent before the pause: it says nothing new
         self._unreachable_in_a_row += 1
         if self._unreachable_in_a_row < OUTAGE_AFTER_FAILURES:
-            return False
+            return
         if self.outage_since is None:
             self.outage_since = now
         exponent = min(self._unreachable_in_a_row - OUTAGE_AFTER_FAILURES, 10)
         pause = min(OUTAGE_PAUSE_SECONDS * 2**exponent, OUTAGE_PAUSE_LIMIT_SECONDS)
         self.closed_until = max(self.closed_until, now + pause)
-        return True
 
     def on_outage(self, now: float) -> None:
         """Note that the server, though it can be reached, answers nobody."""

@@ -30,9 +30,6 @@ from kubesynth_runner.tally import Tally
 
 LOG = logging.getLogger(__name__)
 
-# A request that is put off so often in a row may be at fault itself: it takes a gateway's patience,
-# or the server down with it. Then the server is asked for something else.
-REFUSALS_PER_ATTEMPT = 4
 # A server that takes longer for next to nothing does not answer.
 PROBE_LIMIT_SECONDS = 30.0
 
@@ -198,7 +195,8 @@ class Caller:
         self, connection: ModelConnection, call: NewCall, request: CompletionRequest
     ) -> tuple[Completion | ClientError, int]:
         """Send until there is an answer, or attempts run out; return it with their number."""
-        attempts = refusals = 0
+        attempts = 0
+        patience = retry.Patience()
         while True:
             failure = await self._try(connection, request)
             if isinstance(failure, Completion):
@@ -209,15 +207,28 @@ class Caller:
             if failure.kind in BACKPRESSURE and failure.retry_after_seconds:
                 await self._pause(min(failure.retry_after_seconds, RETRY_AFTER_LIMIT_SECONDS))
             if not costs_an_attempt and failure.kind is not ErrorKind.RATE_LIMITED:
-                refusals += 1
-                if refusals % REFUSALS_PER_ATTEMPT == 0:
-                    costs_an_attempt = await self._answers_others(connection)
+                costs_an_attempt = await self._is_to_blame(connection, failure, patience)
             if costs_an_attempt:
                 attempts += 1
                 if not failure.may_pass or attempts >= connection.max_attempts:
                     return failure, attempts
                 await self._pause(retry.delay_seconds(attempts, self._random.random()))
                 self.process_tally.requests_retried += 1
+
+    async def _is_to_blame(
+        self, connection: ModelConnection, failure: ClientError, patience: retry.Patience
+    ) -> bool:
+        """Return whether a request without an answer is at fault itself; if not, send it again."""
+        admission = connection.gate.admission
+        is_broken = failure.kind is ErrorKind.CONNECTION
+        if is_broken and patience.on_break(admission.answers):
+            return True
+        if patience.on_refusal():
+            return await self._answers_others(connection)
+        if is_broken and admission.outage_since is None:
+            await self._pause(retry.delay_seconds(patience.refusals, self._random.random()))
+            self.process_tally.requests_retried += 1
+        return False
 
     def _note_lost(
         self, connection: ModelConnection, call: NewCall, answer: Completion | None
@@ -277,14 +288,13 @@ class Caller:
         """Send once, and tell the admission what it wants to know of the answer."""
         admission = connection.gate.admission
         if admission.gradient is None:
-            completion = await connection.client.complete(request)
-        else:
-            loop = asyncio.get_running_loop()
-            began = loop.time()
-            completion = await connection.client.complete(request)
-            now = loop.time()
-            if admission.on_latency(now, now - began):
-                connection.gate.on_change()
+            return await connection.client.complete(request)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        completion = await connection.client.complete(request)
+        now = loop.time()
+        if admission.on_latency(now, now - began):
+            connection.gate.on_change()
         return completion
 
     async def _costs_an_attempt(self, connection: ModelConnection, failure: ClientError) -> bool:
@@ -314,10 +324,10 @@ class Caller:
         if failure.kind is not ErrorKind.CONNECTION:
             self._on_answer(connection)
             return True
-        is_outage = admission.on_unreachable(now)
+        admission.on_unreachable(now)
         connection.gate.on_change()
         self._note_silence(connection, failure, now)
-        return not is_outage
+        return False
 
     async def _is_outage(self, connection: ModelConnection) -> bool:
         """Return whether an error of the server is one of an outage, asking it if need be."""

@@ -12,6 +12,7 @@ import errno
 import functools
 import re
 import ssl
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -34,6 +35,9 @@ DNS_CACHE_SECONDS = 10
 # Below the 5 s after which uvicorn (vLLM, NIM) closes an idle connection: a request must not meet
 # the server's FIN on its way.
 KEEP_ALIVE_SECONDS = 4.0
+# A server that stops goes on answering on connections that are there, to say that it takes no more.
+# So long after such an answer each connection is used once: the next one leads to another server.
+LEAVING_SECONDS = 10.0
 # Servers without a list of models: it is optional to them, not to the API.
 _NO_MODEL_LIST = frozenset({404, 405, 501})
 # /v1, /v1beta, /openai/v1; a deployment's own URL has none.
@@ -126,6 +130,7 @@ class OpenAIChatClient:
             total=endpoint.request_timeout_seconds, sock_connect=endpoint.connect_timeout_seconds
         )
         self._session: aiohttp.ClientSession | None = None
+        self._leaving_until = 0.0
         # Called with what an answer says of the server's limits, if it says something.
         self.on_rate_limits: Callable[[rate_limits.RateLimits], None] = lambda _: None
 
@@ -138,7 +143,13 @@ class OpenAIChatClient:
         """Send one chat completion, once."""
         form = self._form
         body = form.encode(self._endpoint.model, request)
-        return form.decode(await self._exchange("POST", form.url, body))
+        content = await self._exchange("POST", form.url, body)
+        try:
+            return form.decode(content)
+        except ClientError as failure:
+            if failure.kind is ErrorKind.OVERLOADED:
+                self._leaving_until = time.monotonic() + LEAVING_SECONDS
+            raise
 
     async def probe(self) -> Capabilities:
         """Check that the model is served, and whether the server holds it to a JSON schema."""
@@ -190,20 +201,26 @@ class OpenAIChatClient:
     async def _exchange(self, method: str, url: yarl.URL, body: bytes | None) -> bytes:
         """Return the body of a 200 answer; whatever else happens is a ClientError."""
         session = self._session or self._open_session()
+        headers = {"Connection": "close"} if time.monotonic() < self._leaving_until else None
         try:
             # No `async with`: `read` gives the connection back, or closes it if it fails.
             response = await session.request(
-                method, url, data=body, allow_redirects=False, proxy=self._proxy
+                method,
+                url,
+                data=body,
+                headers=headers,
+                allow_redirects=False,
+                proxy=self._proxy,
             )
             content = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as exc:
             raise self._transport_error(exc, url) from exc
-        headers = response.headers
-        if rate_limits.is_announced(headers):
-            self.on_rate_limits(rate_limits.read(headers, now=self._now()))
+        answered = response.headers
+        if rate_limits.is_announced(answered):
+            self.on_rate_limits(rate_limits.read(answered, now=self._now()))
         if response.status != 200:
             raise self._refusal(response, content)
-        if headers.get("Content-Type", "").startswith("text/event-stream"):
+        if answered.get("Content-Type", "").startswith("text/event-stream"):
             raise ClientError(
                 ErrorKind.BAD_REQUEST,
                 "the server streams its answer; remove `stream` from extraBody",

@@ -92,6 +92,10 @@ class _ModelList(msgspec.Struct):
 # More digits are noise of the server's arithmetic, and cost space in every row.
 _LOGPROB_DIGITS = 4
 
+# How servers that are told to stop end what they have under way: with what there was of it by then,
+# often nothing, and status 200 (vLLM, SGLang).
+_GIVEN_UP = "abort"
+
 # "sorted" orders the keys of every dict, so equal requests are equal bytes.
 _sorted_encoder = msgspec.json.Encoder(order="sorted")
 # A schema keeps its order: constrained decoding generates properties in it, and a model that has to
@@ -155,8 +159,9 @@ def decode_completion(body: bytes, *, is_scored: bool = False) -> Completion:
     `is_scored`: it is a reward model's, which may say all that it has to say in the logprobs.
 
     Raises:
-        ClientError: MALFORMED_RESPONSE, or EMPTY_COMPLETION when no choice says anything; a
-            gateway's error in a 200 answer is classified as if it had come with its own status.
+        ClientError: MALFORMED_RESPONSE, or EMPTY_COMPLETION when no choice says anything;
+            OVERLOADED when the server has given up, whatever it says; a gateway's error in a 200
+            answer is classified as if it had come with its own status.
     """
     try:
         reply = _decode_reply(body)
@@ -178,6 +183,11 @@ def decode_completion(body: bytes, *, is_scored: bool = False) -> Completion:
         logprobs=first.logprobs,
         others=tuple(others),
     )
+    if any(choice.finish_reason == _GIVEN_UP for choice in (first, *others)):
+        problem = (
+            f"the server gave the completion up (finish_reason {_GIVEN_UP}), as one that stops"
+        )
+        raise failed(ErrorKind.OVERLOADED, problem, body, completion)
     has_scores = is_scored and first.logprobs is not None
     if not has_scores and not any(
         choice.text.strip() or choice.refusal for choice in (first, *others)

@@ -22,7 +22,7 @@ from kubesynth_testing.cluster import paths
 from kubesynth_testing.server_builders import a_server
 from kubesynth_testing.triton import environment
 
-VLLM_OPTIONS = paths.REPOSITORY / "tests" / "data" / "engines" / "vllm-0.11.0.json"
+VLLM_OPTIONS = paths.REPOSITORY / "tests" / "data" / "engines" / "vllm-0.24.0.json"
 
 
 @pytest.fixture(scope="module")

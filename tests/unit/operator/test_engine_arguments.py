@@ -24,7 +24,7 @@ from kubesynth_operator.servers import manifests
 from kubesynth_testing.server_builders import a_server
 
 REPOSITORY = Path(__file__).parents[3]
-OPTIONS = json.loads((REPOSITORY / "tests/data/engines/vllm-0.11.0.json").read_text())
+OPTIONS = json.loads((REPOSITORY / "tests/data/engines/vllm-0.24.0.json").read_text())
 FENCED_YAML = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SHAPES: dict[str, dict[str, Any]] = {
     "bare": {},
@@ -107,7 +107,7 @@ def _arguments(value: Any, class_name: str, page: str) -> Iterator[Any]:
 
 def test_options_are_those_of_the_version_in_the_class() -> None:
     version = class_of("vllm").image.rpartition(":v")[2]
-    assert OPTIONS["from"] == f"vllm-{version}.tar.gz"
+    assert OPTIONS["from"].startswith(f"vllm-{version}-")
     assert len(OPTIONS["options"]) > 100
 
 
@@ -124,19 +124,33 @@ def test_vllm_takes_the_arguments_of_its_class(shape: str) -> None:
     assert parsed.revision == server.get("revision")
 
 
-def test_vllm_takes_the_arguments_of_its_leader_on_several_nodes() -> None:
+def test_vllm_is_done_with_its_requests_before_it_is_killed() -> None:
+    parsed = Parser().parse(container("vllm")["args"])
+    assert 0 < parsed.shutdown_timeout < class_of("vllm").termination_grace_period_seconds
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_vllm_takes_the_arguments_of_every_node_of_several(rank: int) -> None:
     manifest = manifests.workload(
-        a_server(nodes=2, gpus=8),
+        a_server(nodes=2, gpus=8, revision="r1", args=["--max-model-len=8192"]),
         class_of("vllm"),
         replicas=1,
         strategy="OneByOne",
         secret_version="",
     )
-    template = manifest["spec"]["leaderWorkerTemplate"]["leaderTemplate"]
+    role = "worker" if rank else "leader"
+    template = manifest["spec"]["leaderWorkerTemplate"][f"{role}Template"]
     [found] = template["spec"]["containers"]
-    parsed = Parser().parse(found["args"])
+    # As the kubelet fills them in.
+    variables = {"$(LWS_WORKER_INDEX)": str(rank), "$(LWS_LEADER_ADDRESS)": "leader"}
+    arguments = found["args"]
+    for name, value in variables.items():
+        arguments = [argument.replace(name, value) for argument in arguments]
+    parsed = Parser().parse(arguments)
+    assert (parsed.model_tag, parsed.revision, parsed.max_model_len) == ("small", "r1", "8192")
     assert (parsed.tensor_parallel_size, parsed.pipeline_parallel_size) == (8, 2)
-    assert parsed.distributed_executor_backend == "ray"
+    assert (parsed.nnodes, parsed.node_rank, parsed.headless) == (2, rank, rank > 0)
+    assert parsed.master_addr == ("leader" if rank else None)
 
 
 @pytest.mark.parametrize("arguments", list(documented("vllm")))
@@ -149,7 +163,7 @@ def test_vllm_takes_the_arguments_in_the_documentation(arguments: list[str]) -> 
     [
         ("--max-modle-len=1", "unrecognized arguments"),
         ("--port=http", "invalid int value"),
-        ("--tokenizer-mode=quick", "invalid choice"),
+        ("--dtype=float13", "invalid choice"),
     ],
 )
 def test_parser_refuses_what_vllm_would(argument: str, words: str) -> None:

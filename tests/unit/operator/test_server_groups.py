@@ -104,6 +104,23 @@ def test_the_leader_serves_and_the_workers_join_it() -> None:
     assert not {"ports", "readinessProbe", "startupProbe"} & worker.keys()
 
 
+def test_workers_that_inherit_arguments_get_those_of_the_class_and_of_the_server() -> None:
+    worker = {"command": ["serve"], "args": ["--rank=$(LWS_WORKER_INDEX)"], "inheritArgs": True}
+    template = a_class(multiNode={"worker": worker}).spec
+    assert template is not None
+    manifest = manifests.workload(
+        a_server(nodes=3, args=["--mine"]),
+        template,
+        replicas=1,
+        strategy="OneByOne",
+        secret_version="",
+    )
+    made = manifest["spec"]["leaderWorkerTemplate"]["workerTemplate"]
+    [container] = made["spec"]["containers"]
+    own = ["--rank=$(LWS_WORKER_INDEX)", "--mine"]
+    assert container["args"] == ["--model", "small", "--port", "8000", *own]
+
+
 @pytest.mark.parametrize("length", [1, 44, 45, 50])
 def test_the_name_of_the_groups_leaves_room_for_their_numbers(length: int) -> None:
     name = manifests.groups_name("a" * length)

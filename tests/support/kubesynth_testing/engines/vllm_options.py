@@ -1,9 +1,10 @@
 """Write down the options of `vllm serve`, as vLLM's own command line parser has them.
 
-    python -m kubesynth_testing.engines.vllm_options vllm-0.11.0.tar.gz >vllm-0.11.0.json
+    pip download --no-deps vllm==0.24.0
+    python -m kubesynth_testing.engines.vllm_options vllm-0.24.0-*.whl >vllm-0.24.0.json
 
-The output belongs into tests/data/engines. The argument is vLLM's source distribution, from a
-package index. Its parser is made by vLLM's own code, out of its own configuration classes; that
+The output belongs into tests/data/engines. The argument is vLLM's wheel, of which only the Python
+is looked at. Its parser is made by vLLM's own code, out of its own configuration classes; that
 needs neither a GPU nor PyTorch. All that these modules import besides is not there, and stands in
 for itself: it has whatever it is asked for.
 """
@@ -18,17 +19,18 @@ import importlib.machinery
 import json
 import re
 import sys
-import tarfile
 import tempfile
 import types
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 # What has to be vLLM's own; the rest of the package stands in for itself like other packages.
+# (The module for quantization makes things out of what is absent.)
 _OWN = re.compile(
-    r"vllm(\.config(\..+)?|\.utils|\.envs|\.engine|\.engine\.arg_utils"
-    r"|\.entrypoints|\.entrypoints\.openai|\.entrypoints\.openai\.cli_args"
+    r"vllm(\.config(\.(?!quantization$).+)?|\.utils|\.utils\.argparse_utils"
+    r"|\.envs|\.engine|\.engine\.arg_utils|\.entrypoints|\.entrypoints\.openai|\.entrypoints\.openai\.cli_args"
     r"|\.entrypoints\.constants)?"
 )
 
@@ -85,6 +87,8 @@ def absent(name: str) -> Any:
         "__init__": initialise,
         "__call__": call,
         "__iter__": lambda self: iter(()),
+        "__enter__": lambda self: self,
+        "__exit__": lambda self, *failure: None,
         "__getattr__": lambda self, attribute: absent(attribute),
         "__get_pydantic_core_schema__": classmethod(schema),
     }
@@ -127,7 +131,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def parser_of(source: Path) -> argparse.ArgumentParser:
-    """Return the parser of `vllm serve`, from an unpacked source distribution.
+    """Return the parser of `vllm serve`, from an unpacked wheel.
 
     This interpreter is good for nothing else afterwards.
     """
@@ -143,7 +147,7 @@ def parser_of(source: Path) -> argparse.ArgumentParser:
     package.__dict__["version"] = absent("version")
     sys.modules["vllm"] = package
     arguments = importlib.import_module("vllm.entrypoints.openai.cli_args")
-    utilities = importlib.import_module("vllm.utils")
+    utilities = importlib.import_module("vllm.utils.argparse_utils")
     parser: argparse.ArgumentParser = arguments.make_arg_parser(utilities.FlexibleArgumentParser())
     return parser
 
@@ -184,10 +188,9 @@ def _kind(parse: Any) -> str:
 def main() -> None:
     """Print the options as JSON."""
     archive = Path(sys.argv[1])
-    with tempfile.TemporaryDirectory() as folder, tarfile.open(archive) as packed:
-        packed.extractall(folder, filter="data")
-        [source] = Path(folder).iterdir()
-        parser = parser_of(source)
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(archive) as packed:
+        packed.extractall(folder, [name for name in packed.namelist() if name.endswith(".py")])
+        parser = parser_of(Path(folder))
     described = {
         "from": archive.name,
         "sha256": hashlib.sha256(archive.read_bytes()).hexdigest(),

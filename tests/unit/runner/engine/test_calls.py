@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kubesynth_runner import errors
-from kubesynth_runner.engine import calls
+from kubesynth_runner.engine import retry
 from kubesynth_runner.engine.calls import (
     Caller,
     CallFailed,
@@ -194,11 +194,53 @@ def test_overload_does_not_spend_an_attempt_while_nobody_is_answered(tmp_path: P
 def test_outage_does_not_spend_an_attempt(tmp_path: Path) -> None:
     def check(desk: Desk, result: CallFrame | CallFailed, seconds: float) -> None:
         assert isinstance(result, CallFrame)
-        assert result.attempts == 3  # the two before it was known for an outage, and the last
+        assert result.attempts == 1
         assert 60 < seconds < OUTAGE_LIMIT_SECONDS
 
     unreachable = failure(ErrorKind.CONNECTION)
     run([unreachable] * 20 + ["So."], tmp_path, check, is_alive=False)
+
+
+@pytest.mark.parametrize("closings", [1, 3])
+def test_closed_connection_does_not_spend_an_attempt(tmp_path: Path, closings: int) -> None:
+    def check(desk: Desk, result: CallFrame | CallFailed, seconds: float) -> None:
+        assert isinstance(result, CallFrame)
+        assert (result.text, result.attempts) == ("So.", 1)
+        assert desk.caller.process_tally.requests_retried == min(closings, 2)
+        assert seconds >= 0.25, "the server had no time to go"
+
+    run([failure(ErrorKind.CONNECTION)] * closings + ["So."], tmp_path, check, max_attempts=1)
+
+
+def test_record_that_breaks_a_server_each_time_it_is_back_runs_out_of_attempts(
+    tmp_path: Path,
+) -> None:
+    """The server never answers right after it broke, so asking it then tells nothing."""
+
+    class Fragile(FakeChatClient):
+        def __init__(self) -> None:
+            super().__init__(lambda asked: "So." if asked is REQUEST else broken)
+
+        async def probe(self) -> Capabilities:
+            raise broken
+
+    broken = failure(ErrorKind.CONNECTION)
+
+    async def main() -> None:
+        desk = Desk(Fragile(), tmp_path)
+        poison = CompletionRequest((Message("user", "Die."),), {})
+        culprit = asyncio.create_task(desk.call("poison", poison))
+        for number in range(100):
+            if culprit.done():
+                break
+            await desk.call(f"other {number}")
+            await asyncio.sleep(1)
+        with pytest.raises(CallFailed) as caught:
+            await culprit
+        assert (caught.value.kind, caught.value.attempts) == (ErrorKind.CONNECTION, 3)
+        desk.journal.close()
+
+    virtual_time.run(main())
 
 
 @pytest.mark.parametrize("kind", [ErrorKind.CONNECTION, ErrorKind.OVERLOADED])
@@ -208,7 +250,7 @@ def test_record_that_alone_breaks_the_server_runs_out_of_attempts(
     def check(desk: Desk, result: CallFrame | CallFailed, _: float) -> None:
         assert isinstance(result, CallFailed)
         assert (result.kind, result.attempts) == (kind, 3)
-        assert len(desk.client.requests) <= 3 * calls.REFUSALS_PER_ATTEMPT
+        assert len(desk.client.requests) <= 3 * retry.REFUSALS_PER_ATTEMPT
         assert isinstance(desk.client, ScriptedClient)
         assert 1 <= desk.client.probes <= 3
 

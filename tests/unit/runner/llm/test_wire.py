@@ -302,3 +302,21 @@ def test_log_probabilities_are_rounded_and_kept_apart_from_bytes() -> None:
 )
 def test_blocks_of_reasoning_are_taken_off(content: str, text: str, reasoning: str | None) -> None:
     assert split_reasoning(content) == (text, reasoning)
+
+
+@pytest.mark.parametrize("content", ["", None, "Half a sent"])
+def test_completion_that_the_server_gave_up_is_none_whatever_there_is_of_it(
+    content: str | None,
+) -> None:
+    with pytest.raises(ClientError, match="finish_reason abort") as caught:
+        decode_completion(_body({"content": content}, "abort", usage=USAGE))
+    assert caught.value.kind is ErrorKind.OVERLOADED
+    assert caught.value.answer is not None
+    assert caught.value.answer.usage == TokenUsage(300, 16), "it is paid for all the same"
+
+
+def test_one_choice_that_was_given_up_spoils_the_others() -> None:
+    choices = [
+        {"message": {"content": "Yes."}, "finish_reason": reason} for reason in ("stop", "abort")
+    ]
+    assert _kind_of(json.dumps({"choices": choices}).encode()) is ErrorKind.OVERLOADED
