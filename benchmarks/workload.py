@@ -22,8 +22,10 @@ TRITON_MODEL = "pure"
 UID = "00000000-0000-4000-8000-000000000001"
 _POOL_WORDS = 5000
 
+# Where lengths are held equal, every answer of a real server ends at its limit.
+_REWRITTEN = {"column": "rewritten", "onCutOff": "Keep"}
 REWRITE: tuple[Mapping[str, Any], ...] = (
-    {"prompt": {"user": {"inline": PROMPT + "{{ text }}"}, "output": {"column": "rewritten"}}},
+    {"prompt": {"user": {"inline": PROMPT + "{{ text }}"}, "output": _REWRITTEN}},
 )
 # One document makes five questions, each of which is answered: six calls.
 QUESTIONS_AND_ANSWERS: tuple[Mapping[str, Any], ...] = (

@@ -56,6 +56,10 @@ class RunSpec(ApiModel):
         """
         return _hash(self._content(), 32)
 
+    def former_pipeline_hash(self) -> str:
+        """Return `pipeline_hash` as it was when addresses and credentials still counted."""
+        return _hash(self._fixed(), 32)
+
     def content_hashes(self) -> dict[str, str]:
         """Return short hashes of what `pipeline_hash` is made of, by field: to say what differs."""
         found: dict[str, str] = {}

@@ -35,6 +35,8 @@ class Headlines(StagePlugin):
         if not row["text"]:
             raise Reject("there is no text")
         parameters = self.parameters
-        found = await model.items("write", row, count=parameters.count, tone=parameters.tone)
+        found = await model.items(
+            "write", row, count=parameters.count, item_form="Titles", tone=parameters.tone
+        )
         for headline in sorted(found, key=len):
             yield {"headline": headline, "characters": len(headline)}

@@ -34,6 +34,11 @@ from typing import Any, ClassVar, Literal, Protocol
 import pydantic
 
 ColumnType = Literal["string", "integer", "number", "boolean", "json"]
+# What to do with an answer that was cut off at maxTokens.
+OnCutOff = Literal["Fail", "Keep"]
+# What an item of a list is: all up to the next item, such as descriptions and code; its title
+# alone; or the items at every depth of nested lists, without lines that only head others.
+ItemForm = Literal["Whole", "Titles", "Leaves"]
 Row = Mapping[str, Any]
 
 
@@ -48,14 +53,25 @@ class Model(Protocol):
     refusal, a blank answer and one that cannot be read after a second request fail the row.
     """
 
-    async def text(self, prompt: str, row: Row, **variables: Any) -> str:
-        """Return the answer."""
+    async def text(
+        self, prompt: str, row: Row, *, on_cut_off: OnCutOff = "Fail", **variables: Any
+    ) -> str:
+        """Return the answer; one that was cut off fails the row, unless it is to be kept."""
         ...
 
     async def items(
-        self, prompt: str, row: Row, *, count: int | None = None, **variables: Any
+        self,
+        prompt: str,
+        row: Row,
+        *,
+        count: int | None = None,
+        item_form: ItemForm = "Whole",
+        **variables: Any,
     ) -> list[str]:
-        """Return the items of a list, at most `count` of them; the prompt sees `count`, too."""
+        """Return the items of a list, at most `count` of them; the prompt sees `count`, too.
+
+        An item that was cut off is left out.
+        """
         ...
 
     async def label(self, prompt: str, row: Row, *, labels: Sequence[str], **variables: Any) -> str:

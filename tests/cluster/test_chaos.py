@@ -188,6 +188,7 @@ def real_model_is_asked_by_runners_that_are_killed(world: World) -> Survived:
             failurePolicy={**PATIENT, "maxFailedRecordsPercent": 100},
         )
         job["spec"]["models"][0]["sampling"] = {"maxTokens": 40, "temperature": 0.5}
+        job["spec"]["pipeline"][1]["answer"]["onCutOff"] = "Keep"
         space.kubectl.apply(job_manifests.documents(REAL_DOCUMENTS))
         return survive(space, model, 3, job, after_answers=6)
 

@@ -31,8 +31,9 @@ def job(space: Workspace, name: str, model: Manifest, documents: int = DOCUMENTS
         {"name": "generator", "sampling": SHORT, "limits": {"concurrency": 2}, **model}
     ]
     spec["input"]["limit"] = documents
-    # Any answer will do: a small model cannot be counted on for questions.
-    spec["pipeline"] = [{"prompt": {"user": {"inline": "What is this about? {{ text }}"}}}]
+    # Any answer will do, half of one too: a small model cannot be counted on for questions.
+    about = {"user": {"inline": "What is this about? {{ text }}"}, "output": {"onCutOff": "Keep"}}
+    spec["pipeline"] = [{"prompt": about}]
     return manifest
 
 

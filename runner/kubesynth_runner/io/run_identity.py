@@ -176,9 +176,17 @@ def _conflict(storage: Storage, found: RunIdentity, mine: RunIdentity) -> str:
             f"{whose}; use another output.uri, or output.ifExists: Resume to go on with it, or "
             "Overwrite to delete it"
         )
+    what_to_do = "use another output.uri, or output.ifExists: Overwrite to delete it"
+    if not found.content and not found.clearing:
+        return (
+            f"{whose}, begun by an older version of kubesynth, with another pipeline, model, input "
+            "or seed, or with models at other addresses, so it cannot be resumed; to go on with "
+            "it, use output.ifExists: Resume with the spec that it was begun with, url, apiKey and "
+            f"headers included; otherwise {what_to_do}"
+        )
     return (
-        f"{whose} with {_differences(found.content, mine.content)}, so it cannot be resumed; use "
-        "another output.uri, or output.ifExists: Overwrite to delete it"
+        f"{whose} with {_differences(found.content, mine.content)}, so it cannot be resumed; "
+        f"{what_to_do}"
     )
 
 

@@ -171,20 +171,31 @@ def _acquire(context: RunContext) -> RunIdentity:
     spec = context.spec
     if spec.spec.output.if_exists == "Resume":
         _check_resumed(context)
+    pipeline_hash = _pipeline_hash(context)
     return run_identity.acquire(
         context.storage,
         uid=spec.uid,
         job=f"{spec.namespace}/{spec.name}" if spec.namespace else spec.name,
-        pipeline_hash=spec.pipeline_hash(),
+        pipeline_hash=pipeline_hash,
         if_exists=spec.spec.output.if_exists,
-        content=spec.content_hashes(),
+        content=spec.content_hashes() if pipeline_hash == spec.pipeline_hash() else None,
     )
+
+
+def _pipeline_hash(context: RunContext) -> str:
+    """Return the hash of the job: the one of older versions, where one has begun this very run."""
+    former = context.spec.former_pipeline_hash()
+    if context.spec.spec.output.if_exists != "Overwrite":
+        found = run_identity.load(context.storage)
+        if found is not None and not found.content and found.pipeline_hash == former:
+            return former
+    return context.spec.pipeline_hash()
 
 
 def _check_resumed(context: RunContext) -> None:
     """Refuse a run of other texts while it is not ours yet: it may still be overwritten."""
     found = run_identity.load(context.storage)
-    if found is None or found.clearing or found.pipeline_hash != context.spec.pipeline_hash():
+    if found is None or found.clearing or found.pipeline_hash != _pipeline_hash(context):
         return
     planned = plan_file.load(context.storage, found.run_id)
     if planned is not None:

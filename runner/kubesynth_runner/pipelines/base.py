@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from kubesynth_api.v1alpha1.sampling import SamplingParameters
+from kubesynth_api.v1alpha1.stages.base import TextAnswer
 from kubesynth_runner import records
 from kubesynth_runner.io.plan_file import ColumnType
 from kubesynth_runner.llm.base import Completion, JsonSchemaFormat, Message
@@ -178,15 +179,46 @@ def is_cut_off(completion: Completion) -> bool:
     return completion.finish_reason == "length"
 
 
-def accept_whole(completion: Completion) -> str:
+def cut_off(what: str, text: str, more: str = "") -> StageFailure:
+    """Return the failure of an answer that was cut off where nothing of it can be used.
+
+    `what` it is in words, `more` what else may be done about it.
+    """
+    return StageFailure(
+        "TruncatedCompletion", f"{what} was cut off; raise sampling.maxTokens{more}", text
+    )
+
+
+def accept_whole(completion: Completion, more: str = "") -> str:
     """Return a completion's text.
 
     Raises:
-        StageFailure: as for `accept_text`, or it was cut off.
+        StageFailure: as for `accept_text`, or it was cut off; `more` as for `cut_off`.
     """
     text = accept_text(completion)
     if is_cut_off(completion):
-        raise StageFailure(
-            "TruncatedCompletion", "the answer was cut off; raise sampling.maxTokens", text
-        )
+        raise cut_off("the answer", text, more)
     return text
+
+
+def columns_of_text(column: str, spec: TextAnswer) -> dict[str, ColumnType]:
+    """Return the columns of a text: its own, and the one that says whether it was cut off."""
+    columns: dict[str, ColumnType] = {column: "string"}
+    if spec.cut_off_column is not None:
+        columns[spec.cut_off_column] = "boolean"
+    return columns
+
+
+def text_in(completion: Completion, column: str, spec: TextAnswer) -> records.Columns:
+    """Return the values of `columns_of_text`.
+
+    Raises:
+        StageFailure: as for `accept_text`, or the text was cut off and is not to be kept.
+    """
+    if spec.on_cut_off == "Keep":
+        text = accept_text(completion)
+    else:
+        text = accept_whole(completion, ", or keep such answers with onCutOff: Keep")
+    if spec.cut_off_column is None:
+        return {column: text}
+    return {column: text, spec.cut_off_column: is_cut_off(completion)}

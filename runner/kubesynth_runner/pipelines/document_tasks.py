@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import AsyncIterator, Mapping
 
 from kubesynth_api.v1alpha1.sampling import SamplingParameters
 from kubesynth_api.v1alpha1.stages.rewriting import (
@@ -23,19 +22,9 @@ from kubesynth_api.v1alpha1.stages.rewriting import (
 )
 from kubesynth_runner import records
 from kubesynth_runner.io.plan_file import ColumnType
-from kubesynth_runner.llm.base import Completion, Message
-from kubesynth_runner.pipelines import (
-    base,
-    conversation,
-    lists,
-    pairs,
-    segmenting,
-    structured,
-    templates,
-    tidying,
-    tokens,
-)
-from kubesynth_runner.pipelines.base import Cost, StageFailure, StageLlm, Step, Steps, accept_text
+from kubesynth_runner.llm.base import Message
+from kubesynth_runner.pipelines import base, readings, segmenting, structured, templates, tokens
+from kubesynth_runner.pipelines.base import Cost, StageFailure, StageLlm, Step, Steps
 from kubesynth_runner.pipelines.compiling import CompileContext
 from kubesynth_runner.pipelines.templates import PromptTemplate
 
@@ -44,135 +33,7 @@ _TEMPLATE_TOKENS = 16
 # Of a prompt without its document, where nobody can know its length yet: in estimates.
 _USUAL_PROMPT_TOKENS = 120
 _LEAST_SEGMENT = 16
-_TOKENS_PER_DRAW = 150
 _TEMPERATURE, _TOP_P = 0.5, 0.9
-
-
-class Reading(Protocol):
-    """How an answer becomes results, and results rows or one text.
-
-    An answer of which nothing can be read is asked for again with the prompt `repair`, if there is
-    one.
-    """
-
-    @property
-    def repair(self) -> str | None:
-        """The name of the prompt."""
-        ...
-
-    @property
-    def wanted(self) -> str:
-        """What an answer is to have, in words."""
-        ...
-
-    def variables(self) -> Mapping[str, object]:
-        """Return what the prompt sees beside the record and the document."""
-        ...
-
-    def results(
-        self, completion: Completion, segment: str, draw: random.Random
-    ) -> list[tuple[str, ...]]:
-        """Return the results in an answer; each has one value for each column.
-
-        Raises:
-            StageFailure: the model refused or said nothing.
-        """
-        ...
-
-    def text(self, results: Sequence[tuple[str, ...]]) -> str:
-        """Return all results as one text."""
-        ...
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class TextReading:
-    """The answer is the text."""
-
-    markdown: bool
-    repair: str | None = None
-    wanted: str = "text"
-
-    def variables(self) -> Mapping[str, object]:
-        """Return nothing."""
-        return {}
-
-    def results(
-        self, completion: Completion, segment: str, draw: random.Random
-    ) -> list[tuple[str, ...]]:
-        """Return the tidied answer; none if it is cut off."""
-        text = tidying.tidy(accept_text(completion), markdown=self.markdown)
-        return [] if base.is_cut_off(completion) or not text else [(text,)]
-
-    def text(self, results: Sequence[tuple[str, ...]]) -> str:
-        """Return the texts below each other."""
-        return "\n".join(text for (text,) in results)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class FactsReading:
-    """The answer is a list of facts."""
-
-    markdown: bool
-    repair: str | None = "list_repair.v1.user"
-    wanted: str = "facts"
-
-    def variables(self) -> Mapping[str, object]:
-        """Return nothing."""
-        return {}
-
-    def results(
-        self, completion: Completion, segment: str, draw: random.Random
-    ) -> list[tuple[str, ...]]:
-        """Return the facts; the last one of an answer that is cut off is not whole."""
-        text = accept_text(completion)
-        facts = lists.parse(text, form="Leaves")
-        if not facts and not conversation.is_refusal(text):
-            facts = lists.parse(text, 1)  # one sentence alone is a fact
-        if base.is_cut_off(completion):
-            facts = facts[:-1]
-        if self.markdown:
-            facts = [tidying.without_markdown(fact).strip() for fact in facts]
-        return [(fact,) for fact in lists.distinct(facts) if fact]
-
-    def text(self, results: Sequence[tuple[str, ...]]) -> str:
-        """Return the facts, each once, one a line."""
-        return "\n".join(lists.distinct(fact for (fact,) in results))
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class PairsReading:
-    """The answer is a list of questions with answers."""
-
-    spec: DiverseQA
-    count: tokens.Count
-    repair: str | None = "pairs_repair.v1.user"
-    wanted: str = "questions with answers"
-
-    def variables(self) -> Mapping[str, object]:
-        """Return how many pairs are wanted."""
-        return {"pairs": self.spec.pairs}
-
-    def results(
-        self, completion: Completion, segment: str, draw: random.Random
-    ) -> list[tuple[str, ...]]:
-        """Return the pairs to keep; the last one of an answer that is cut off is not whole."""
-        found = pairs.parse(accept_text(completion))
-        if base.is_cut_off(completion):
-            found = found[:-1]
-        if self.spec.clean_markdown:
-            clean = tidying.without_markdown
-            found = [(clean(question), clean(answer)) for question, answer in found]
-        if self.spec.keep == "All":
-            return list(found[: self.spec.pairs])
-        most = self.spec.max_pairs * self.count(segment) // _TOKENS_PER_DRAW
-        draw.shuffle(found)
-        return list(found[: draw.randint(1, max(1, most))])
-
-    def text(self, results: Sequence[tuple[str, ...]]) -> str:
-        """Return the pairs with labels, a blank line between them."""
-        return "\n\n".join(
-            f"Question: {question}\nAnswer: {answer}" for question, answer in results
-        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -211,7 +72,7 @@ class TaskStage:
     variables: Mapping[str, object]
     text_column: str
     count: tokens.Count
-    reading: Reading
+    reading: readings.Reading
 
     @property
     def columns(self) -> Mapping[str, ColumnType]:
@@ -240,7 +101,10 @@ class TaskStage:
     async def _text(self, record: records.Record, llm: StageLlm) -> list[records.Columns]:
         results: list[tuple[str, ...]] = []
         for number, segment in enumerate(cut(self, record)):
-            results += await self._ask(record, llm, segment, number)
+            found = await self._ask(record, llm, segment, number)
+            if not found and isinstance(self.reading, readings.TextReading):
+                return []  # a text with a hole is none
+            results += found
         text = self.reading.text(results)
         if not results or not self._is_long_enough(text, ""):
             return []
@@ -267,23 +131,34 @@ class TaskStage:
         """Ask, and once more if nothing can be read of an answer that is whole.
 
         Raises:
-            StageFailure: nor of the second one, and records of which nothing comes are not kept.
+            StageFailure: nor of the second one, or it was cut off, and records of which nothing
+                comes are not kept.
         """
         repair, said = self.reading.repair, messages
         while True:
             completion = await llm.complete(said)
             results = self.reading.results(completion, segment, random.Random(seed))
-            if results or repair is None or base.is_cut_off(completion):
+            if results:
                 return results
-            if said is not messages and self.recipe.on_nothing == "Keep":
+            if base.is_cut_off(completion):
+                failure = base.cut_off("the answer", completion.text)
+            elif repair is None:
                 return []
-            if said is not messages:
-                raise StageFailure(
-                    "UnparsableCompletion", f"no {self.reading.wanted} in it", completion.text
+            elif said is messages:
+                prompt = templates.PromptTemplate.compile(templates.load(repair))
+                again = prompt.render(
+                    {"context": structured.ListRequest(self.reading.wanted, None)}
                 )
-            prompt = templates.PromptTemplate.compile(templates.load(repair))
-            again = prompt.render({"context": structured.ListRequest(self.reading.wanted, None)})
-            said = (*messages, Message("assistant", completion.text), *again)
+                said = (*messages, Message("assistant", completion.text), *again)
+                continue
+            else:
+                wanted = self.reading.wanted
+                failure = StageFailure(
+                    "UnparsableCompletion", f"no {wanted} in it", completion.text
+                )
+            if self.recipe.on_nothing == "Keep":
+                return []
+            raise failure
 
     def _is_long_enough(self, text: str, segment: str) -> bool:
         length = self.count(text)
@@ -358,7 +233,7 @@ _KINDS: Mapping[type[DocumentTask], tuple[str, int]] = {
 def compile_task(spec: DocumentTask, context: CompileContext) -> Steps:
     """Return the steps of one of the five."""
     name, max_tokens = _KINDS[type(spec)]
-    prompt, reading = context.prompt(spec.prompts, name), _reading(spec, context.count)
+    prompt, reading = context.prompt(spec.prompts, name), readings.of(spec, context.count)
     variables = reading.variables()
     where = (context.text_column, context.count)
     room = max(_LEAST_SEGMENT, spec.max_input_tokens - _USUAL_PROMPT_TOKENS - _TEMPLATE_TOKENS)
@@ -383,12 +258,3 @@ def compile_task(spec: DocumentTask, context: CompileContext) -> Steps:
     split = SplitStage(spec, prompt, variables, *where)
     cost = Cost(calls=0, segment_tokens=room, splits=True)
     return Steps((Step(split, "split", fields=(), cost=cost), task))
-
-
-def _reading(spec: DocumentTask, count: tokens.Count) -> Reading:
-    match spec:
-        case DiverseQA():
-            return PairsReading(spec, count)
-        case KnowledgeList():
-            return FactsReading(spec.clean_markdown)
-    return TextReading(spec.clean_markdown)

@@ -8,7 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 from kubesynth_runner.llm.base import JsonSchemaFormat, Message
 from kubesynth_runner.pipelines import json_text, templates
-from kubesynth_runner.pipelines.base import StageFailure, StageLlm, accept_text
+from kubesynth_runner.pipelines.base import (
+    StageFailure,
+    StageLlm,
+    accept_text,
+    cut_off,
+    is_cut_off,
+)
 
 _LEAD = re.compile(
     r"\A[\s\W]{0,8}(?:the\s+)?(?:final\s+)?(?:label|answer|class|category|classification)"
@@ -46,8 +52,11 @@ async def ask_label(
         repair = templates.PromptTemplate.compile(templates.load("label_repair.v1.user"))
         again = repair.render({"labels": labels})
         messages = (*messages, Message("assistant", completion.text), *again)
-        text = accept_text(await llm.complete(messages, wanted))
+        completion = await llm.complete(messages, wanted)
+        text = accept_text(completion)
         label = parse(text, labels)
+    if label is None and is_cut_off(completion):
+        raise cut_off("the label", text)
     if label is None:
         raise StageFailure(
             "UnparsableCompletion", f"names none of the labels {', '.join(labels)}", text

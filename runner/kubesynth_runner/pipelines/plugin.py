@@ -8,7 +8,7 @@ import inspect
 import sys
 import types
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import jinja2
 import pydantic
@@ -28,6 +28,7 @@ from kubesynth_runner.pipelines.base import (
     Step,
     Steps,
     accept_text,
+    accept_whole,
 )
 from kubesynth_runner.pipelines.compiling import CompileContext
 from kubesynth_runner.pipelines.labels import ask_label
@@ -153,14 +154,33 @@ class _Model:
             raise LookupError(f"no prompt {prompt!r}; there are {', '.join(self.prompts)}")
         return self.prompts[prompt].render({**row, **more})
 
-    async def text(self, prompt: str, row: plugin_api.Row, **variables: Any) -> str:
-        return accept_text(await self.llm.complete(self._messages(prompt, row, variables)))
+    async def text(
+        self,
+        prompt: str,
+        row: plugin_api.Row,
+        *,
+        on_cut_off: plugin_api.OnCutOff = "Fail",
+        **variables: Any,
+    ) -> str:
+        _one_of(plugin_api.OnCutOff, "on_cut_off", on_cut_off)
+        completion = await self.llm.complete(self._messages(prompt, row, variables))
+        if on_cut_off == "Keep":
+            return accept_text(completion)
+        return accept_whole(completion, ", or keep such answers with on_cut_off='Keep'")
 
     async def items(
-        self, prompt: str, row: plugin_api.Row, *, count: int | None = None, **variables: Any
+        self,
+        prompt: str,
+        row: plugin_api.Row,
+        *,
+        count: int | None = None,
+        item_form: plugin_api.ItemForm = "Whole",
+        **variables: Any,
     ) -> list[str]:
+        _one_of(plugin_api.ItemForm, "item_form", item_form)
         messages = self._messages(prompt, row, {"count": count, **variables})
-        return await structured.ask_list(self.llm, messages, structured.ListRequest("items", count))
+        request = structured.ListRequest("items", count, form=item_form)
+        return await structured.ask_list(self.llm, messages, request)
 
     async def label(
         self, prompt: str, row: plugin_api.Row, *, labels: Sequence[str], **variables: Any
@@ -176,6 +196,12 @@ class _Model:
 
     def branches(self, count: int) -> Sequence[plugin_api.Model]:
         return [_Model(branch, self.prompts) for branch in self.llm.branches(count)]
+
+
+def _one_of(known: Any, name: str, value: object) -> None:
+    """Refuse what a plugin has mistyped before it costs a call."""
+    if value not in (allowed := get_args(known)):
+        raise ValueError(f"{name} is {value!r}; it may be {', '.join(map(repr, allowed))}")
 
 
 def compile_stage(spec: Plugin, context: CompileContext) -> Steps:

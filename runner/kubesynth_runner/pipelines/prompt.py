@@ -11,7 +11,14 @@ from kubesynth_runner import records
 from kubesynth_runner.io.plan_file import ColumnType
 from kubesynth_runner.llm.base import Message
 from kubesynth_runner.pipelines import labels, structured
-from kubesynth_runner.pipelines.base import Cost, StageLlm, Step, Steps, accept_text
+from kubesynth_runner.pipelines.base import (
+    Cost,
+    StageLlm,
+    Step,
+    Steps,
+    columns_of_text,
+    text_in,
+)
 from kubesynth_runner.pipelines.compiling import CompileContext
 from kubesynth_runner.pipelines.templates import PromptTemplate
 
@@ -32,9 +39,9 @@ class PromptStage:
 
     @property
     def columns(self) -> Mapping[str, ColumnType]:
-        """One column, or with a JSON schema one per property."""
+        """One column, and whether it was cut off; or with a JSON schema one per property."""
         if self.output.json_schema is None:
-            return {self.output.column: "string"}
+            return columns_of_text(self.output.column, self.output)
         properties: Mapping[str, Any] = self.output.json_schema.get("properties", {})
         return {name: _column_type(schema) for name, schema in properties.items()}
 
@@ -43,12 +50,14 @@ class PromptStage:
         messages = self.prompt.render(record.columns)
         match self.output.type:
             case "Text":
-                yield {self.output.column: accept_text(await llm.complete(messages))}
+                yield text_in(await llm.complete(messages), self.output.column, self.output)
             case "Label":
                 label, _ = await labels.ask_label(llm, messages, self.output.labels)
                 yield {self.output.column: label}
             case "List":
-                request = structured.ListRequest("items", self.output.count)
+                request = structured.ListRequest(
+                    "items", self.output.count, form=self.output.item_form
+                )
                 for item in await structured.ask_list(llm, messages, request):
                     yield {self.output.column: item}
             case "JSON":

@@ -17,7 +17,13 @@ import msgspec
 from kubesynth_api.v1alpha1.stages.base import ShortList
 from kubesynth_runner.llm.base import Completion, JsonSchemaFormat, Message
 from kubesynth_runner.pipelines import json_text, lists, templates
-from kubesynth_runner.pipelines.base import StageFailure, StageLlm, accept_text, is_cut_off
+from kubesynth_runner.pipelines.base import (
+    StageFailure,
+    StageLlm,
+    accept_text,
+    cut_off,
+    is_cut_off,
+)
 
 if TYPE_CHECKING:
     import jsonschema
@@ -33,14 +39,19 @@ _OBJECT_START = re.compile(r"""\{(?=\s*["}])""")
 class ListRequest:
     """A list of texts: what its items are called, and how many are wanted (None: any number).
 
-    `on_short_list` says what to do when there are fewer: take them, ask for the rest, or fail. An
-    item that is to be `whole` has all that is below it, such as code; otherwise that describes it.
+    `on_short_list` says what to do when there are fewer: take them, ask for the rest, or fail.
+    `form` says what of the list an item is.
     """
 
     item_name: str
     count: int | None
     on_short_list: ShortList = "Accept"
-    whole: bool = True
+    form: lists.Form = "Whole"
+
+    @property
+    def whole(self) -> bool:
+        """Whether an item has all that is below it, such as code."""
+        return self.form == "Whole"
 
     def response_format(self) -> JsonSchemaFormat:
         """Return the schema of an object whose one property is the list."""
@@ -121,12 +132,7 @@ async def _first_items(
         text = accept_text(completion)
         items = lists.distinct(_items(completion, request))
     if not items and is_cut_off(completion):
-        raise StageFailure(
-            "TruncatedCompletion",
-            f"the answer was cut off within the first of the {request.item_name}; raise "
-            "sampling.maxTokens",
-            text,
-        )
+        raise cut_off(f"the first of the {request.item_name}", text)
     if not items:
         raise StageFailure("UnparsableCompletion", f"no list of {request.item_name} in it", text)
     return items, text
@@ -138,7 +144,7 @@ def _items(completion: Completion, request: ListRequest) -> list[str]:
         request.count,
         item_name=request.item_name,
         is_cut_off=is_cut_off(completion),
-        form="Whole" if request.whole else "Titles",
+        form=request.form,
     )
 
 
@@ -169,6 +175,8 @@ async def ask_json(
         repair = _repair("json_repair.v1.user", messages, completion, problem)
         completion = await llm.complete(repair, response_format)
         problem, value = _check(accept_text(completion), validator)
+    if value is None and is_cut_off(completion):
+        raise cut_off("the JSON document", completion.text)
     if value is None:
         raise StageFailure("UnparsableCompletion", problem, completion.text)
     return value

@@ -35,13 +35,13 @@ def levels(
     macro = ListStage(
         macro_prompt,
         MACRO_TOPIC,
-        ListRequest("topics", tree.macro_topics, tree.on_short_list, whole=False),
+        ListRequest("topics", tree.macro_topics, tree.on_short_list, form="Titles"),
         seen,
     )
     sub = ListStage(
         subtopic_prompt,
         TOPIC,
-        ListRequest("subtopics", tree.subtopics, tree.on_short_list, whole=False),
+        ListRequest("subtopics", tree.subtopics, tree.on_short_list, form="Titles"),
         seen,
         is_optional=True,
     )

@@ -17,6 +17,7 @@ from kubesynth_runner.pipelines.base import (
     Step,
     Steps,
     accept_text,
+    cut_off,
     is_cut_off,
 )
 from kubesynth_runner.pipelines.compiling import CompileContext
@@ -81,12 +82,7 @@ class TranslateStage:
             completion = await llm.complete(self.prompt.render({**variables, "text": segment}))
             answer = _EQUALS.sub("", accept_text(completion)).strip()
             if is_cut_off(completion):
-                raise StageFailure(
-                    "TruncatedCompletion",
-                    "the translation was cut off; raise sampling.maxTokens or lower "
-                    "maxSegmentTokens",
-                    answer,
-                )
+                raise cut_off("the translation", answer, " or lower maxSegmentTokens")
             parts.append(tidying.translation(answer, segment))
         return "".join(parts)
 

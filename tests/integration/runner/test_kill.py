@@ -7,13 +7,14 @@ from pathlib import Path
 from kubesynth_api.run_spec import RunSpec
 from kubesynth_runner.io.local_storage import LocalStorage
 from kubesynth_testing.fake_llm import Faults
-from kubesynth_testing.killed_runs import SCORES, Fuzz, Place
+from kubesynth_testing.killed_runs import CUT_OFF, SCORES, Fuzz, Place
 from kubesynth_testing.runner_process import Nursery
 
 DEATHS = 75
 VICTIMS = 4
 # The engine is the same whatever is asked: a few are enough for what only a scored run has.
 DEATHS_OF_SCORED = 12
+DEATHS_OF_CUT_OFF = 12
 LATENCY = Faults(latency_seconds=0.01, latency_sigma=0.6)
 
 
@@ -39,3 +40,14 @@ async def test_killed_runs_that_score_with_a_reward_model_end_like_undisturbed_o
     fuzz = Fuzz(tmp_path, DISK, nursery, LATENCY, SCORES)
     await fuzz.run(DEATHS_OF_SCORED, VICTIMS)
     assert fuzz.deaths >= DEATHS_OF_SCORED
+
+
+async def test_answers_that_were_cut_off_fail_the_same_records_after_a_kill(
+    tmp_path: Path, nursery: Nursery
+) -> None:
+    """Their calls are journalled, and a new attempt has to know that they were cut off."""
+    fuzz = Fuzz(tmp_path, DISK, nursery, LATENCY, CUT_OFF)
+    await fuzz.run(DEATHS_OF_CUT_OFF, VICTIMS)
+    assert fuzz.deaths >= DEATHS_OF_CUT_OFF
+    _, failed = fuzz.expected
+    assert {row["kind"] for row in failed if row["stage"] != "input"} == {"TruncatedCompletion"}

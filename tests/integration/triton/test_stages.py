@@ -94,7 +94,7 @@ CASES = {
     "diverseQA": Case({**WHOLE, "pairs": 1}, "question", HELD),
     "extractKnowledge": Case(WHOLE, "knowledge", HELD),
     "knowledgeList": Case(WHOLE, "fact", HELD),
-    "answer": Case({"sampling": SHORT}, "answer"),
+    "answer": Case({"sampling": SHORT, "onCutOff": "Keep"}, "answer"),
     "dialogue": Case({"userTurns": 1, "sampling": PHRASE}, "messages"),
     "twoTurnPrompt": Case({"sampling": PHRASE, "userSampling": PHRASE}, "messages"),
     "preferencePairs": Case(
@@ -117,7 +117,7 @@ CASES = {
         {
             "user": {"inline": "Say in one word what this is about: {{ title }}"},
             "sampling": SHORT,
-            "output": {"column": "said"},
+            "output": {"column": "said", "onCutOff": "Keep"},
         },
         "said",
     ),

@@ -14,6 +14,7 @@ from kubesynth_testing.manifests import FULL, REMOVE, SMALL, Manifest, edited
 _MODEL = "spec.models[0]"
 _EXTERNAL = f"{_MODEL}.external"
 _QA = "spec.pipeline[0].closedQA"
+_ANSWER = "spec.pipeline[1].answer"
 _PROMPT = "spec.pipeline[2].prompt"
 _JSON = "spec.pipeline[3].prompt"
 _KEY = {"name": "object", "key": "key"}
@@ -134,6 +135,48 @@ UNIONS = (
         {f"{_PROMPT}.output.type": "Text"},
         f"{_PROMPT}.output.count",
         "count is for type List",
+        FULL,
+    ),
+    BadManifest(
+        "item-form-of-a-text",
+        {f"{_PROMPT}.output": {"itemForm": "Titles"}},
+        f"{_PROMPT}.output.itemForm",
+        "itemForm is for type List",
+        FULL,
+    ),
+    BadManifest(
+        "list-that-is-kept-cut-off",
+        {f"{_PROMPT}.output.onCutOff": "Keep"},
+        f"{_PROMPT}.output.onCutOff",
+        "Keep is for type Text",
+        FULL,
+    ),
+    BadManifest(
+        "cut-off-column-of-whole-answers",
+        {f"{_ANSWER}.cutOffColumn": "is_cut_off"},
+        f"{_ANSWER}.cutOffColumn",
+        "is for onCutOff: Keep",
+        FULL,
+    ),
+    BadManifest(
+        "cut-off-column-of-whole-texts",
+        {f"{_PROMPT}.output": {"cutOffColumn": "is_cut_off"}},
+        f"{_PROMPT}.output.cutOffColumn",
+        "is for onCutOff: Keep",
+        FULL,
+    ),
+    BadManifest(
+        "cut-off-column-is-the-answer",
+        {f"{_ANSWER}.cutOffColumn": "reply", f"{_ANSWER}.onCutOff": "Keep"},
+        f"{_ANSWER}.cutOffColumn",
+        "must be another column than answerColumn",
+        FULL,
+    ),
+    BadManifest(
+        "cut-off-column-is-the-output",
+        {f"{_PROMPT}.output": {"onCutOff": "Keep", "cutOffColumn": "output"}},
+        f"{_PROMPT}.output.cutOffColumn",
+        "must be another column than column",
         FULL,
     ),
     _one("budget-of-nothing", "spec.budget", {}, "at least one of tokens and usd must be set"),
@@ -358,6 +401,8 @@ CHOICES = tuple(
         f"{_QA}.onShortList",
         f"{_MODEL}.sampling.reasoningEffort",
         f"{_PROMPT}.output.type",
+        f"{_PROMPT}.output.itemForm",
+        f"{_ANSWER}.onCutOff",
         "spec.input.format",
         "spec.output.format",
         "spec.output.ifExists",

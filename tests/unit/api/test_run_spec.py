@@ -30,6 +30,9 @@ def test_hashes_do_not_change_between_versions() -> None:
     assert run(SMALL).pipeline_hash() == "e22fa2ffe761425741c268f63420ff73"
     assert run(SMALL).immutable_hash() == "975694bebe"
     assert run(FULL).pipeline_hash() == "89e8896fa33c588ceccf7bffc78f6a85"
+    # As long as addresses counted.
+    assert run(SMALL).former_pipeline_hash() == "60905d1ab0e3c67858bdcd905ee23c3b"
+    assert run(FULL).former_pipeline_hash() == "a4b47dbf9f0d945fed271341f2e0415b"
 
 
 def test_defaults_may_be_written_out() -> None:
@@ -37,6 +40,7 @@ def test_defaults_may_be_written_out() -> None:
         "spec.input.format": "Auto",
         "spec.input.columns": {},
         "spec.pipeline[0].closedQA": {"questions": 5, "onShortList": "Accept", "prompts": {}},
+        "spec.pipeline[1].answer": {"onCutOff": "Fail"},
         "spec.output.rowsPerPart": 50000,
         "spec.execution": "Online",
         "spec.shards": {"count": 1},
@@ -85,6 +89,8 @@ def test_what_does_not_touch_the_rows_keeps_the_hash(edits: dict[str, Any]) -> N
         {"spec.models[0].external.extraBody.nested.a": [2, 1]},
         {"spec.pipeline[0].closedQA.questions": 4},
         {"spec.pipeline[1].answer.prompts.user.inline": "{{ question }}!"},
+        {"spec.pipeline[1].answer.onCutOff": "Keep"},
+        {"spec.pipeline[2].prompt.output.itemForm": "Titles"},
         {"spec.pipeline[3]": REMOVE},
         {"spec.output.format": "Parquet"},
     ],

@@ -7,17 +7,19 @@ before a pod starts, and the mapping of columns from stage to stage, rests on th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from kubesynth_api._base import ApiModel, ColumnName, LabelName
+from kubesynth_api._base import ApiModel, CelRule, ColumnName, LabelName
 from kubesynth_api.meta import PromptText
 from kubesynth_api.v1alpha1.sampling import SamplingParameters
 
 # What to do when a model gives too few items of a list.
 ShortList = Literal["Accept", "TopUp", "Fail"]
+# What to do with a text that was cut off at maxTokens.
+OnCutOff = Literal["Fail", "Keep"]
 RoleName = Annotated[LabelName, Field(max_length=15)]
 
 
@@ -110,3 +112,38 @@ class LlmStage(StageSpec):
     def samplings(self) -> Mapping[str, SamplingParameters | None]:
         """Return the one model's."""
         return {"model": self.sampling}
+
+
+class TextAnswer(ApiModel):
+    """A completion that is a text, whatever its length."""
+
+    cel: ClassVar[tuple[CelRule, ...]] = (
+        CelRule(
+            "!has(self.cutOffColumn) || self.onCutOff == 'Keep'",
+            "cutOffColumn is for onCutOff: Keep; without it no answer that was cut off is kept",
+            ".cutOffColumn",
+            lambda answer: answer.cut_off_column is None or answer.on_cut_off == "Keep",
+        ),
+    )
+
+    on_cut_off: OnCutOff = Field(
+        default="Fail",
+        description=(
+            "When an answer was cut off at maxTokens: fail the record, or keep as much of it as "
+            "there is."
+        ),
+    )
+    cut_off_column: ColumnName | None = Field(
+        default=None,
+        description="With onCutOff Keep: column that says whether the answer was cut off.",
+    )
+
+
+def is_apart(field: str, of: Callable[[Any], str]) -> CelRule:
+    """Return the rule that `cutOffColumn` is another column than the one in `field`."""
+    return CelRule(
+        f"!has(self.cutOffColumn) || self.cutOffColumn != self.{field}",
+        f"cutOffColumn must be another column than {field}",
+        ".cutOffColumn",
+        lambda answer: answer.cut_off_column != of(answer),
+    )

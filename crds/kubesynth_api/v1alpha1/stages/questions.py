@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from pydantic import Field
 
-from kubesynth_api._base import ColumnName
-from kubesynth_api.v1alpha1.stages.base import LlmStage, Prompts, PromptSlot
+from kubesynth_api._base import CelRule, ColumnName
+from kubesynth_api.v1alpha1.stages.base import (
+    LlmStage,
+    Prompts,
+    PromptSlot,
+    TextAnswer,
+    is_apart,
+)
 
 
-class Answer(LlmStage):
+class Answer(LlmStage, TextAnswer):
     """An answer to a question, from the document that it came with where there is one."""
+
+    cel: ClassVar[tuple[CelRule, ...]] = (
+        *TextAnswer.cel,
+        is_apart("answerColumn", lambda answer: answer.answer_column),
+    )
 
     question_column: ColumnName = Field(
         default="question", description="Column that holds the question."
@@ -37,8 +49,11 @@ class Answer(LlmStage):
         return True
 
     def adds(self) -> Mapping[str, str]:
-        """Return the answer's column."""
-        return {"answerColumn": self.answer_column}
+        """Return the answer's column, and that which says whether it was cut off."""
+        added = {"answerColumn": self.answer_column}
+        if self.cut_off_column is not None:
+            added["cutOffColumn"] = self.cut_off_column
+        return added
 
     def slots(self) -> tuple[PromptSlot, ...]:
         """Return the one place."""

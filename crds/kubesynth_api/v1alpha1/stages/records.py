@@ -9,8 +9,11 @@ from pydantic import ConfigDict, Field
 
 from kubesynth_api._base import ApiModel, CelRule, ColumnName, JsonObject
 from kubesynth_api.meta import PromptText
-from kubesynth_api.v1alpha1.stages.base import LlmStage, StageSpec
+from kubesynth_api.v1alpha1.stages.base import LlmStage, StageSpec, TextAnswer, is_apart
 
+# What is read of a list: the outermost items with all that is below them, the titles of these, or
+# the items at every depth.
+ItemForm = Literal["Whole", "Titles", "Leaves"]
 Expression = Annotated[str, Field(min_length=1, max_length=1024)]
 
 
@@ -25,7 +28,7 @@ class PromptExample(ApiModel):
     )
 
 
-class PromptOutput(ApiModel):
+class PromptOutput(TextAnswer):
     """What becomes of the completion."""
 
     # JSON has a jsonSchema and nothing else has. No rule of CEL's, which sees nothing of a map of
@@ -43,11 +46,25 @@ class PromptOutput(ApiModel):
     )
 
     cel: ClassVar[tuple[CelRule, ...]] = (
+        *TextAnswer.cel,
+        is_apart("column", lambda output: output.column),
+        CelRule(
+            "self.type == 'Text' || self.onCutOff == 'Fail'",
+            "onCutOff: Keep is for type Text",
+            ".onCutOff",
+            lambda model: model.type == "Text" or model.on_cut_off == "Fail",
+        ),
         CelRule(
             "self.type == 'List' || !has(self.count)",
             "count is for type List",
             ".count",
             lambda model: model.type == "List" or model.count is None,
+        ),
+        CelRule(
+            "self.type == 'List' || self.itemForm == 'Whole'",
+            "itemForm is for type List",
+            ".itemForm",
+            lambda model: model.type == "List" or model.item_form == "Whole",
         ),
         CelRule(
             "(self.type == 'Label') == (has(self.labels) && self.labels.size() > 0)",
@@ -70,6 +87,14 @@ class PromptOutput(ApiModel):
     )
     count: int | None = Field(
         default=None, ge=1, le=1000, description="Items to keep of a list; more are dropped."
+    )
+    item_form: ItemForm = Field(
+        default="Whole",
+        description=(
+            "With type List: what an item is. Whole: all up to the next item, such as descriptions "
+            "and code. Titles: its title alone. Leaves: the items at every depth of nested lists, "
+            "without lines that only head others."
+        ),
     )
     labels: Annotated[
         tuple[Annotated[str, Field(min_length=1, max_length=63)], ...], Field(max_length=64)
@@ -110,7 +135,10 @@ class Prompt(LlmStage):
     def adds(self) -> Mapping[str, str]:
         """Return the output's column, or those of its JSON schema."""
         if self.output.json_schema is None:
-            return {"output.column": self.output.column}
+            added = {"output.column": self.output.column}
+            if self.output.cut_off_column is not None:
+                added["output.cutOffColumn"] = self.output.cut_off_column
+            return added
         properties = self.output.json_schema.get("properties")
         names = properties if isinstance(properties, dict) else ()
         return {f"output.jsonSchema.properties.{name}": name for name in names}

@@ -11,6 +11,7 @@ import pytest
 from kubesynth_api.meta import PromptText
 from kubesynth_api.v1alpha1.pipeline import Stage as StageSpec
 from kubesynth_runner import errors, records
+from kubesynth_runner.llm.base import Completion, TokenUsage
 from kubesynth_runner.pipelines import registry
 from kubesynth_runner.pipelines.base import ModelFailure, StageFailure, Step
 from kubesynth_runner.pipelines.compiling import CompileContext
@@ -110,6 +111,8 @@ def test_class_is_named_where_there_are_several() -> None:
         ("yield {'n': True}", "PluginError", "got bool"),
         ("yield 7", "PluginError", "not a mapping"),
         ("await model.text('nothing', row)", "PluginError", "no prompt 'nothing'"),
+        ("await model.text('p', row, on_cut_off='Drop')", "PluginError", "may be 'Fail', 'Keep'"),
+        ("await model.items('p', row, item_form='All')", "PluginError", "may be 'Whole', 'Titles'"),
         ("row['absent']", "PluginError", "KeyError"),
     ],
 )
@@ -136,6 +139,36 @@ async def test_every_kind_of_answer() -> None:
     first, rest = await run(step(source(body, fields)), {"text": "t"}, llm)
     assert first == {"a": "Text.", "b": ["A", "B"], "c": "bad", "d": {"x": 1}}
     assert rest == dict.fromkeys("abcd")
+
+
+TITLES = "1. **One**\n   About it.\n2. **Two**\n   - More."
+
+
+@pytest.mark.parametrize(
+    ("form", "items"),
+    [
+        ("", ["One\nAbout it.", "Two\n- More."]),
+        (", item_form='Titles'", ["One", "Two"]),
+        (", item_form='Leaves'", ["About it.", "More."]),
+    ],
+)
+async def test_items_are_whole_or_what_the_plugin_takes_of_them(
+    form: str, items: list[str]
+) -> None:
+    body = f"yield {{'a': await model.items('p', row{form})}}; return"
+    compiled = step(source(body, "adds = {'a': 'json'}; prompts = {'p': 'x'}"))
+    assert await run(compiled, {}, ScriptedLlm([TITLES])) == [{"a": items}]
+
+
+async def test_answer_that_is_cut_off_fails_the_row_or_is_kept() -> None:
+    fields = "adds = {'a': 'string'}; prompts = {'p': 'x'}"
+    half = Completion("Half of", "length", TokenUsage(), "fake")
+    asking = step(source("yield {'a': await model.text('p', row)}; return", fields))
+    with pytest.raises(StageFailure, match=r"sampling\.maxTokens.*on_cut_off='Keep'") as caught:
+        await run(asking, {}, ScriptedLlm([half]))
+    assert (caught.value.kind, caught.value.raw) == ("TruncatedCompletion", "Half of")
+    kept = "yield {'a': await model.text('p', row, on_cut_off='Keep')}; return"
+    assert await run(step(source(kept, fields)), {}, ScriptedLlm([half])) == [{"a": "Half of"}]
 
 
 async def test_refusal_and_failed_calls_are_not_the_plugins_fault() -> None:

@@ -161,6 +161,22 @@ async def test_prompt_makes_a_record_of_each_item() -> None:
     assert made == [{"topic": "a"}, {"topic": "b"}]
 
 
+@pytest.mark.parametrize(
+    ("form", "items"),
+    [
+        ({}, ["One\nAbout it.", "Two\n- More."]),
+        ({"itemForm": "Titles"}, ["One", "Two"]),
+        ({"itemForm": "Leaves"}, ["About it.", "More."]),
+    ],
+)
+async def test_items_are_whole_or_what_is_taken_of_them(
+    form: dict[str, str], items: list[str]
+) -> None:
+    compiled = prompt({"type": "List", "column": "item", **form})
+    llm = ScriptedLlm(["1. **One**\n   About it.\n2. **Two**\n   - More."])
+    assert [row["item"] for row in await run(compiled, {"text": "t"}, llm)] == items
+
+
 async def test_prompt_makes_columns_of_properties() -> None:
     schema = {
         "type": "object",
