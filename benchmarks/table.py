@@ -279,7 +279,7 @@ def _of_set(result: UglyLists) -> Row:
     shown = f"{result.right} ({share:.1%})"
     if result.right_at_first is not None:
         shown += f"; {result.right_at_first / result.answers:.1%} before the parser had seen any"
-    what = "ugly lists" if result.right_at_first is None else "ugly lists of another hand"
+    what = result.name.replace("_", " ")
     return Row(
         f"{what} read exactly right, of {result.answers}",
         {ENGINE: shown},

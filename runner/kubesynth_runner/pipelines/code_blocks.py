@@ -60,6 +60,11 @@ def restore(text: str, blocks: Sequence[str]) -> str:
     return _HIDDEN.sub(block, text)
 
 
+def without(text: str) -> str:
+    """Return a text without the lines that stand for blocks of code."""
+    return _HIDDEN.sub(r"\1", text)
+
+
 def count(text: str) -> int:
     """Return how many blocks are hidden in a text."""
     return text.count(_LEFT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterator
@@ -36,8 +37,9 @@ _TEXT_KEYS = (
     "title",
 )
 # What stands under a title, where the items are more than titles.
-_BODY_KEYS = ("description", "statement", "prompt", "instruction", "body", "detail")
-_WITH_BODY = ("question", "problem", "task", "revision")
+_BODY_KEYS = ("description", "statement", "prompt", "instruction", "body", "detail", "summary")
+# What has a topic, which is no title of it.
+_OF_TOPICS = ("question", "problem", "task", "revision")
 # What is said about a text is not the text.
 _ABOUT = re.compile(r"(?:type|kind|level|difficulty|(?:\A|[_\W])(?:id|no|number|count))\Z")
 _NO_TITLE = re.compile(r"\W*\w+\W*\d+\W*")
@@ -50,16 +52,29 @@ _NUMBERED_KEY = re.compile(r".*\d")
 _DECODER = json.JSONDecoder(strict=False)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What the items of a list are called, and whether they are more than titles."""
+
+    plural: str
+    is_whole: bool
+
+    @property
+    def name(self) -> str:
+        return self.plural.removesuffix("s")
+
+
 def find(text: str) -> int | None:
     """Return where a JSON list or object begins, or None if there is none."""
     match = _START.search(text)
     return match.end() if match else None
 
 
-def of_document(text: str, item_name: str) -> list[str] | None:
+def of_document(text: str, item_name: str, *, is_whole: bool) -> list[str] | None:
     """Return the texts of the list in a text that is JSON and nothing else, None if it is not.
 
     `item_name` is what the items are called, in the plural: which list, and which text, is meant.
+    Items that are whole have what is said below their titles.
     Nobody reads these but a program: what looks like markup in them is part of them.
     """
     body = text.strip()
@@ -70,13 +85,13 @@ def of_document(text: str, item_name: str) -> list[str] | None:
     try:
         body = json_text.mend(body)
         value, end = _DECODER.raw_decode(body)
-        return None if end < len(body) else _tidied(_texts(value, item_name))
+        return None if end < len(body) else _tidied(_texts(value, _Wanted(item_name, is_whole)))
     except (ValueError, RecursionError):
         return None
 
 
-def items(body: str, item_name: str) -> list[str]:
-    """Return the texts of the list that `body` begins with; `item_name` as for `of_document`."""
+def items(body: str, item_name: str, *, is_whole: bool) -> list[str]:
+    """Return the texts of the list that `body` begins with; the others as for `of_document`."""
     body = json_text.mend(body)
     values = list(_values(body, 0))
     lines = [_unescaped(match[1]) for match in _QUOTED_LINE.finditer(body)]
@@ -85,7 +100,7 @@ def items(body: str, item_name: str) -> list[str]:
     if not values or values == [[]]:
         return [_unescaped(match[1]) for match in _SINGLE_QUOTED.finditer(body)]
     try:
-        found = _texts(values[0] if len(values) == 1 else values, item_name)
+        found = _texts(values[0] if len(values) == 1 else values, _Wanted(item_name, is_whole))
     except RecursionError:
         return []
     if len(lines) > len(found):  # comments, a comma too few, quotes that are not escaped
@@ -123,39 +138,39 @@ def _unescaped(inside: str) -> str:
         return inside
 
 
-def _texts(value: Any, item_name: str) -> list[str]:
+def _texts(value: Any, wanted: _Wanted) -> list[str]:
     """Return the texts of a decoded list; of an object, those of the list that is meant."""
     if isinstance(value, list):
-        return [text for entry in value for text in _entry(entry, item_name)]
+        return [text for entry in value for text in _entry(entry, wanted)]
     if not isinstance(value, dict):
-        return _entry(value, item_name)
-    if (named := _named(value, item_name)) is not None:
-        return _texts(named, item_name)
+        return _entry(value, wanted)
+    if (named := _named(value, wanted)) is not None:
+        return _texts(named, wanted)
     is_numbered = len(value) > 1 and all(_NUMBERED_KEY.fullmatch(key) for key in value)
     if is_numbered and all(isinstance(entry, dict | str) for entry in value.values()):
-        return [text for entry in value.values() for text in _entry(entry, item_name)]
+        return [text for entry in value.values() for text in _entry(entry, wanted)]
     nested = {key: entry for key, entry in value.items() if isinstance(entry, list | dict)}
     meant = [entry for key, entry in nested.items() if entry and not _ASIDE.search(key.lower())]
     found = meant or [entry for entry in nested.values() if entry]
     if found:
-        return _texts(found[0], item_name)
-    return _entry(value, item_name)
+        return _texts(found[0], wanted)
+    return _entry(value, wanted)
 
 
-def _named(value: dict[str, Any], item_name: str) -> list[Any] | dict[str, Any] | None:
+def _named(value: dict[str, Any], wanted: _Wanted) -> list[Any] | dict[str, Any] | None:
     """Return the list in an object whose key says that it is the one, however deep it lies."""
-    ends = (f"_{item_name}", f" {item_name}", f"-{item_name}")
+    ends = (f"_{wanted.plural}", f" {wanted.plural}", f"-{wanted.plural}")
     nested = [(key.lower(), entry) for key, entry in value.items() if entry]
     for key, entry in nested:
-        if isinstance(entry, list | dict) and (key == item_name or key.endswith(ends)):
+        if isinstance(entry, list | dict) and (key == wanted.plural or key.endswith(ends)):
             return entry
     for _, entry in nested:
-        if isinstance(entry, dict) and (found := _named(entry, item_name)) is not None:
+        if isinstance(entry, dict) and (found := _named(entry, wanted)) is not None:
             return found
     return None
 
 
-def _entry(entry: Any, item_name: str) -> list[str]:
+def _entry(entry: Any, wanted: _Wanted) -> list[str]:
     """Return the text of an element of a list; of a list within it, its elements' texts."""
     match entry:
         case str():
@@ -165,28 +180,28 @@ def _entry(entry: Any, item_name: str) -> list[str]:
         case int() | float():
             return [str(entry)]
         case list():
-            return _texts(entry, item_name)
+            return _texts(entry, wanted)
         case dict():
             texts = {key.lower(): value for key, value in entry.items() if isinstance(value, str)}
-            wanted = item_name.removesuffix("s")
-            inner = entry.get(item_name)
-            if wanted not in texts and inner and isinstance(inner, list | dict):
-                return _texts(inner, item_name)  # items by what they belong to
+            inner = entry.get(wanted.plural)
+            if wanted.name not in texts and inner and isinstance(inner, list | dict):
+                return _texts(inner, wanted)  # items by what they belong to
             return _text_of(texts, wanted)
     return []
 
 
-def _text_of(texts: dict[str, str], wanted: str) -> list[str]:
-    """Return the one of an object's texts that is the item; `wanted` is what it is called."""
-    first = (wanted, "topic") if wanted.endswith("topic") else (wanted,)
-    body = _key(texts, *_BODY_KEYS) if wanted in _WITH_BODY else None
+def _text_of(texts: dict[str, str], wanted: _Wanted) -> list[str]:
+    """Return the one of an object's texts that is the item."""
+    first = (wanted.name, "topic") if wanted.name.endswith("topic") else (wanted.name,)
+    body = _key(texts, *_BODY_KEYS) if wanted.is_whole else None
     for name in (*first, *_TEXT_KEYS):
         key = _key(texts, name)
         if key is None:
             continue
         if body is None or name not in ("topic", "name", "title"):
             return [texts[key]]
-        if name == "topic" or _NO_TITLE.fullmatch(texts[key]):
+        is_category = name == "topic" and wanted.name in _OF_TOPICS
+        if is_category or _NO_TITLE.fullmatch(texts[key]):
             return [texts[body]]
         return [f"{texts[key]}\n{texts[body]}"]
     own = [text for key, text in texts.items() if not _ABOUT.search(key)]

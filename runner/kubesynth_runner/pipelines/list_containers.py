@@ -6,7 +6,10 @@ import re
 from collections.abc import Iterator
 
 _ELEMENT = re.compile(r"<(li|item|question|topic|fact)\b[^>]{0,200}>(.*?)</\1>", re.I | re.DOTALL)
-_LATEX = re.compile(r"^[ \t]{0,12}\\item[ \t]+(.*)$", re.MULTILINE)
+_LATEX = re.compile(
+    r"^[ \t]{0,12}\\item[ \t]+(.*?)(?=\n[ \t]{0,12}\\(?:item\b|end\{)|\Z)", re.MULTILINE | re.DOTALL
+)
+_ROW = re.compile(r"^[ \t]*\|", re.MULTILINE)
 _RULE_ROW = re.compile(r"\s*\|?\s*:?-{2,}:?\s*(?:\|\s*:?-{2,}:?\s*)*\|?\s*")
 _NUMBER_HEADS = frozenset({"#", "no", "no.", "nr", "nr.", "id", "number", "\u2116"})
 _YAML_OBJECT = re.compile(
@@ -31,6 +34,12 @@ def items(text: str, expected: int | None) -> list[str] | None:
         if found:
             return found
     return _on_one_line(text, expected)
+
+
+def above_table(text: str) -> str:
+    """Return what stands above a table; all of a text without one is."""
+    row = _ROW.search(text)
+    return text[: row.start()] if row else ""
 
 
 def unfold(text: str) -> str:

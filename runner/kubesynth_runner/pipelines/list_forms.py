@@ -24,8 +24,10 @@ _CLOSE = r"(?:\*\*|__)?[\u3011\])]?(?:\*\*|__)?[ \t]*"
 # Frage 1: ..., **Task 2:** ..., ### Exercise 3
 _WORD_NUMBER = re.compile(
     _LEAD + r"(?P<word>[^\W\d_][^\s\d:\uff1a*_#|.,]{0,30}(?: [^\s\d:\uff1a*_#|.,]{1,20})?)"
-    r"[ \t]*(?:#|[Nn][or]\. ?)?(?P<number>\d{1,3})(?:\*\*|__)?[\u3011\])]?"
-    r"[ \t]*(?:[:.\uff1a)\u2013\u2014-]|(?=\*\*|__|$)|(?<=\u3011))(?:\*\*|__)?[ \t]*(?P<rest>.*)$",
+    r"[ \t]*(?:#|[Nn][or]\. ?)?(?P<number>\d{1,3})"
+    r"(?:[ \t]*\([^()\n\d]{1,60}\)(?=[:*_]))?(?:\*\*|__)?"
+    r"[\u3011\])]?[ \t]*(?:[:.\uff1a)\u3000\u2013\u2014-]|(?=\*\*|__|$)|(?<=\u3011))(?:\*\*|__)?"
+    r"[ \t]*(?P<rest>.*)$",
     re.MULTILINE,
 )
 _WORD = re.compile(
@@ -37,7 +39,22 @@ _BULLET_NUMBER = re.compile(
     r"(?P<closed>\*\*|__)?[ \t]+(?P<rest>\S.*)$",
     re.MULTILINE,
 )
-_ASKING = frozenset({"q", "question", "prompt", "task", "topic", "item", "fact", "problem"})
+# What an item is called before a colon: Question: ...
+ASKING = frozenset(
+    (
+        *("q", "question", "prompt", "task", "topic", "item", "fact", "problem", "exercise"),
+        *("frage", "aufgabe", "thema", "problème", "exercice", "sujet", "fait", "pregunta"),
+        *("problema", "ejercicio", "tema", "pergunta", "exercício", "domanda", "esercizio"),
+        *("argomento", "vraag", "opgave", "fråga", "uppgift", "spørgsmål", "spørsmål"),
+        *("kysymys", "tehtävä", "pytanie", "zadanie", "otázka", "úloha", "soru", "câu hỏi"),
+        *("pertanyaan", "soal", "swali", "вопрос", "задача", "питання", "запитання", "ερώτηση"),
+        *("问题", "問題", "题目", "題目", "问", "問", "質問", "질문", "문제", "سؤال", "السؤال"),
+        *("پرسش", "שאלה", "प्रश्न", "প্রশ্ন", "คำถาม"),
+    )
+)
+LABEL = re.compile(
+    r"\s*[*_]{0,3}([^\W\d_][^\d:\uff1a*_\n]{0,18}?)[*_]{0,3}[ \u00a0]?[:\uff1a][*_]{0,3}\s*(?=\S)"
+)
 
 # With a number these are parts of an item.
 _NO_ITEMS = frozenset(
@@ -111,6 +128,11 @@ _INLINE = re.compile(r"(?:(?<=\s)|^)\(?(\d{1,2})[.)][ \t]+(?=\S)")
 _INLINE_LETTER = re.compile(r"(?:(?<=\s)|^)\(?([a-z])[.)][ \t]+(?=\S)", re.I)
 
 
+def fold(word: str) -> str:
+    """Return a label as `ASKING` has it."""
+    return unicodedata.normalize("NFC", word.strip().lower())
+
+
 def normalise(text: str) -> str:
     """Return a text without what no reader sees: invisible characters, thoughts, end tokens."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
@@ -147,7 +169,7 @@ def rewrite_whole(text: str, *, is_numbered: bool) -> str:
 
 
 def _labels(text: str) -> str | None:
-    found = [match for match in _WORD.finditer(text) if match["word"].lower() in _ASKING]
+    found = [match for match in _WORD.finditer(text) if match["word"].lower() in ASKING]
     if len(found) < 2 or len({match["word"].lower() for match in found}) > 1:
         return None
     numbers = itertools.count(1)
@@ -186,7 +208,7 @@ def _numbered_words(text: str, without: frozenset[str] = frozenset(), lead: str 
 
 def _words(text: str) -> str | None:
     """Rewrite labels without a number: Question: ..., beside which answers are left out."""
-    found = [match for match in _WORD.finditer(text) if match["word"].lower() in _ASKING]
+    found = [match for match in _WORD.finditer(text) if match["word"].lower() in ASKING]
     if len(found) < 2 or len({match["word"].lower() for match in found}) > 1:
         return None
     return "\n".join(f"- {_unbold(match)}" for match in found)

@@ -9,11 +9,13 @@ marker and after the last item is not part of the list; an item may go on over i
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal
 
+from kubesynth_api.v1alpha1.stages.records import ItemForm
 from kubesynth_runner.pipelines import (
     code_blocks,
     conversation,
@@ -22,14 +24,14 @@ from kubesynth_runner.pipelines import (
     list_forms,
     marked_lines,
     nested_lines,
+    remarks,
     whole_items,
 )
 
-# What is read in a list: the titles of its outermost items, these items with all that is below
-# them, or the items at every depth.
-Form = Literal["Titles", "Whole", "Leaves"]
-Marked = Callable[[str], list[str]]
-_MARKED: Mapping[Form, Marked] = {
+# What is read in a list: the outermost items with all that is below them, the titles of these, or
+# the items at every depth.
+Form = ItemForm
+_MARKED: Mapping[Form, Callable[[str], list[str]]] = {
     "Titles": marked_lines.items,
     "Whole": whole_items.items,
     "Leaves": nested_lines.items,
@@ -47,6 +49,11 @@ _ANSWER_KEY = re.compile(
 # What the items of a list are called that may be of anything.
 ANY_ITEMS = "items"
 _MARKS = re.compile(r"[\W_]+")
+# What comes before it was a draft.
+_FINAL = re.compile(r"\n[^\n]{0,80}\bfinal\b[^\n]{0,40}:[*_ ]*\n", re.IGNORECASE)
+# That of ASCII, which Greek asks with.
+_SEMICOLON = re.compile(r"(?<![\u0370-\u03ff])\s?;\Z")
+_QUOTED = re.compile(r"^[ \t]{0,3}>[ \t]?", re.MULTILINE)
 # Enough to tell the end of an item from that of a text behind the list.
 _LAST_CHARACTERS = 12
 _HASHES = re.compile("#*")
@@ -88,6 +95,45 @@ _QUOTES = (
 )
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Reader:
+    """What is looked for in a text: how many items, in which form, and what they are called."""
+
+    expected: int | None
+    form: Form
+    item_name: str
+
+    @property
+    def is_whole(self) -> bool:
+        return self.form == "Whole"
+
+    def marked(self, text: str) -> list[str]:
+        """Return the items that marked lines begin.
+
+        Those below them, if all of these are only heads, and below them are as many as wanted.
+        """
+        found = _MARKED[self.form](text)
+        if self.form == "Leaves" or self.expected is None or len(found) in (0, self.expected):
+            return found
+        below = nested_lines.below(text)
+        # Of problems these are rather requirements, unless they ask something.
+        is_list = not self.is_whole or all(map(marked_lines.asks, below))
+        return below if len(below) == self.expected and is_list else found
+
+    def json(self, body: str) -> list[str]:
+        """Return the items of the JSON that a text begins with."""
+        texts = json_lists.items(body, self.item_name, is_whole=self.is_whole)
+        return [item.strip() for item in texts if item.strip()]
+
+    def clean(self, items: Iterable[str]) -> list[str]:
+        """Return items without what is around them."""
+        cleaned = (
+            _clean_lines(item) if self.is_whole and "\n" in item else clean(item)
+            for item in _unlisted(items)
+        )
+        return [item for item in map(remarks.without_given_answer, cleaned) if item]
+
+
 def parse(
     text: str,
     expected: int | None = None,
@@ -103,15 +149,19 @@ def parse(
     end is not whole, and left out. `item_name`, a plural, says which list is meant where JSON has
     several, and which text where its items are objects.
     """
-    found = json_lists.of_document(text, item_name)
+    reader = _Reader(expected, form, item_name)
+    found = json_lists.of_document(text, item_name, is_whole=reader.is_whole)
     if found is not None:
-        return [item.strip() for item in found if item.strip()]
-    blocks: list[str] = []
-    if form == "Whole":
-        text, blocks = code_blocks.hide(text, expected)
-    items = _parse(text, expected, form, item_name)
+        items = [item.strip() for item in found if item.strip()]
+        return list(map(marked_lines.title, items)) if form == "Titles" else items
+    text, blocks = code_blocks.hide(text, expected)
+    if not reader.is_whole:
+        text = code_blocks.without(text)
+    items = _parse(text, reader)
     if is_cut_off and items and json_lists.find(text) is None and _ends_with(text, items[-1]):
         items.pop()
+    if form == "Titles":
+        return list(map(marked_lines.title, items))
     return [code_blocks.restore(item, blocks) for item in items]
 
 
@@ -121,37 +171,40 @@ def _ends_with(text: str, item: str) -> bool:
     return _MARKS.sub("", text).endswith(words)
 
 
-def _parse(text: str, expected: int | None, form: Form, item_name: str) -> list[str]:
-    marked = _MARKED[form]
+def _parse(text: str, reader: _Reader) -> list[str]:
     text = list_containers.unfold(list_forms.normalise(text))
-    answers = (_ANSWER_KEY if form == "Whole" else _ANSWERS).search(text)
-    if answers and len(_parse(text[: answers.start()], expected, form, item_name)) > 1:
+    answers = (_ANSWER_KEY if reader.is_whole else _ANSWERS).search(text)
+    if answers and len(_parse(text[: answers.start()], reader)) > 1:
         text = text[: answers.start()]
+    final = _FINAL.search(text)
+    if final and len(found := _parse(text[final.end() :], reader)) == reader.expected:
+        return found
     fenced = _FENCE.search(text)
     # A block below the first item is part of the list, not all of it.
-    if fenced and not marked(text[: fenced.start()]):
-        inside: list[str] | None = _of_blocks(text, marked, item_name)
-        inside = inside or _clean_all(list_containers.objects(fenced[1])) or None
-        inside = _parse_structured(fenced[1], marked, item_name) if inside is None else inside
+    if fenced and not reader.marked(text[: fenced.start()]):
+        inside: list[str] | None = _of_blocks(text, reader)
+        inside = inside or reader.clean(list_containers.objects(fenced[1])) or None
+        inside = _parse_structured(fenced[1], reader) if inside is None else inside
         if inside is not None:
             return inside
-        if not marked(text[fenced.end() :]):
+        if not reader.marked(text[fenced.end() :]):
             text = fenced[1]
     start = json_lists.find(text)
-    if start is None or marked(text[:start]):
-        # What looks like a table may be in an item, where these are whole.
-        is_marked = form == "Whole" and "\n" in text.strip() and bool(marked(text))
-        contained = None if is_marked else list_containers.items(text, expected)
-        contained = (list_containers.objects(text) or None) if is_marked else contained
+    if start is None or reader.marked(text[:start]):
+        contained = _contained(text, reader)
         if contained is not None:
-            return _clean_all(contained)
-        text = _rewritten(text) if form == "Whole" else list_forms.rewrite(text)
-    items = _parse_structured(text, marked, item_name)
-    return (
-        _clean_all(_from_lines(text, expected, form), is_whole=form == "Whole")
-        if items is None
-        else items
-    )
+            return reader.clean(contained)
+        text = _rewritten(text) if reader.is_whole else list_forms.rewrite(text)
+    items = _parse_structured(text, reader)
+    return reader.clean(_from_lines(text, reader)) if items is None else items
+
+
+def _contained(text: str, reader: _Reader) -> list[str] | None:
+    """Return the items of a table, of markup, or of one line, or None if they are in none."""
+    before = text if reader.is_whole and "\n" in text.strip() else list_containers.above_table(text)
+    if reader.marked(before):  # what looks like a table is in an item, or below it
+        return (list_containers.objects(text) or None) if reader.is_whole else None
+    return list_containers.items(text, reader.expected)
 
 
 def _rewritten(text: str) -> str:
@@ -160,42 +213,54 @@ def _rewritten(text: str) -> str:
     return list_forms.rewrite_whole(text, is_numbered=is_numbered)
 
 
-def _of_blocks(text: str, marked: Marked, item_name: str) -> list[str]:
+def _of_blocks(text: str, reader: _Reader) -> list[str]:
     """Return the items of several fenced blocks of JSON, if each has some."""
     blocks = [match[1] for match in _FENCE.finditer(text)]
     if len(blocks) < 2 or any(json_lists.find(block) is None for block in blocks):
         return []
-    return [item for block in blocks for item in _parse_structured(block, marked, item_name) or []]
+    return [item for block in blocks for item in _parse_structured(block, reader) or []]
 
 
-def _parse_structured(text: str, marked: Marked, item_name: str) -> list[str] | None:
+def _parse_structured(text: str, reader: _Reader) -> list[str] | None:
     """Return the items of JSON or of marked lines, or None if there is neither."""
     start = json_lists.find(text)
-    if start is not None and not marked(text[:start]):
-        texts = json_lists.items(text[start:], item_name)
-        return [item.strip() for item in texts if item.strip()]
-    found = marked(text)
-    return _clean_all(found, is_whole=marked is whole_items.items) if found else None
+    if start is not None and not reader.marked(text[:start]):
+        return reader.json(text[start:])
+    found = reader.marked(text)
+    return reader.clean(found) if found else None
 
 
-def _clean_all(items: Iterable[str], *, is_whole: bool = False) -> list[str]:
-    cleaned = (_clean_lines(item) if "\n" in item and is_whole else clean(item) for item in items)
-    return [item for item in cleaned if item]
+def _unlisted(items: Iterable[str]) -> list[str]:
+    """Return items without what a list says of all of them: one label, or a semicolon each."""
+    found = list(items)
+    labels = [list_forms.LABEL.match(item) for item in found]
+    words = {list_forms.fold(label[1]) for label in labels if label}
+    if found and all(labels) and len(words) == 1 and words <= list_forms.ASKING:
+        found = [item[label.end() :] for item, label in zip(found, labels, strict=True) if label]
+    *others, last = found or [""]
+    if others and last.endswith(".") and all(map(_SEMICOLON.search, others)):
+        found = [_SEMICOLON.sub("", item) for item in others] + [last]
+    return found
 
 
-def _from_lines(text: str, expected: int | None, form: Form) -> list[str]:
+def _from_lines(text: str, reader: _Reader) -> list[str]:
+    text, expected = _QUOTED.sub("", text), reader.expected
     whole = [line.strip() for line in text.split("\n")]
     lines = [line for line in whole if line]
     # As many lines as were asked for are what was asked for, though one may say "I cannot sleep".
     is_full = expected is not None and 1 < expected <= len(lines)
     if not is_full and _says_no(text.strip(), lines):
         return []
-    if form == "Whole":
+    if reader.is_whole:
         return whole_items.of_lines(text, expected)
     if len(lines) > 1 and (lines[0].endswith(marked_lines.COLONS) or _is_greeting(lines[0])):
         lines = lines[1:]
     for is_item in (_is_heading, _is_bold):
         found = _outstanding(lines, is_item)
+        if found and reader.form == "Leaves":
+            below = itertools.dropwhile(lambda line: not is_item(line), lines)  # noqa: B023
+            sentences = [line for line in below if not is_item(line)]
+            return sentences if len(sentences) >= len(found) else found
         if found:
             return found
     questions = [

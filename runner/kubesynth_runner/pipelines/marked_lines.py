@@ -41,10 +41,24 @@ _BOLD_TAIL = re.compile(rf"(?:(?:\*\*|__){_SEPARATOR}|{_SEPARATOR}(?:\*\*|__))")
 COLONS = (":", "\uff1a")
 # Below an item: a number of its own (1.1), and a label.
 _PART_NUMBER = re.compile(r"\s+\d{1,3}\.\d{1,3}[.)]?\s")
-_LABEL = re.compile(r"\s+[*_]{0,3}([^\W\d_][^\s\d:\uff1a*_]{0,19})[*_]{0,3}[:\uff1a][*_]{0,3}\s")
+_LABEL = re.compile(
+    r"\s+[*_]{0,3}([^\W\d_][^\s\d:\uff1a*_]{0,19})[*_]{0,3}(?:[:\uff1a][*_]{0,3}\s|\uff1a)"
+)
+# A line of its own that speaks about an item: *(Tests recall.)*
+ASIDE = re.compile(r"\s*(\*\*?|__?)\([^\n]*\)\1\s*")
+# A title in bold, with its description behind it.
+_TITLED = re.compile(
+    r"(?:\*\*(?P<stars>[^*\n]{1,120}?)|__(?P<lines>[^_\n]{1,120}?))"
+    rf"(?:\s*[:\uff1a](?:\*\*|__)\s*|(?:\*\*|__)\s*(?:[:\uff1a]\s*|[{_DASHES}]+\s+))(?=\S)"
+)
 _NO_PART = frozenset({"answer", "solution", "explanation", "rationale", "hint", "difficulty"})
 _AROUND = "\"'*_\u201d\u00bb "
 QUESTION_MARKS = ("?", "\uff1f", "\u061f", "\u037e")
+# Greek asks with a semicolon, and writes that of ASCII.
+_GREEK_QUESTION = re.compile(r"[\u0370-\u03ff]\s?;\Z")
+_SENTENCE_END = re.compile(r"[.!?\u3002\uff01\uff1f\u061f\u037e;\u0964][\"'*_)\u201d\u00bb`]*\Z")
+# A title is a line, and lines are wrapped where they are as long as this.
+_WRAPPED_CHARACTERS = 60
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,8 +102,29 @@ def _number(kind: Kind, marker: str) -> int | None:
             return None
 
 
+def asks(text: str) -> bool:
+    """Tell whether a text ends with a question."""
+    plain = text.rstrip(_AROUND)
+    return plain.endswith(QUESTION_MARKS) or _GREEK_QUESTION.search(plain) is not None
+
+
+def ends_sentence(text: str) -> bool:
+    """Tell whether a text ends as a sentence does."""
+    return _SENTENCE_END.search(text) is not None
+
+
+def title(item: str) -> str:
+    """Return an item without its description, if its title is in bold: **Optics**: light."""
+    match = _TITLED.match(item)
+    shorter = (match["stars"] or match["lines"]) if match else item
+    return shorter.rstrip("".join(COLONS)).strip() or item
+
+
 def items(text: str) -> list[str]:
-    """Return the texts of the outermost marked lines, with the lines that continue them."""
+    """Return the titles of the outermost marked lines, with the lines that they are wrapped over.
+
+    What else is below one describes it.
+    """
     lines = read(text)
     return _collect(lines, frozenset(_starts(lines)))
 
@@ -163,8 +198,18 @@ def _collect(lines: list[Line], chosen: Collection[int]) -> list[str]:
             found.append(line.text)
             is_open = True
         else:
-            is_open = is_open and line.kind is None and go_on(found, line.text)
+            is_open = is_open and line.kind is None
+            is_open = is_open and (not found[-1] or _is_wrapped(found[-1], line.text))
+            is_open = is_open and go_on(found, line.text)
     return found
+
+
+def _is_wrapped(title: str, text: str) -> bool:
+    """Tell whether a line goes on with the title above it, instead of describing it."""
+    if not text.strip():
+        return False
+    is_long = len(title) >= _WRAPPED_CHARACTERS and not ends_sentence(title)
+    return is_long or text.strip()[0].islower()
 
 
 def _is_apart(item: str, text: str) -> bool:
@@ -172,12 +217,11 @@ def _is_apart(item: str, text: str) -> bool:
     if text[:1] not in (" ", "\t") or not text.strip():
         return False
     is_title = len(item) > 4 and item[:2] == item[-2:] == "**" and "**" not in item[2:-2]
-    if is_title or _PART_NUMBER.match(text):
+    if is_title or _PART_NUMBER.match(text) or ASIDE.fullmatch(text):
         return True
     label = _LABEL.match(text)
     # What is below a question and has a name is no part of it; of a task it may well be.
-    is_question = item.rstrip(_AROUND).endswith(QUESTION_MARKS)
-    return label is not None and (is_question or label[1].lower() in _NO_PART)
+    return label is not None and (asks(item) or label[1].lower() in _NO_PART)
 
 
 def go_on(found: list[str], text: str) -> bool:

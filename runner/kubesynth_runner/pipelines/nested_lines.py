@@ -8,9 +8,15 @@ import re
 from kubesynth_runner.pipelines import marked_lines
 
 # 1.1 or 1.1.2, below an item.
-_PART_NUMBER = re.compile(r"(?P<indent>[ \t]+)\d{1,3}(?:\.\d{1,3}){1,3}[.)]?\s+(?P<text>\S.*)")
+_PART_NUMBER = re.compile(
+    r"(?P<indent>[ \t]*)(?P<of>\d{1,3})(?:\.\d{1,3}){1,3}[.)]?\s+(?P<text>\S.*)"
+)
+_PART_INDENT = 4
+# A heading, or a line that is bold as a whole, behind any marker.
+_DECORATED = re.compile(
+    r"[ \t>]*(?:#{1,6}[ \t]|(?:[-*+\u2022][ \t]+|\d{1,3}[.)][ \t]+)?(\*\*|__).*\1:?\s*\Z)"
+)
 _TITLE = re.compile(r"(\*\*|__)(?!.*\1.*\1).+\1")
-_SENTENCE_END = re.compile(r"[.!?\u3002\uff01\uff1f\u061f\u0964][\"'*_)\u201d\u00bb]*\Z")
 
 
 @dataclasses.dataclass(slots=True)
@@ -25,11 +31,28 @@ def items(text: str) -> list[str]:
     """Return the texts of all marked lines, with the lines that continue them.
 
     A line that only heads the ones below it (`Architecture:`) is left out; one that says something
-    itself is kept beside them.
+    itself is kept beside them. Below a title sentences need no marks.
     """
+    found = _read(_with_sentences_marked(text))
+    return [item.text for item in found if not (item.is_parent and item.is_head)]
+
+
+def below(text: str) -> list[str]:
+    """Return the texts of the lines below the outermost ones, where all of these are only heads."""
+    found = _read(text)
+    outer = [item for item in found if _is_beside(found[0].line, item.line)]
+    if any(not item.is_parent or marked_lines.ends_sentence(item.text) for item in outer):
+        return []
+    return [item.text for item in found if not _is_beside(found[0].line, item.line)]
+
+
+def _read(text: str) -> list[_Item]:
     found: list[_Item] = []
     is_open = False
-    for line in map(_part, marked_lines.read(text)):
+    number: int | None = None
+    for read in marked_lines.read(text):
+        line = _part(read, number)
+        number = read.number if read.kind == "number" else number
         if line.kind is None:
             texts = [found[-1].text] if found else []
             is_open = is_open and marked_lines.go_on(texts, line.text)
@@ -42,14 +65,51 @@ def items(text: str) -> list[str]:
             found[-1].is_head = _heads(found[-1].text, line.text)
         found.append(item)
         is_open = True
-    return [item.text for item in found if not (item.is_parent and item.is_head)]
+    return found
 
 
-def _part(line: marked_lines.Line) -> marked_lines.Line:
+def _part(line: marked_lines.Line, number: int | None) -> marked_lines.Line:
+    """Return a line that has a number of its own below an item as a marked one: 1.1 below 1."""
     match = None if line.kind else _PART_NUMBER.match(line.text)
-    if match is None:
+    if match is None or (not match["indent"] and int(match["of"]) != number):
         return line
-    return marked_lines.Line(match["text"].strip(), "number", len(match["indent"]))
+    indent = len(match["indent"]) or _PART_INDENT
+    return marked_lines.Line(match["text"].strip(), "number", indent)
+
+
+def _with_sentences_marked(text: str) -> str:
+    """Return a text in which the sentences below titles are bullets.
+
+    Those behind the last one may be about the list: it has no more paragraphs than the others.
+    """
+    raw = text.split("\n")
+    begins = marked_lines.starts(text)
+    if not begins:
+        return text
+    ends = [index for index, _ in begins[1:]] + [len(raw)]
+    most = 0
+    for (index, line), end in zip(begins, ends, strict=True):
+        is_title = _DECORATED.match(raw[index]) and not marked_lines.ends_sentence(line.text)
+        if not line.text or not is_title or any(map(_is_marked, raw[index + 1 : end])):
+            continue
+        paragraphs = 0
+        for place in range(index + 1, end):
+            is_text = raw[place].strip("-*_= \t") != ""
+            is_first = place == index + 1 or not raw[place - 1].strip()
+            paragraphs += is_text and is_first
+            if is_text and (end < len(raw) or paragraphs <= most):
+                goes_on = not is_first and not marked_lines.ends_sentence(raw[place - 1])
+                raw[place] = ("      " if goes_on else "    - ") + raw[place].strip()
+        most = max(most, paragraphs)
+    return "\n".join(raw)
+
+
+def _is_marked(line: str) -> bool:
+    return marked_lines.read_line(line).kind is not None or _PART_NUMBER.match(line) is not None
+
+
+def _is_beside(first: marked_lines.Line, line: marked_lines.Line) -> bool:
+    return line.kind == first.kind and line.indent <= first.indent + 1
 
 
 def _is_below(before: marked_lines.Line, line: marked_lines.Line) -> bool:
@@ -65,6 +125,6 @@ def _heads(text: str, below: str) -> bool:
     plain = text.rstrip("*_ ")
     if not plain or plain.endswith(marked_lines.COLONS):
         return True
-    if _SENTENCE_END.search(text):
+    if marked_lines.ends_sentence(text):
         return False
-    return _TITLE.fullmatch(text) is not None or _SENTENCE_END.search(below) is not None
+    return _TITLE.fullmatch(text) is not None or marked_lines.ends_sentence(below)

@@ -54,10 +54,17 @@ _ANSWER_WORDS = (
         "उत्तर",
     ),
 )
+# The right one: before the word, or behind it.
+_RIGHT_BEFORE = (
+    *("correct", "expected", "sample", "model", "possible", "suggested", "final", "right"),
+    *("richtige", "korrekte", "bonne", "juiste", "rätt", "poprawna", "správná", "doğru"),
+    *("правильный", "верный"),
+)
+_RIGHT_BEHIND = ("correcta", "corretta", "correta", "correcte", "exacte", "juste", "benar")
 _BEFORE = r"\s*(?:[-*+\u2022][ \t]+)?[*_#\s]{0,8}"
 _ANSWER = re.compile(
-    rf"{_BEFORE}(?:(?:correct|expected|sample|model|possible|suggested) )?"
-    rf"(?:{'|'.join(_ANSWER_WORDS)})(?:[*_\s]{{0,4}}[:\uff1a]|[*_\s]*$)",
+    rf"{_BEFORE}(?:(?:{'|'.join(_RIGHT_BEFORE)}) )?(?:{'|'.join(_ANSWER_WORDS)})"
+    rf"(?: (?:{'|'.join(_RIGHT_BEHIND)}))?(?:[*_\s]{{0,4}}[:\uff1a]|[*_\s]*$)",
     re.IGNORECASE,
 )
 _ABOUT = re.compile(rf"{_BEFORE}(?:difficulty|hint)s?[*_\s]{{0,4}}[:\uff1a]", re.IGNORECASE)
@@ -72,7 +79,14 @@ _PARTS = frozenset(
         *("constraints", "requirements", "where"),
     )
 )
-_A = re.compile(r"\s*(?:\*\*)?a\d{0,3}(?:\*\*)?[:\uff1a]", re.IGNORECASE)
+_A = re.compile(
+    r"\s*(?:\*\*)?a(?:\d{0,3}(?:\*\*)?[:\uff1a]|\d{1,3}[.)](?:\*\*)?(?=\s))", re.IGNORECASE
+)
+_IN_BRACKETS = re.compile(
+    rf"\s*[(\[]\s*[*_]{{0,3}}(?:{'|'.join(_ANSWER_WORDS)})[*_\s]{{0,4}}[:\uff1a]"
+    r"[^()\[\]\n]*[)\]]\s*\Z",
+    re.IGNORECASE,
+)
 _B = re.compile(r"\s*(?:\*\*)?b(?:\*\*)?[:\uff1a]", re.IGNORECASE)
 _AROUND = "\"'*_\u201d\u00bb "
 
@@ -91,6 +105,25 @@ def without_answers(head: str, body: Sequence[str]) -> list[str]:
         if not _ABOUT.match(line):
             found.append(line)
     return found
+
+
+def without_given_answer(item: str) -> str:
+    """Return an item without its answer in brackets at its end: Who built it? (Answer: Ann)."""
+    shorter = _IN_BRACKETS.sub("", item)
+    return shorter if shorter.strip() else item
+
+
+def without_asides(bodies: Sequence[list[str]]) -> list[list[str]]:
+    """Return the lines below items without the last ones, if all of them are about the items.
+
+    *(Tests recall.)* below one problem may be a part of it; below each it is none.
+    """
+    last = [next((line for line in reversed(body) if line.strip()), "") for body in bodies]
+    if len(bodies) < 2 or not all(map(marked_lines.ASIDE.fullmatch, last)):
+        return list(bodies)
+    return [
+        body[: max(index for index, line in enumerate(body) if line.strip())] for body in bodies
+    ]
 
 
 def without_closing(lines: Sequence[str]) -> list[str]:

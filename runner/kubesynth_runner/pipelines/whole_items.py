@@ -13,6 +13,7 @@ import textwrap
 from collections.abc import Sequence
 
 from kubesynth_runner.pipelines import code_blocks, marked_lines, remarks
+from kubesynth_runner.pipelines.marked_lines import asks
 
 _DECORATED = re.compile(r"[ \t>]*(?:#{1,6}[ \t]|\*\*|__)")
 _RULE = re.compile(r"[ \t]*(?:-{3,}|\*{3,}|_{3,}|={3,})[ \t]*")
@@ -21,12 +22,10 @@ _BOLD = re.compile(r"\s*(\*\*|__)(?!.*\1.*\1).+\1:?\s*")
 _QUOTE = re.compile(r"[ \t]*>[ \t]?")
 # A sentence that goes on; code has other characters.
 _WORDS = re.compile(r"[\w\s,.;:'\"\u2019?!-]+")
-_SENTENCE_END = re.compile(r"[.!?\u3002\uff01\uff1f\u061f\u037e;\u0964][\"'*_)\u201d\u00bb`]*\Z")
-# Written with the semicolon of ASCII.
-_GREEK_QUESTION = re.compile(r"[\u0370-\u03ff];\Z")
 _SHAPES = ("|", "$", "\\")
 _MOST_REMARK_LINES = 2
-_AROUND = "\"'*_\u201d\u00bb "
+_EXCLAMATIONS = ("!", "\uff01")
+_FEW_WORDS = 5
 
 
 def items(text: str) -> list[str]:
@@ -45,6 +44,7 @@ def items(text: str) -> list[str]:
         heads.append(line.text)
         bodies.append(_trimmed(line.text, remarks.without_answers(line.text, body)))
     bodies[-1] = _without_remark(heads, bodies)
+    bodies = remarks.without_asides(bodies)
     return [_joined(head, body) for head, body in zip(heads, bodies, strict=True)]
 
 
@@ -98,6 +98,8 @@ def _without_remark(heads: Sequence[str], bodies: Sequence[list[str]]) -> list[s
     """
     *others, body = bodies
     body = remarks.without_closing(body)
+    if _is_exclamation(body) and not any(map(_is_exclamation, others)):
+        return body[:-1]
     cut = len(body)
     while cut and _is_prose(body[cut - 1]):
         cut -= 1
@@ -106,16 +108,22 @@ def _without_remark(heads: Sequence[str], bodies: Sequence[list[str]]) -> list[s
     if not others or not tail or len(tail) > _MOST_REMARK_LINES or has_own:
         return body
     if own or not body[0].strip() or _RULE.fullmatch(body[0]):
-        asks_as_others = _asks(tail[-1]) and not _asks(heads[-1]) and any(map(_asks, heads[:-1]))
+        asks_as_others = asks(tail[-1]) and not asks(heads[-1]) and any(map(asks, heads[:-1]))
         is_remark = bool(own) or (_is_complete(heads) and not asks_as_others)
-    else:  # directly below a question: if it asks, too, it goes on
-        is_remark = _asks(heads[-1]) and not _asks(tail[-1]) and not any(map(bool, others))
+    else:  # directly below a question: if it asks, too, it goes on; names are not exclaimed at
+        is_apart = asks(heads[-1]) and not asks(tail[-1])
+        is_apart = is_apart or (
+            tail[-1].endswith(_EXCLAMATIONS) and not any(map(marked_lines.ends_sentence, heads))
+        )
+        is_remark = is_apart and not any(map(bool, others))
     return body[:cut] if is_remark else body
 
 
-def _asks(text: str) -> bool:
-    plain = text.rstrip(_AROUND)
-    return plain.endswith(marked_lines.QUESTION_MARKS) or _GREEK_QUESTION.search(plain) is not None
+def _is_exclamation(body: list[str]) -> bool:
+    """Tell whether lines end with some words to the reader, as they do in letters, too."""
+    *before, last = body or [""]
+    is_apart = bool(before) and not before[-1].strip()
+    return is_apart and last.endswith(_EXCLAMATIONS) and len(last.split()) <= _FEW_WORDS
 
 
 def _is_prose(line: str) -> bool:
@@ -126,7 +134,7 @@ def _is_prose(line: str) -> bool:
 
 def _is_complete(heads: Sequence[str]) -> bool:
     """Tell whether the last item needs no text below it: a sentence, or a name among names."""
-    *others, last = (_SENTENCE_END.search(head) is not None for head in heads)
+    *others, last = map(marked_lines.ends_sentence, heads)
     are_bold = [_BOLD.fullmatch(head) is not None for head in heads]
     is_title = (are_bold[-1] and not all(are_bold)) or heads[-1].endswith(marked_lines.COLONS)
     return last or not (is_title or any(others))
@@ -153,7 +161,7 @@ def _joined(head: str, body: list[str]) -> str:
 def of_lines(text: str, expected: int | None) -> list[str]:
     """Return items that nothing marks: sections, paragraphs, or lines."""
     lines = remarks.without_closing(remarks.without_opening(text.split("\n"), expected))
-    sections = _sections(lines)
+    sections = _sections(lines) or _ruled(lines, expected)
     if sections:
         return sections
     paragraphs = _with_code(_paragraphs(lines))
@@ -199,6 +207,14 @@ def _sections(lines: list[str]) -> list[str]:
             for start, end in zip(places, ends, strict=True)
         ]
     return []
+
+
+def _ruled(lines: list[str], expected: int | None) -> list[str]:
+    """Return what stands between rules, if that is as much as was asked for."""
+    places = [index for index, line in enumerate(lines) if _RULE.fullmatch(line)]
+    parts = [lines[a + 1 : b] for a, b in itertools.pairwise([-1, *places, len(lines)])]
+    texts = [text for part in parts if (text := _joined("", part).strip())]
+    return texts if len(texts) > 1 and len(texts) == expected else []
 
 
 def _depth(line: str) -> int:
