@@ -5,14 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from kubesynth_runner.pipelines import json_lists, marked_lines
+from kubesynth_runner.pipelines import fences, json_lists, marked_lines
 
-_FENCE = re.compile(
-    r"^(?P<lead>(?P<indent>[ \t>]*)(?:(?:\d{1,3}[.)]|[-*+])[ \t]+)?)(?P<mark>`{3,}|~{3,})"
-    r"(?P<language>[\w+#.-]*)(?P<info>[^\n`]*)\n(?P<inside>.*?)"
-    r"(?:^[ \t>]*(?P=mark)[ \t]*$|\Z)",
-    re.MULTILINE | re.DOTALL,
-)
 _OPENING = re.compile(r"(`{3,})(?:markdown|md|text|txt|plaintext)?\s*")
 # In these a whole list may stand.
 _OF_LISTS = frozenset(
@@ -32,7 +26,7 @@ def hide(text: str, expected: int | None) -> tuple[str, list[str]]:
     """
     text = text.replace("\r\n", "\n").replace(_LEFT, "").replace(_RIGHT, "")
     text = _unwrapped(text)
-    found = list(_FENCE.finditer(text))
+    found = list(fences.on_lines(text))
     blocks: list[str] = []
     pieces: list[str] = []
     position = behind = 0

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from kubesynth_runner.pipelines import json_text
+from kubesynth_runner.pipelines import fences, json_text
 
 # Where JSON begins: on a line of its own, or after a colon or an equals sign.
 _START = re.compile(r"""(?:\A|\n|:|=)[ \t]*(?=[\[{]\s*[\[{"'\]}])""")
@@ -18,7 +18,6 @@ _QUOTED_LINE = re.compile(
     r'^[ \t]*"(?![^\n]*"[ \t]*:)(.+)"[ \t]*,?[ \t]*(?://[^"\n]*)?$(?!\s*:)', re.MULTILINE
 )
 _NUMBERED = re.compile(r"\s*(\d{1,3})[.)]\s+")
-_FENCED = re.compile(r"```[a-zA-Z0-9_-]*[ \t]*\n(.*?)\n[ \t]*```", re.DOTALL)
 _GAP = re.compile(r"[\s,]*")
 # Keys under which the text of an object in a list is looked for, after what its items are called.
 _TEXT_KEYS = (
@@ -77,9 +76,7 @@ def of_document(text: str, item_name: str, *, is_whole: bool) -> list[str] | Non
     Items that are whole have what is said below their titles.
     Nobody reads these but a program: what looks like markup in them is part of them.
     """
-    body = text.strip()
-    fenced = _FENCED.fullmatch(body)
-    body = fenced[1].strip() if fenced else body
+    body = (fences.around(text) or text).strip()
     if _START.match(body) is None:
         return None
     try:

@@ -19,6 +19,7 @@ from kubesynth_api.v1alpha1.stages.records import ItemForm
 from kubesynth_runner.pipelines import (
     code_blocks,
     conversation,
+    fences,
     json_lists,
     list_containers,
     list_forms,
@@ -37,7 +38,6 @@ _MARKED: Mapping[Form, Callable[[str], list[str]]] = {
     "Leaves": nested_lines.items,
 }
 
-_FENCE = re.compile(r"```[a-zA-Z0-9_-]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
 # What follows it is another list.
 _ANSWERS = re.compile(
     r"\n[*_#\s]{0,8}(?:answers?|answer key|solutions?)[*_:\s]{0,8}(?=\n)", re.IGNORECASE
@@ -179,16 +179,16 @@ def _parse(text: str, reader: _Reader) -> list[str]:
     final = _FINAL.search(text)
     if final and len(found := _parse(text[final.end() :], reader)) == reader.expected:
         return found
-    fenced = _FENCE.search(text)
+    fenced = next(fences.find(text), None)
     # A block below the first item is part of the list, not all of it.
     if fenced and not reader.marked(text[: fenced.start()]):
         inside: list[str] | None = _of_blocks(text, reader)
-        inside = inside or reader.clean(list_containers.objects(fenced[1])) or None
-        inside = _parse_structured(fenced[1], reader) if inside is None else inside
+        inside = inside or reader.clean(list_containers.objects(fenced["inside"])) or None
+        inside = _parse_structured(fenced["inside"], reader) if inside is None else inside
         if inside is not None:
             return inside
         if not reader.marked(text[fenced.end() :]):
-            text = fenced[1]
+            text = fenced["inside"]
     start = json_lists.find(text)
     if start is None or reader.marked(text[:start]):
         contained = _contained(text, reader)
@@ -215,7 +215,7 @@ def _rewritten(text: str) -> str:
 
 def _of_blocks(text: str, reader: _Reader) -> list[str]:
     """Return the items of several fenced blocks of JSON, if each has some."""
-    blocks = [match[1] for match in _FENCE.finditer(text)]
+    blocks = [match["inside"] for match in fences.find(text)]
     if len(blocks) < 2 or any(json_lists.find(block) is None for block in blocks):
         return []
     return [item for block in blocks for item in _parse_structured(block, reader) or []]

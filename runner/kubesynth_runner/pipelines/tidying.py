@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
-from kubesynth_runner.pipelines import marked_lines
+from kubesynth_runner.pipelines import fences, marked_lines
 
-_FENCE = re.compile(r"\A```[\w-]*[ \t]*\n(?P<inside>.*?)\n?```\Z", re.DOTALL)
 _SURE = r"(?:sure(?: thing)?|certainly|of course|absolutely|okay|ok|great)"
 _HERE = (
     rf"\A\W{{0,8}}(?:{_SURE}\b[^\n:!.]{{0,60}}[:!.]\s*)?"
@@ -126,8 +125,8 @@ def _lines(text: str) -> int:
 
 
 def _without_fence(text: str) -> str:
-    fenced = _FENCE.match(text)
-    return fenced["inside"].strip() if fenced else text
+    inside = fences.around(text)
+    return text if inside is None else inside.strip()
 
 
 def _without_closing(text: str) -> str:
@@ -138,7 +137,7 @@ def _without_closing(text: str) -> str:
 
 def without_markdown(text: str) -> str:
     """Return the text without Markdown; code and lists stay as they are."""
-    parts = re.split(r"(```.*?```|`[^`\n]+`)", text, flags=re.DOTALL)
+    parts = fences.split(text)
     for index in range(0, len(parts), 2):
         part = _RULE.sub("", _HEADING.sub(r"\1", parts[index]))
         part = _LINK.sub(r"\1", _IMAGE.sub(r"\1", part))
