@@ -12,6 +12,8 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 Role = Literal["system", "user", "assistant"]
+# Reasons to end in the middle: OpenAI's, and that of Mistral's API where the context is full.
+CUT_OFF = frozenset({"length", "model_length"})
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):

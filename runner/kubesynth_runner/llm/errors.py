@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from kubesynth_runner.llm.base import Completion
+from kubesynth_runner.llm.base import CUT_OFF, Completion
 
 BODY_EXCERPT_CHARACTERS = 2000
 
@@ -78,5 +78,5 @@ class ClientError(Exception):
         if self.kind is ErrorKind.EMPTY_COMPLETION and self.answer is not None:
             reasons = [self.answer.finish_reason]
             reasons += [choice.finish_reason for choice in self.answer.others]
-            return any(reason != "length" for reason in reasons)
+            return not CUT_OFF.issuperset(reasons)
         return self.kind in RETRYABLE | BACKPRESSURE

@@ -10,7 +10,13 @@ import json
 import re
 
 from kubesynth_runner.llm import json_schemas
-from kubesynth_runner.llm.base import Completion, CompletionRequest, JsonSchemaFormat, Message
+from kubesynth_runner.llm.base import (
+    CUT_OFF,
+    Completion,
+    CompletionRequest,
+    JsonSchemaFormat,
+    Message,
+)
 from kubesynth_runner.llm.errors import ClientError, ErrorKind
 
 PROBE_MAX_TOKENS = 16
@@ -69,7 +75,7 @@ def is_constrained(completion: Completion) -> bool:
         compact = "".join(completion.text.split())
     return bool(
         compact
-        and completion.finish_reason == "length"
+        and completion.finish_reason in CUT_OFF
         and ('{"ok":['.startswith(compact) or _BEGINNING.fullmatch(compact))
     )
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from kubesynth_runner.llm.base import (
+    CUT_OFF,
     Choice,
     Completion,
     CompletionRequest,
@@ -290,7 +291,7 @@ def to_token_usage(usage: Usage | None) -> TokenUsage:
 
 
 def _why_empty(choice: Choice) -> str:
-    if choice.finish_reason == "length":
+    if choice.finish_reason in CUT_OFF:
         what = (
             "while the model was still reasoning"
             if choice.reasoning

@@ -15,7 +15,7 @@ from kubesynth_api.v1alpha1.sampling import SamplingParameters
 from kubesynth_api.v1alpha1.stages.base import TextAnswer
 from kubesynth_runner import records
 from kubesynth_runner.io.plan_file import ColumnType
-from kubesynth_runner.llm.base import Completion, JsonSchemaFormat, Message
+from kubesynth_runner.llm.base import CUT_OFF, Completion, JsonSchemaFormat, Message
 
 _NO_SAMPLING = SamplingParameters()
 
@@ -176,7 +176,7 @@ def accept_text(completion: Completion) -> str:
 
 def is_cut_off(completion: Completion) -> bool:
     """Tell whether a completion ended at its `max_tokens`, in the middle of a sentence or not."""
-    return completion.finish_reason == "length"
+    return completion.finish_reason in CUT_OFF
 
 
 def cut_off(what: str, text: str, more: str = "") -> StageFailure:

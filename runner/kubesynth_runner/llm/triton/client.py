@@ -17,7 +17,13 @@ import msgspec
 
 from kubesynth_api.chat_templates import TemplateProblem
 from kubesynth_runner.llm import probing
-from kubesynth_runner.llm.base import Capabilities, Completion, CompletionRequest, Message
+from kubesynth_runner.llm.base import (
+    CUT_OFF,
+    Capabilities,
+    Completion,
+    CompletionRequest,
+    Message,
+)
 from kubesynth_runner.llm.errors import ClientError, ErrorKind
 from kubesynth_runner.llm.triton import answers, contracts, status, wire
 from kubesynth_runner.llm.triton.contracts import Contract, EncodedInput
@@ -179,7 +185,7 @@ class TritonChatClient:
         if completion.finish_reason is None and completion.reasoning:
             completion = msgspec.structs.replace(completion, finish_reason="length")
         message = "the completion is empty"
-        if completion.finish_reason == "length":
+        if completion.finish_reason in CUT_OFF:
             message += " but for its reasoning" if completion.reasoning else " and cut off"
             message += "; raise maxTokens"
         return ClientError(

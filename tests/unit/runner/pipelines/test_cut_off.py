@@ -70,6 +70,12 @@ async def test_a_text_that_is_cut_off_fails_and_says_what_to_do(kind: str) -> No
     assert (caught.value.kind, caught.value.raw) == ("TruncatedCompletion", HALF)
 
 
+async def test_a_full_context_cuts_off_as_well() -> None:
+    answer = Completion(HALF, "model_length", TokenUsage(), "mistral")
+    with pytest.raises(StageFailure, match="was cut off"):
+        await run("answer", {}, answer)
+
+
 @pytest.mark.parametrize("kind", TEXTS)
 async def test_a_text_that_is_cut_off_is_kept_where_that_is_wanted(kind: str) -> None:
     (row,) = await run(kind, told(kind, {"onCutOff": "Keep"}), half(f" {HALF} "))

@@ -1,0 +1,142 @@
+"""What rules for lists must leave alone: each of them takes something off that may be meant."""
+
+from __future__ import annotations
+
+import pytest
+
+from kubesynth_runner.pipelines import lists
+
+ANSWERED = (
+    "1. Which river? (Answer: the Tigris)\n2. Which sea? (in metres)\n3. Why (answer briefly)?"
+)
+ASIDES = "1. Find x.\n   *(Take g = 9.8.)*\n2. Find y."
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "form", "items"),
+    [
+        pytest.param(
+            "1. What is the **main** cause - wind?\n2. **Why** not both?",
+            2,
+            "Titles",
+            ["What is the **main** cause - wind?", "**Why** not both?"],
+            id="bold-words-are-no-titles",
+        ),
+        pytest.param(
+            "- **snake_case** names: how?\n- **Optics** of lenses: how?",
+            2,
+            "Titles",
+            ["**snake_case** names: how?", "**Optics** of lenses: how?"],
+            id="bold-beginnings-are-no-titles",
+        ),
+        pytest.param(
+            "1. Solve: 2x = 4\n2. Solve: 3x = 9",
+            2,
+            "Whole",
+            ["Solve: 2x = 4", "Solve: 3x = 9"],
+            id="instructions-are-no-labels",
+        ),
+        pytest.param(
+            "1. Question: why?\n2. Task: do it.",
+            2,
+            "Whole",
+            ["Question: why?", "Task: do it."],
+            id="labels-that-differ-say-something",
+        ),
+        pytest.param(
+            "- int a;\n- int b;\n- return a;",
+            3,
+            "Whole",
+            ["int a;", "int b;", "return a;"],
+            id="semicolons-of-code",
+        ),
+        pytest.param(
+            "1. Γιατί;\n2. Πότε;\n3. Ποιος.",
+            3,
+            "Whole",
+            ["Γιατί;", "Πότε;", "Ποιος."],
+            id="greek-question-marks",
+        ),
+        pytest.param(
+            ANSWERED,
+            3,
+            "Whole",
+            ["Which river?", "Which sea? (in metres)", "Why (answer briefly)?"],
+            id="brackets-without-an-answer",
+        ),
+        pytest.param(
+            ASIDES, 2, "Whole", ["Find x.\n*(Take g = 9.8.)*", "Find y."], id="one-aside-is-meant"
+        ),
+        pytest.param(
+            "1. **Converter**\n   - Ask.\n   - Print.\n2. **Calculator**\n   - Ask.",
+            3,
+            "Whole",
+            ["Converter\n- Ask.\n- Print.", "Calculator\n- Ask."],
+            id="requirements-are-no-items",
+        ),
+        pytest.param(
+            "1. Optics\n   - Lenses\n2. Acoustics\n   - Sound\n   - Noise",
+            2,
+            "Titles",
+            ["Optics", "Acoustics"],
+            id="groups-that-were-asked-for",
+        ),
+        pytest.param(
+            "1. Write to Ann.\n\n   Thank her!\n2. Write to Bob.\n\n   Blame him!",
+            2,
+            "Whole",
+            ["Write to Ann.\n\nThank her!", "Write to Bob.\n\nBlame him!"],
+            id="exclamations-of-all-items",
+        ),
+        pytest.param(
+            "1. Water\n1.5 litres of it weigh 1.5 kg.\n2. Oil\n0.5 litres of it weigh less.",
+            2,
+            "Titles",
+            ["Water", "Oil"],
+            id="decimal-numbers",
+        ),
+        pytest.param(
+            "1. Is 3 > 2?\n> 2 is 3 < 4?",
+            2,
+            "Titles",
+            ["Is 3 > 2?"],
+            id="quotes-below-an-item",
+        ),
+        pytest.param(
+            "Here are the final questions:\n1. Why?\n2. How?\n3. Who?",
+            3,
+            "Whole",
+            ["Why?", "How?", "Who?"],
+            id="final-without-a-draft",
+        ),
+    ],
+)
+def test_what_is_meant_stays(text: str, expected: int, form: lists.Form, items: list[str]) -> None:
+    assert lists.parse(text, expected, form=form) == items
+
+
+def test_titles_that_are_wrapped_stay_whole() -> None:
+    text = (
+        "1. The influence of the medieval guilds on the layout of the northern\n"
+        "   European cities\n2. Trade in\n   salt"
+    )
+    first = "The influence of the medieval guilds on the layout of the northern European cities"
+    assert lists.parse(text, 2) == [first, "Trade in salt"]
+
+
+@pytest.mark.parametrize("form", ["Titles", "Whole", "Leaves"])
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "**a**: b\n",
+        "### 1. a\nb\n\n",
+        "1. a (answer: ",
+        "1.1 a\n",
+        "> a\n",
+        "---\n",
+        "a: ",
+        "*(a)*\n",
+    ],
+)
+def test_time_grows_with_the_length_alone(form: lists.Form, piece: str) -> None:
+    lists.parse(piece * 3_000, 3, form=form)
