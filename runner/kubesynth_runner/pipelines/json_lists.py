@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from kubesynth_api.v1alpha1.stages.records import ItemForm
 from kubesynth_runner.pipelines import fences, json_text
 
 # Where JSON begins: on a line of its own, or after a colon or an equals sign.
@@ -53,10 +54,10 @@ _DECODER = json.JSONDecoder(strict=False)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Wanted:
-    """What the items of a list are called, and whether they are more than titles."""
+    """What the items of a list are called, and what of the list they are."""
 
     plural: str
-    is_whole: bool
+    form: ItemForm
 
     @property
     def name(self) -> str:
@@ -69,7 +70,7 @@ def find(text: str) -> int | None:
     return match.end() if match else None
 
 
-def of_document(text: str, item_name: str, *, is_whole: bool) -> list[str] | None:
+def of_document(text: str, item_name: str, form: ItemForm) -> list[str] | None:
     """Return the texts of the list in a text that is JSON and nothing else, None if it is not.
 
     `item_name` is what the items are called, in the plural: which list, and which text, is meant.
@@ -82,12 +83,12 @@ def of_document(text: str, item_name: str, *, is_whole: bool) -> list[str] | Non
     try:
         body = json_text.mend(body)
         value, end = _DECODER.raw_decode(body)
-        return None if end < len(body) else _tidied(_texts(value, _Wanted(item_name, is_whole)))
+        return None if end < len(body) else _tidied(_texts(value, _Wanted(item_name, form)))
     except (ValueError, RecursionError):
         return None
 
 
-def items(body: str, item_name: str, *, is_whole: bool) -> list[str]:
+def items(body: str, item_name: str, form: ItemForm) -> list[str]:
     """Return the texts of the list that `body` begins with; the others as for `of_document`."""
     body = json_text.mend(body)
     values = list(_values(body, 0))
@@ -97,7 +98,7 @@ def items(body: str, item_name: str, *, is_whole: bool) -> list[str]:
     if not values or values == [[]]:
         return [_unescaped(match[1]) for match in _SINGLE_QUOTED.finditer(body)]
     try:
-        found = _texts(values[0] if len(values) == 1 else values, _Wanted(item_name, is_whole))
+        found = _texts(values[0] if len(values) == 1 else values, _Wanted(item_name, form))
     except RecursionError:
         return []
     if len(lines) > len(found):  # comments, a comma too few, quotes that are not escaped
@@ -150,7 +151,9 @@ def _texts(value: Any, wanted: _Wanted) -> list[str]:
     meant = [entry for key, entry in nested.items() if entry and not _ASIDE.search(key.lower())]
     found = meant or [entry for entry in nested.values() if entry]
     if found:
-        return _texts(found[0], wanted)
+        # Facts are wanted from wherever they are; answers are in a list beside the questions.
+        every = found if wanted.form == "Leaves" else found[:1]
+        return [text for entry in every for text in _texts(entry, wanted)]
     return _entry(value, wanted)
 
 
@@ -190,7 +193,7 @@ def _entry(entry: Any, wanted: _Wanted) -> list[str]:
 def _text_of(texts: dict[str, str], wanted: _Wanted) -> list[str]:
     """Return the one of an object's texts that is the item."""
     first = (wanted.name, "topic") if wanted.name.endswith("topic") else (wanted.name,)
-    body = _key(texts, *_BODY_KEYS) if wanted.is_whole else None
+    body = _key(texts, *_BODY_KEYS) if wanted.form == "Whole" else None
     for name in (*first, *_TEXT_KEYS):
         key = _key(texts, name)
         if key is None:

@@ -122,7 +122,7 @@ class _Reader:
 
     def json(self, body: str) -> list[str]:
         """Return the items of the JSON that a text begins with."""
-        texts = json_lists.items(body, self.item_name, is_whole=self.is_whole)
+        texts = json_lists.items(body, self.item_name, self.form)
         return [item.strip() for item in texts if item.strip()]
 
     def clean(self, items: Iterable[str]) -> list[str]:
@@ -150,7 +150,7 @@ def parse(
     several, and which text where its items are objects.
     """
     reader = _Reader(expected, form, item_name)
-    found = json_lists.of_document(text, item_name, is_whole=reader.is_whole)
+    found = json_lists.of_document(text, item_name, form)
     if found is not None:
         items = [item.strip() for item in found if item.strip()]
         return list(map(marked_lines.title, items)) if form == "Titles" else items

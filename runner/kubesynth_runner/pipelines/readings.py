@@ -92,7 +92,7 @@ class FactsReading:
     ) -> list[tuple[str, ...]]:
         """Return the facts; the last one of an answer that is cut off is not whole."""
         text = accept_text(completion)
-        facts = lists.parse(text, form="Leaves")
+        facts = lists.parse(text, item_name=self.wanted, form="Leaves")
         if not facts and not conversation.is_refusal(text):
             facts = lists.parse(text, 1)  # one sentence alone is a fact
         if base.is_cut_off(completion):

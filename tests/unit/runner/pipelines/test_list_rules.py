@@ -115,6 +115,24 @@ def test_what_is_meant_stays(text: str, expected: int, form: lists.Form, items: 
     assert lists.parse(text, expected, form=form) == items
 
 
+FACTS = [
+    '{"History": ["One.", "Two."], "People": ["Three."]}',
+    '{"facts": {"History": ["One.", "Two."], "People": ["Three."]}, "questions": ["Why?"]}',
+    '{"facts": [{"about": "History", "facts": ["One.", "Two."]}, {"fact": "Three."}]}',
+]
+
+
+@pytest.mark.parametrize("text", FACTS)
+def test_facts_are_found_wherever_they_are(text: str) -> None:
+    found = lists.parse(text, item_name="facts", form="Leaves")
+    assert found == ["One.", "Two.", "Three."]
+
+
+def test_answers_in_a_list_of_their_own_are_no_questions() -> None:
+    text = '{"q": ["Why?", "How?"], "a": ["So.", "Thus."]}'
+    assert lists.parse(text, item_name="questions", form="Whole") == ["Why?", "How?"]
+
+
 def test_titles_that_are_wrapped_stay_whole() -> None:
     text = (
         "1. The influence of the medieval guilds on the layout of the northern\n"
