@@ -53,7 +53,7 @@ _MARKS = re.compile(r"[\W_]+")
 _FINAL = re.compile(r"\n[^\n]{0,80}\bfinal\b[^\n]{0,40}:[*_ ]*\n", re.IGNORECASE)
 # That of ASCII, which Greek asks with.
 _SEMICOLON = re.compile(r"(?<![\u0370-\u03ff])\s?;\Z")
-_QUOTED = re.compile(r"^[ \t]{0,3}>[ \t]?", re.MULTILINE)
+_QUOTED = re.compile(r"^[ \t]{0,3}>(?!>)[ \t]?", re.MULTILINE)
 # Enough to tell the end of an item from that of a text behind the list.
 _LAST_CHARACTERS = 12
 _HASHES = re.compile("#*")
@@ -176,7 +176,7 @@ def _parse(text: str, reader: _Reader) -> list[str]:
     answers = (_ANSWER_KEY if reader.is_whole else _ANSWERS).search(text)
     if answers and len(_parse(text[: answers.start()], reader)) > 1:
         text = text[: answers.start()]
-    final = _FINAL.search(text)
+    *_, final = (None, *_FINAL.finditer(text))
     if final and len(found := _parse(text[final.end() :], reader)) == reader.expected:
         return found
     fenced = next(fences.find(text), None)
@@ -244,9 +244,9 @@ def _unlisted(items: Iterable[str]) -> list[str]:
 
 
 def _from_lines(text: str, reader: _Reader) -> list[str]:
-    text, expected = _QUOTED.sub("", text), reader.expected
-    whole = [line.strip() for line in text.split("\n")]
-    lines = [line for line in whole if line]
+    expected, lines = reader.expected, [line.strip() for line in text.split("\n") if line.strip()]
+    if 2 * sum(map(bool, map(_QUOTED.match, lines))) >= len(lines):
+        text, lines = _QUOTED.sub("", text), [_QUOTED.sub("", line) for line in lines]
     # As many lines as were asked for are what was asked for, though one may say "I cannot sleep".
     is_full = expected is not None and 1 < expected <= len(lines)
     if not is_full and _says_no(text.strip(), lines):

@@ -97,7 +97,7 @@ def _with_sentences_marked(text: str) -> str:
             is_text = raw[place].strip("-*_= \t") != ""
             is_first = place == index + 1 or not raw[place - 1].strip()
             paragraphs += is_text and is_first
-            if is_text and (end < len(raw) or paragraphs <= most):
+            if is_text and (end < len(raw) or paragraphs <= most or len(begins) == 1):
                 goes_on = not is_first and not marked_lines.ends_sentence(raw[place - 1])
                 raw[place] = ("      " if goes_on else "    - ") + raw[place].strip()
         most = max(most, paragraphs)

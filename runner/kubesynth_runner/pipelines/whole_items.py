@@ -98,7 +98,7 @@ def _without_remark(heads: Sequence[str], bodies: Sequence[list[str]]) -> list[s
     """
     *others, body = bodies
     body = remarks.without_closing(body)
-    if _is_exclamation(body) and not any(map(_is_exclamation, others)):
+    if others and _is_exclamation(body) and not any(map(_is_exclamation, others)):
         return body[:-1]
     cut = len(body)
     while cut and _is_prose(body[cut - 1]):
@@ -122,7 +122,7 @@ def _without_remark(heads: Sequence[str], bodies: Sequence[list[str]]) -> list[s
 def _is_exclamation(body: list[str]) -> bool:
     """Tell whether lines end with some words to the reader, as they do in letters, too."""
     *before, last = body or [""]
-    is_apart = bool(before) and not before[-1].strip()
+    is_apart = bool(before) and not before[-1].strip() and last[:1].strip() != ""
     return is_apart and last.endswith(_EXCLAMATIONS) and len(last.split()) <= _FEW_WORDS
 
 

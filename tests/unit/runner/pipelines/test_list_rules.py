@@ -89,6 +89,27 @@ ASIDES = "1. Find x.\n   *(Take g = 9.8.)*\n2. Find y."
             id="exclamations-of-all-items",
         ),
         pytest.param(
+            "1. Write to Ann.\n\nThank her!",
+            1,
+            "Whole",
+            ["Write to Ann.\n\nThank her!"],
+            id="exclamation-of-the-only-item",
+        ),
+        pytest.param(
+            "1. Write to Ann.\n2. Write to Bob.\n\n   Be firm!",
+            2,
+            "Whole",
+            ["Write to Ann.", "Write to Bob.\n\nBe firm!"],
+            id="exclamation-within-an-item",
+        ),
+        pytest.param(
+            "What is printed?\n>>> 1 + 1\n\nAnd here?\n>>> 2 + 2",
+            2,
+            "Whole",
+            ["What is printed?\n>>> 1 + 1", "And here?\n>>> 2 + 2"],
+            id="prompts-of-python",
+        ),
+        pytest.param(
             "1. Water\n1.5 litres of it weigh 1.5 kg.\n2. Oil\n0.5 litres of it weigh less.",
             2,
             "Titles",
@@ -157,4 +178,4 @@ def test_titles_that_are_wrapped_stay_whole() -> None:
     ],
 )
 def test_time_grows_with_the_length_alone(form: lists.Form, piece: str) -> None:
-    lists.parse(piece * 3_000, 3, form=form)
+    lists.parse(piece * 1_500, 3, form=form)
