@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from kubesynth_api.meta import PromptText
 from kubesynth_api.v1alpha1.pipeline import Stage as StageSpec
@@ -14,9 +16,11 @@ from kubesynth_runner.llm.base import Completion, TokenUsage
 from kubesynth_runner.pipelines import registry
 from kubesynth_runner.pipelines.base import StageFailure, Step
 from kubesynth_runner.pipelines.compiling import CompileContext
+from kubesynth_runner.pipelines.templates import Condition
 from kubesynth_testing.scripted_llm import ScriptedLlm, refusal
 
 HALF = "Because the sky scatters blue light much more than r"
+PAGE = Path(__file__).parents[4] / "docs/stages.md"
 LINE = "Mills grind the corn of the whole valley, and the river that drives them never freezes. "
 DOCUMENT = "\n".join([LINE * 10] * 4)
 RECORD = {"text": DOCUMENT, "question": "Why?"}
@@ -165,3 +169,16 @@ async def test_facts_and_pairs_of_which_none_is_whole_fail(kind: str, output: st
         await run(kind, wire, half("Question: Who built the"))
     assert caught.value.kind == "TruncatedCompletion"
     assert len(await run(kind, {**wire, "onNothing": "Keep"}, half("Question: Who built the"))) == 1
+
+
+async def test_the_manifest_in_the_documentation_does_what_it_says() -> None:
+    section = PAGE.read_text().partition("### Answers that are cut off\n")[2]
+    manifest = section.partition("```yaml\n")[2].partition("```")[0]
+    answer, prompt, rest = yaml.safe_load(manifest)
+    assert StageSpec.model_validate(prompt).kind == "prompt"
+    shortens = Condition.compile(prompt["when"])
+    keeps = Condition.compile(rest["filter"]["where"])
+    (row,) = await run("answer", answer["answer"], half())
+    assert (shortens.holds(row), keeps.holds(row)) == (True, False)
+    (row,) = await run("answer", answer["answer"], "Whole.")
+    assert (shortens.holds(row), keeps.holds(row)) == (False, True)
