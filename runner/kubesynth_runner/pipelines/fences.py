@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-_MARK = r"(?P<mark>`{3,}|~{3,})(?P<language>[\w+#.-]*)(?P<info>[^\n`]*)\n(?P<inside>.*?)"
+_MARK = (
+    r"(?P<mark>(?<![`~])(?:`{3,}+|~{3,}+))(?P<language>[\w+#.-]*)(?P<info>[^\n`]*)\n(?P<inside>.*?)"
+)
 # Anywhere: models open one behind a colon, and close it behind the last word.
 _ANYWHERE = re.compile(rf"{_MARK}(?P<end>\n?[ \t]*(?P=mark)[ \t]*(?=\n|\Z)|\Z)", re.DOTALL)
 # On lines of their own, maybe in an item of a list: what is code there.

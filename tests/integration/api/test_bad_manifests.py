@@ -7,7 +7,8 @@ import itertools
 import pytest
 
 from kubesynth_testing.api_requests import Answer, ApiRequests, FieldValidation
-from kubesynth_testing.bad_manifests import BAD_MANIFESTS, BadManifest
+from kubesynth_testing.bad_manifest import BadManifest
+from kubesynth_testing.bad_manifests import BAD_MANIFESTS
 from kubesynth_testing.bad_updates import BAD_UPDATES, GOOD_UPDATES, Update
 from kubesynth_testing.manifests import FULL, SMALL, Manifest, edited
 

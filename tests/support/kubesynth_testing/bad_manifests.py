@@ -6,44 +6,21 @@ this table, and so is what stands in for it elsewhere (pydantic and `kubesynth_a
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
-
-from kubesynth_testing.manifests import FULL, REMOVE, SMALL, Manifest, edited
+from kubesynth_testing.bad_manifest import BadManifest
+from kubesynth_testing.bad_outputs import OUTPUTS
+from kubesynth_testing.manifests import FULL, REMOVE, SMALL, Manifest
 
 _MODEL = "spec.models[0]"
 _EXTERNAL = f"{_MODEL}.external"
 _QA = "spec.pipeline[0].closedQA"
 _ANSWER = "spec.pipeline[1].answer"
 _PROMPT = "spec.pipeline[2].prompt"
-_JSON = "spec.pipeline[3].prompt"
 _KEY = {"name": "object", "key": "key"}
 _ONE_MODEL = "exactly one of external, server, serverRef and embedded must be set"
 _ONE_TEXT = "exactly one of inline and configMapKeyRef must be set"
 _ONE_STAGE = "must be set in a stage, and be {} where it has no settings; is its name mistyped?"
 _MANY_STAGES: list[Manifest] = [{"closedQA": {}}] * 33
 _MANY_MODELS = [{"name": f"m{i}", "embedded": {}} for i in range(17)]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class BadManifest:
-    """A job, the field that the refusal has to name, and a part of its words.
-
-    `unknown` is the field that no schema knows, if there is one: an API server that is asked to be
-    strict complains of it and of nothing else.
-    """
-
-    name: str
-    edits: Mapping[str, object]
-    field: str
-    message: str
-    base: Manifest = dataclasses.field(default_factory=lambda: SMALL)
-    unknown: str | None = None
-
-    @property
-    def manifest(self) -> Manifest:
-        """The whole job."""
-        return edited(self.base, self.edits)
 
 
 def _one(name: str, field: str, value: object, message: str, base: Manifest = FULL) -> BadManifest:
@@ -114,69 +91,6 @@ UNIONS = (
         {"spec.runner.env[1].value": "x"},
         "spec.runner.env[1]",
         "value and valueFrom exclude each other",
-        FULL,
-    ),
-    BadManifest(
-        "json-without-schema",
-        {f"{_JSON}.output.jsonSchema": REMOVE},
-        f"{_JSON}.output.jsonSchema",
-        "Required value",
-        FULL,
-    ),
-    BadManifest(
-        "schema-of-a-list",
-        {f"{_JSON}.output.type": "List"},
-        f"{_JSON}.output.type",
-        'supported values: "JSON"',
-        FULL,
-    ),
-    BadManifest(
-        "count-of-a-text",
-        {f"{_PROMPT}.output.type": "Text"},
-        f"{_PROMPT}.output.count",
-        "count is for type List",
-        FULL,
-    ),
-    BadManifest(
-        "item-form-of-a-text",
-        {f"{_PROMPT}.output": {"itemForm": "Titles"}},
-        f"{_PROMPT}.output.itemForm",
-        "itemForm is for type List",
-        FULL,
-    ),
-    BadManifest(
-        "list-that-is-kept-cut-off",
-        {f"{_PROMPT}.output.onCutOff": "Keep"},
-        f"{_PROMPT}.output.onCutOff",
-        "Keep is for type Text",
-        FULL,
-    ),
-    BadManifest(
-        "cut-off-column-of-whole-answers",
-        {f"{_ANSWER}.cutOffColumn": "is_cut_off"},
-        f"{_ANSWER}.cutOffColumn",
-        "is for onCutOff: Keep",
-        FULL,
-    ),
-    BadManifest(
-        "cut-off-column-of-whole-texts",
-        {f"{_PROMPT}.output": {"cutOffColumn": "is_cut_off"}},
-        f"{_PROMPT}.output.cutOffColumn",
-        "is for onCutOff: Keep",
-        FULL,
-    ),
-    BadManifest(
-        "cut-off-column-is-the-answer",
-        {f"{_ANSWER}.cutOffColumn": "reply", f"{_ANSWER}.onCutOff": "Keep"},
-        f"{_ANSWER}.cutOffColumn",
-        "must be another column than answerColumn",
-        FULL,
-    ),
-    BadManifest(
-        "cut-off-column-is-the-output",
-        {f"{_PROMPT}.output": {"onCutOff": "Keep", "cutOffColumn": "output"}},
-        f"{_PROMPT}.output.cutOffColumn",
-        "must be another column than column",
         FULL,
     ),
     _one("budget-of-nothing", "spec.budget", {}, "at least one of tokens and usd must be set"),
@@ -425,6 +339,7 @@ TYPES = (
 BAD_MANIFESTS: tuple[BadManifest, ...] = (
     *NAMES,
     *UNIONS,
+    *OUTPUTS,
     *ADDRESSES,
     *PROTOCOLS,
     *PODS,

@@ -7,7 +7,8 @@ import pytest
 
 from kubesynth_api import validation
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJob
-from kubesynth_testing.bad_manifests import BAD_MANIFESTS, BadManifest
+from kubesynth_testing.bad_manifest import BadManifest
+from kubesynth_testing.bad_manifests import BAD_MANIFESTS
 from kubesynth_testing.manifests import FULL, SMALL, Manifest
 
 

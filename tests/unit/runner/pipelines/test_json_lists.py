@@ -110,7 +110,8 @@ async def test_the_list_and_the_text_that_were_asked_for(
 ) -> None:
     text = json.dumps(value)
     for answer in (text, f"Here:\n{text}", f"```json\n{json.dumps(value, indent=2)}\n```"):
-        request = ListRequest(item_name, 2)
+        is_titles = item_name in ("topics", "subtopics")
+        request = ListRequest(item_name, 2, form="Titles" if is_titles else "Whole")
         assert await structured.ask_list(ScriptedLlm([answer]), (), request) == items
 
 
