@@ -95,3 +95,6 @@ class Reason(StrEnum):
     CHILD_CONFLICT = "ChildConflict"  # an object with a child's name belongs to somebody else
     # Reconciling, Ready
     IN_PROGRESS = "InProgress"
+    # of Events alone: what a user should know of a job that goes on
+    FILES_LEFT_OUT = "FilesLeftOut"  # files of the input's folder that are not read
+    RECORDS_FAILED = "RecordsFailed"  # the first records have failed

@@ -71,6 +71,10 @@ HEALTH_PATH = "/healthz"
 
 # A pod is given this long between SIGTERM and SIGKILL; the runner needs 10 s at most.
 TERMINATION_GRACE_PERIOD_SECONDS = 60
+# Of what a pod says for people: how many kinds of failures, and how long its texts may be.
+FAILURES_TOLD = 5
+FAILURE_MESSAGE_CHARACTERS = 200
+LEFT_OUT_CHARACTERS = 500
 # The kubelet keeps 4096 bytes of a termination message over all containers; ours stays well below.
 TERMINATION_MESSAGE_MAX_BYTES = 2048
 
@@ -138,6 +142,20 @@ class Totals(ApiModel):
             if self.cost_usd is None and other.cost_usd is None
             else (self.cost_usd or 0.0) + (other.cost_usd or 0.0),
         )
+
+
+class Failures(ApiModel):
+    """Records that failed in one way, and what one of them says."""
+
+    kind: Annotated[str, Field(max_length=64)] = Field(description="In what way, as in errors/.")
+    count: Count = Field(description="How many records failed so.")
+    message: Annotated[str, Field(max_length=FAILURE_MESSAGE_CHARACTERS)] = Field(
+        default="", description="What one of them says, cut off where it is long."
+    )
+
+
+FailureKinds = Annotated[tuple[Failures, ...], Field(max_length=FAILURES_TOLD)]
+LeftOutText = Annotated[str, Field(max_length=LEFT_OUT_CHARACTERS)]
 
 
 def _sum(kind: type[CountsT], left: CountsT, right: CountsT) -> CountsT:
@@ -215,6 +233,9 @@ class ProgressReport(ApiModel):
     # Input records per second over the last minute or so.
     records_per_second: float = Field(default=0.0, ge=0, le=1e18, allow_inf_nan=False)
     message: str = ""
+    # The commonest kinds of failed records of the shard, and what of the input is not read.
+    failures: FailureKinds = ()
+    left_out: LeftOutText = ""
     # From the moment at which the pod has opened its shard.
     lease: LeaseReport | None = None
 
@@ -244,10 +265,11 @@ class RunnerError(ApiModel):
 class TerminationMessage(ApiModel):
     """What a runner leaves in its container's termination message: JSON, 2 KiB at most.
 
-    plan writes `estimate` and the number of input records; every generate pod writes its shard's
-    `totals` (a hint) and the `lease` that it ended with; finalize, report and all write the run's
-    `totals` (the truth), and `ended` with a reason if there was a target or the budget was spent;
-    a runner that fails writes `error`.
+    plan and all write `estimate`, the number of input records, and which files were left out; every
+    generate pod writes its shard's `totals` (a hint) and the `lease` that it ended with; finalize,
+    report and all write the run's `totals` (the truth), and `ended` with a reason if there was a
+    target or the budget was spent; a runner that fails writes `error`. Whoever writes totals also
+    writes the commonest `failures` among them, as far as there is room.
     """
 
     phase: RunnerPhase
@@ -259,3 +281,5 @@ class TerminationMessage(ApiModel):
     error: RunnerError | None = None
     lease: LeaseReport | None = None
     ended: str | None = None
+    failures: FailureKinds | None = None
+    left_out: LeftOutText | None = None

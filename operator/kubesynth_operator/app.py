@@ -60,7 +60,7 @@ class Application:
         self._metrics = metrics
         self.health = WatchHealth(time.monotonic, settings.limits.watch_stale_seconds)
         self.queue: WorkQueue[JobKey] = WorkQueue(clock=time.monotonic, random=random.random)
-        self._book = ProgressBook()
+        self._book = ProgressBook(settings.limits.progress_write_seconds)
         self._jobs: ChildCache[ChildJob] = ChildCache(wire.parse_child_job, self.queue.add)
         self._pods: ChildCache[Pod] = ChildCache(wire.parse_pod, self.queue.add, self._pod_seen)
         self._unreadable = Unreadable(metrics)
@@ -274,7 +274,7 @@ class Application:
             return
         succeeded = pod.status == "Succeeded"
         self._book.record_end(
-            pod.job_uid, pod.index, pod.message.totals, succeeded=succeeded, now=_now()
+            pod.job_uid, pod.index, pod.message, succeeded=succeeded, now=_now()
         )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
-from kubesynth_api.conditions import Reason
+from kubesynth_api.conditions import ConditionType, Reason
 from kubesynth_api.meta import Condition
-from kubesynth_api.runner_contract import RunnerPhase
+from kubesynth_api.runner_contract import Failures, RunnerPhase
 from kubesynth_api.v1alpha1.models import ModelSpec
 from kubesynth_api.v1alpha1.synthetic_data_job import (
     ModelStatus,
@@ -66,6 +67,8 @@ def _counters(observation: Observation, assessment: Assessment, settled: bool) -
         "summary": f"{shards.succeeded}/{shards.total}",
         "estimate": (plan.estimate if plan else None) or before.estimate,
         "progress": _progress(observation, assessment, settled),
+        "failures": failures(observation, assessment),
+        "files_left_out": _left_out(observation, assessment),
         "models": _models(observation, assessment),
     }
     if assessment.totals is not None:
@@ -84,6 +87,23 @@ def _progress(observation: Observation, assessment: Assessment, settled: bool) -
     plan = assessment.plan_message
     now = progress.live(before, observation.live, (plan.input_records or 0) if plan else 0)
     return progress.stopped(now) if settled else now
+
+
+def failures(observation: Observation, assessment: Assessment) -> tuple[Failures, ...] | None:
+    """Return the commonest kinds of failed records, as far as they are known."""
+    before, live = observation.job.status.failures, observation.live
+    if assessment.totals is not None:
+        # A runner of an older version says nothing of them.
+        found = {each.kind: each for each in assessment.totals.failures or ()}
+        return tuple(found.values()) or before
+    return progress.failures(before, live.failures) if live is not None else before
+
+
+def _left_out(observation: Observation, assessment: Assessment) -> str | None:
+    for spoke in (assessment.plan_message, assessment.totals, observation.live):
+        if spoke is not None and spoke.left_out:
+            return spoke.left_out
+    return observation.job.status.files_left_out
 
 
 def _models(observation: Observation, assessment: Assessment) -> tuple[ModelStatus, ...]:
@@ -117,23 +137,37 @@ def _model(observation: Observation, model: ModelSpec, planned: bool) -> ModelSt
 def is_progress_only(before: SyntheticDataJobStatus, after: SyntheticDataJobStatus) -> bool:
     """Tell whether nothing but numbers and sentences has changed, which can wait.
 
-    What pods wait for, say, may be told differently from one moment to the next. That the last pod
-    is gone cannot wait: whoever suspended the job waits for it.
+    Why pods are not made, say, may be told differently from one moment to the next. That the last
+    pod is gone cannot wait: whoever suspended the job waits for it. Nor can what running pods say,
+    such as that a model does not answer, which the `ProgressBook` keeps from changing too often.
     """
     if before.shards.active and not after.shards.active:
+        return False
+    if _said(before) != _said(after):
         return False
     if [_verdict(item) for item in before.conditions] != [
         _verdict(item) for item in after.conditions
     ]:
         return False
-    numbers = {
+    numbers: dict[str, object] = {
         "conditions": after.conditions,
         "shards": after.shards,
         "progress": after.progress,
         "summary": after.summary,
         "models": after.models,
     }
+    if before.failures:  # the first ones are news
+        numbers["failures"] = after.failures
     return before.model_copy(update=numbers) == after
+
+
+def _said(stored: SyntheticDataJobStatus) -> str:
+    """Return what running pods said when the status was written, as `running_message` tells it."""
+    running = status.find(stored, ConditionType.RUNNING)
+    usual = RUNNING_MESSAGES.get(running.reason) if running is not None else None
+    if running is None or usual is None or not running.message.startswith(usual):
+        return ""
+    return running.message.removeprefix(usual)
 
 
 def _verdict(condition: Condition) -> tuple[str, str, str, int | None]:
@@ -148,8 +182,16 @@ def running_reason(phase: RunnerPhase) -> Reason:
     }.get(phase, Reason.FINALIZING)
 
 
-RUNNING_MESSAGES = {
+RUNNING_MESSAGES: Mapping[str, str] = {
     Reason.PLANNING: "The plan pod checks the spec and divides the input.",
     Reason.SHARDS_ACTIVE: "Shards are at work.",
     Reason.FINALIZING: "The finalize pod sums up the shards and writes the report.",
 }
+
+
+def running_message(reason: Reason, said: str) -> str:
+    """Return the message of Running=True, with what the running pods say."""
+    if not said:
+        return RUNNING_MESSAGES[reason]
+    who = "They say" if reason is Reason.SHARDS_ACTIVE else "It says"
+    return f"{RUNNING_MESSAGES[reason]} {who}: {said}"

@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 from kubesynth_api.conditions import ConditionType, Reason
 from kubesynth_api.run_spec import RunSpec
 from kubesynth_api.runner_contract import (
+    Failures,
     InitialShare,
     RunnerPhase,
     TerminationMessage,
@@ -237,8 +238,9 @@ Referents = Mapping[tuple[ReferenceKind, str], Referent]
 class LiveProgress:
     """The sum over shards of what their pods last said: a hint, forgotten on restart.
 
-    `reachable` and `unreachable` count the running pods of the last round of questions, and
-    `changed_at` is when a counter last moved.
+    `reachable` and `unreachable` count the running shards of the last round of questions, and
+    `changed_at` is when a counter last moved. `failures` are the commonest kinds of failed records,
+    `left_out` says which files of the input are not read.
     """
 
     totals: Totals
@@ -247,8 +249,16 @@ class LiveProgress:
     unreachable: int
     changed_at: datetime
     unreachable_since: datetime | None = None
-    # What most of the pods that say something say of themselves, such as which model they wait for.
+    # What most of the pods that say something say of themselves, such as which model they wait for,
+    # and whose pods those are.
     message: str = ""
+    speaker: RunnerPhase = RunnerPhase.GENERATE
+    failures: tuple[Failures, ...] = ()
+    left_out: str = ""
+
+    def said_by(self, phase: RunnerPhase) -> str:
+        """Return what the pods of a phase say, if they are the ones that speak."""
+        return self.message if self.speaker is phase else ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

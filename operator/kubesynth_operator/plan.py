@@ -7,6 +7,7 @@ until that changes. All others are moved on by one step, unless they are suspend
 
 from __future__ import annotations
 
+import dataclasses
 from typing import assert_never
 
 from kubesynth_api.conditions import ConditionType, Reason
@@ -32,6 +33,7 @@ from kubesynth_operator.policies import (
     acceptance,
     access_modes,
     model_servers,
+    progress,
     references,
     sequence,
     suspend,
@@ -284,7 +286,7 @@ def _finish(observation: Observation, assessment: Assessment, outcome: Outcome) 
         if outcome.reason in (Reason.OUTPUT_CONFLICT, Reason.ACCESS_MODE_CONFLICT):
             final[ConditionType.ACCEPTED] = Verdict(False, outcome.reason, outcome.message)
     else:
-        final[ConditionType.COMPLETE] = verdict
+        final[ConditionType.COMPLETE] = _with_failed_records(verdict, observation, assessment)
     final[ConditionType.RUNNING] = Verdict(False, Reason.FINISHED, "The job has ended.")
     final |= standing.resumed(observation)
     after = draft.compose(
@@ -299,6 +301,17 @@ def _finish(observation: Observation, assessment: Assessment, outcome: Outcome) 
         suspend.stop(observation.children.values()),
         requeue_after_seconds=None if cleanup_after is None else max(float(cleanup_after), 1.0),
     )
+
+
+def _with_failed_records(
+    verdict: Verdict, observation: Observation, assessment: Assessment
+) -> Verdict:
+    """Say of a complete job what its failed records, if any, failed of."""
+    totals = assessment.totals.totals if assessment.totals is not None else None
+    known = totals.records if totals is not None else observation.job.status.progress.records
+    kinds = draft.failures(observation, assessment)
+    said = progress.failed_records(known.failed, kinds)
+    return dataclasses.replace(verdict, message=f"{verdict.message} {said}".rstrip())
 
 
 def _requeue(

@@ -4,18 +4,26 @@ A shard's word is its pod's last `/progress`, and in the end its termination mes
 final. Sums are kept up to date word by word, so that a job of ten thousand shards costs no more to
 look at than a job of one. Losing the book costs nothing: it is rebuilt from the next answers, and
 the truth is in the output.
+
+What pods say in words is taken from all phases. It is told at once, and then for a while not
+otherwise: what two models say in turns must not become a write for every turn.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from datetime import datetime
+from collections.abc import Mapping, Sequence, Set
+from datetime import datetime, timedelta
 
 from kubesynth_api.runner_contract import (
+    FAILURES_TOLD,
+    Failures,
     ProgressReport,
     RecordCounts,
     RequestCounts,
+    RunnerPhase,
+    TerminationMessage,
     TokenCounts,
     Totals,
 )
@@ -27,6 +35,9 @@ _MESSAGE_CHARACTERS = 500
 _MICROS_PER_USD = 1_000_000
 Numbers = tuple[int, ...]
 _ZERO: Numbers = (0,) * _FIELDS
+# A pod, by its phase and index.
+Speaker = tuple[RunnerPhase, int]
+_SILENCE = (RunnerPhase.GENERATE, "")
 
 
 def _numbers(totals: Totals) -> Numbers:
@@ -62,6 +73,34 @@ def _totals(numbers: Numbers) -> Totals:
 
 
 @dataclasses.dataclass(slots=True)
+class _Failures:
+    """Kinds of failures, summed over shards."""
+
+    shards: dict[int, tuple[Failures, ...]] = dataclasses.field(default_factory=dict)
+    counts: Counter[str] = dataclasses.field(default_factory=Counter)
+    examples: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def take(self, index: int, found: Sequence[Failures]) -> None:
+        old, new = self.shards.get(index, ()), tuple(found)
+        if new == old:
+            return
+        self.shards[index] = new
+        for failures in old:
+            self.counts[failures.kind] -= failures.count
+        for failures in new:
+            self.counts[failures.kind] += failures.count
+            self.examples.setdefault(failures.kind, failures.message)
+
+    def commonest(self) -> tuple[Failures, ...]:
+        found = sorted(self.counts.items(), key=lambda item: (-item[1], item[0]))
+        return tuple(
+            Failures(kind=kind, count=count, message=self.examples[kind])
+            for kind, count in found[:FAILURES_TOLD]
+            if count > 0
+        )
+
+
+@dataclasses.dataclass(slots=True)
 class _Page:
     """One job's shards. Mutable; belongs to the book alone."""
 
@@ -69,7 +108,11 @@ class _Page:
     words: dict[int, Numbers] = dataclasses.field(default_factory=dict)
     final: set[int] = dataclasses.field(default_factory=set)
     rates: dict[int, float] = dataclasses.field(default_factory=dict)
-    messages: dict[int, str] = dataclasses.field(default_factory=dict)
+    messages: dict[Speaker, str] = dataclasses.field(default_factory=dict)
+    failures: _Failures = dataclasses.field(default_factory=_Failures)
+    left_out: str = ""
+    said: tuple[RunnerPhase, str] = _SILENCE
+    said_at: datetime | None = None
     sum: Numbers = _ZERO
     reachable: int = 0
     unreachable: int = 0
@@ -85,26 +128,40 @@ class _Page:
         )
         self.changed_at = now
 
-    def hear(self, index: int, message: str) -> None:
+    def hear(self, speaker: Speaker, message: str) -> None:
         if message:
-            self.messages[index] = message[:_MESSAGE_CHARACTERS]
+            self.messages[speaker] = message[:_MESSAGE_CHARACTERS]
         else:
-            self.messages.pop(index, None)
+            self.messages.pop(speaker, None)
 
-    def hush(self) -> None:
+    def hush_shards(self) -> None:
         self.rates.clear()
-        self.messages.clear()
+        self.messages = {
+            speaker: text
+            for speaker, text in self.messages.items()
+            if speaker[0] is not RunnerPhase.GENERATE
+        }
 
-    def most_said(self) -> str:
+    def settle(self, pause: timedelta, now: datetime) -> bool:
+        """Decide what is told of what pods say; return whether that is another thing now."""
+        said = self._most_said()
+        if said == self.said or (self.said_at is not None and now - self.said_at < pause):
+            return False
+        self.said, self.said_at = said, now
+        return True
+
+    def _most_said(self) -> tuple[RunnerPhase, str]:
         # Of equally many the first in order: it must not change from round to round.
-        counts = Counter(self.messages.values())
-        return min(counts, key=lambda text: (-counts[text], text), default="")
+        counts = Counter((phase, text) for (phase, _), text in self.messages.items())
+        return min(counts, key=lambda said: (-counts[said], said), default=_SILENCE)
 
 
 class ProgressBook:
     """Pages by job uid."""
 
-    def __init__(self) -> None:
+    def __init__(self, pause_seconds: float = 0.0) -> None:
+        """Tell no more than one thing that pods say in `pause_seconds`."""
+        self._pause = timedelta(seconds=pause_seconds)
         self._pages: dict[str, _Page] = {}
 
     def record(self, job_uid: str, index: int, report: ProgressReport, *, now: datetime) -> None:
@@ -113,26 +170,36 @@ class ProgressBook:
         if index in page.final:
             return
         page.rates[index] = report.records_per_second
-        page.hear(index, report.message)
+        page.left_out = report.left_out or page.left_out
+        page.hear((RunnerPhase.GENERATE, index), report.message)
+        page.failures.take(index, report.failures)
         page.take(index, _numbers(report.totals), now)
 
+    def record_words(
+        self, job_uid: str, phase: RunnerPhase, report: ProgressReport, *, now: datetime
+    ) -> None:
+        """Take what the pod of another phase says; it has no part in the shards' counts."""
+        self._page(job_uid, now).hear((phase, 0), report.message)
+
     def record_end(
-        self, job_uid: str, index: int, totals: Totals, *, succeeded: bool, now: datetime
+        self, job_uid: str, index: int, last: TerminationMessage, *, succeeded: bool, now: datetime
     ) -> None:
         """Take a pod's last words; they are final if it succeeded."""
         page = self._page(job_uid, now)
-        if index in page.final:
+        if index in page.final or last.totals is None:
             return
         page.rates.pop(index, None)
-        page.hear(index, "")
-        page.take(index, _numbers(totals), now)
+        page.hear((RunnerPhase.GENERATE, index), "")
+        if last.failures is not None:
+            page.failures.take(index, last.failures)
+        page.take(index, _numbers(last.totals), now)
         if succeeded:
             page.final.add(index)
 
     def record_round(
         self, job_uid: str, *, reachable: int, unreachable: int, now: datetime
     ) -> None:
-        """Take how many of a job's running pods answered in one round of questions."""
+        """Take how many of a job's running shards answered in one round of questions."""
         page = self._page(job_uid, now)
         if page.reachable + page.unreachable == 0:
             # Pods run again after a pause: only from here on does standing still mean anything.
@@ -143,13 +210,18 @@ class ProgressBook:
         elif page.unreachable_since is None:
             page.unreachable_since = now
         if not reachable:
-            page.hush()
+            page.hush_shards()
+
+    def settle(self, job_uid: str, *, now: datetime) -> bool:
+        """Close a round of a job; return whether its pods say something else than was told."""
+        return self._page(job_uid, now).settle(self._pause, now)
 
     def live(self, job_uid: str) -> LiveProgress | None:
-        """Return the sums of a job, or None when no shard has said anything."""
+        """Return the sums of a job, or None when no pod has said anything."""
         page = self._pages.get(job_uid)
         if page is None:
             return None
+        speaker, message = page.said
         return LiveProgress(
             totals=_totals(page.sum),
             records_per_second=sum(page.rates.values()),
@@ -157,20 +229,30 @@ class ProgressBook:
             unreachable=page.unreachable,
             changed_at=page.changed_at,
             unreachable_since=page.unreachable_since,
-            message=page.most_said(),
+            message=message,
+            speaker=speaker,
+            failures=page.failures.commonest(),
+            left_out=page.left_out,
         )
 
-    def keep(self, job_uids: set[str], *, at_work: set[str]) -> None:
-        """Drop the pages of all jobs but these, and quieten those without a running pod.
+    def keep(self, job_uids: set[str], *, at_work: Mapping[str, Set[RunnerPhase]]) -> None:
+        """Drop the pages of all jobs but these, and quieten phases without a running pod.
 
-        A job without a pod has nothing to say; one whose pods do not run neither moves nor stalls.
+        A job without a pod has nothing to say; one whose shards do not run neither moves nor
+        stalls.
         """
         self._pages = {uid: page for uid, page in self._pages.items() if uid in job_uids}
         for uid, page in self._pages.items():
-            if uid not in at_work:
+            phases = at_work.get(uid, frozenset())
+            if RunnerPhase.GENERATE not in phases:
                 page.reachable = page.unreachable = 0
                 page.unreachable_since = None
-                page.hush()
+                page.rates.clear()
+            page.messages = {
+                speaker: text for speaker, text in page.messages.items() if speaker[0] in phases
+            }
+            if page.said[1] and page.said[0] not in phases:
+                page.said, page.said_at = _SILENCE, None
 
     def _page(self, job_uid: str, now: datetime) -> _Page:
         page = self._pages.get(job_uid)

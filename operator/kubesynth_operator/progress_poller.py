@@ -1,8 +1,9 @@
 """Asks running pods how far they are. Hints only: no answer, late or wrong, can hurt a job.
 
-Every round asks each running generate pod once, a bounded number at a time and with a short
-timeout. What they say goes into the `ProgressBook`; a job is then looked at, no more often than its
-numbers may be written.
+Every round asks each running pod once, a bounded number at a time and with a short timeout. What
+they say goes into the `ProgressBook`; a job is then looked at, no more often than its numbers may
+be written, and at once where its pods say that they wait for something. Pods of plan and finalize
+are asked for that alone: only shards have counts.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _REPORT_MAX_BYTES = 65536
 
 
 class ProgressPoller:
-    """Polls the running generate pods of all jobs, round by round."""
+    """Polls the running pods of all jobs, round by round."""
 
     def __init__(
         self,
@@ -60,12 +61,12 @@ class ProgressPoller:
                 await asyncio.sleep(limits.poll_seconds)
 
     async def poll_once(self, session: aiohttp.ClientSession) -> None:
-        """Ask every running generate pod once."""
+        """Ask every running pod once."""
         targets = [(key, pod) for key, pod in self._pods.all() if _is_at_work(pod)]
-        self._book.keep(
-            {pod.job_uid for _, pod in self._pods.all()},
-            at_work={pod.job_uid for _, pod in targets},
-        )
+        at_work: dict[str, set[RunnerPhase]] = {}
+        for _, pod in targets:
+            at_work.setdefault(pod.job_uid, set()).add(pod.phase)
+        self._book.keep({pod.job_uid for _, pod in self._pods.all()}, at_work=at_work)
         gate = asyncio.Semaphore(self._settings.limits.poll_concurrency)
 
         async def ask(pod: Pod) -> bool:
@@ -75,19 +76,18 @@ class ProgressPoller:
             return False
 
         answers = await asyncio.gather(*(ask(pod) for _, pod in targets))
-        reachable: Counter[tuple[JobKey, str]] = Counter()
-        asked: Counter[tuple[JobKey, str]] = Counter()
+        rounds: dict[tuple[JobKey, str], Counter[bool]] = {}
         for (key, pod), answered in zip(targets, answers, strict=True):
-            asked[key, pod.job_uid] += 1
-            reachable[key, pod.job_uid] += answered
+            found = rounds.setdefault((key, pod.job_uid), Counter())
+            if pod.phase is RunnerPhase.GENERATE:
+                found[answered] += 1
         now = self._clock()
-        for (key, job_uid), count in asked.items():
-            answered_count = reachable[key, job_uid]
+        for (key, job_uid), found in rounds.items():
             self._book.record_round(
-                job_uid, reachable=answered_count, unreachable=count - answered_count, now=now
+                job_uid, reachable=found[True], unreachable=found[False], now=now
             )
-            self._tell(key, now)
-        polled = {key for key, _ in asked}
+            self._tell(key, now, is_news=self._book.settle(job_uid, now=now))
+        polled = {key for key, _ in rounds}
         self._told_at = {key: at for key, at in self._told_at.items() if key in polled}
 
     async def _ask(self, session: aiohttp.ClientSession, pod: Pod) -> bool:
@@ -102,21 +102,19 @@ class ProgressPoller:
         except (aiohttp.ClientError, TimeoutError, OSError, ValidationError) as exc:
             _logger.debug("no progress", extra={"pod": pod.name, "error": str(exc)})
             return False
-        self._book.record(pod.job_uid, pod.index, report, now=self._clock())
+        if pod.phase is RunnerPhase.GENERATE:
+            self._book.record(pod.job_uid, pod.index, report, now=self._clock())
+        else:
+            self._book.record_words(pod.job_uid, pod.phase, report, now=self._clock())
         return True
 
-    def _tell(self, key: JobKey, now: datetime) -> None:
+    def _tell(self, key: JobKey, now: datetime, *, is_news: bool) -> None:
         told_at = self._told_at.get(key)
         pause = timedelta(seconds=self._settings.limits.progress_write_seconds)
-        if told_at is None or now - told_at >= pause:
+        if is_news or told_at is None or now - told_at >= pause:
             self._told_at[key] = now
             self._look_at(key)
 
 
 def _is_at_work(pod: Pod) -> bool:
-    return (
-        pod.phase is RunnerPhase.GENERATE
-        and pod.status == "Running"
-        and not pod.deleting
-        and bool(pod.ip)
-    )
+    return pod.status == "Running" and not pod.deleting and bool(pod.ip)

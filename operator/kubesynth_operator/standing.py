@@ -38,10 +38,8 @@ def running(observation: Observation, phase: RunnerPhase, assessment: Assessment
     stuck = waiting.describe(observation.pods_of(phase))
     if stuck:
         return Verdict(True, reason, f"Pods wait: {stuck}")
-    message, live = draft.RUNNING_MESSAGES[reason], observation.live
-    if reason is Reason.SHARDS_ACTIVE and live is not None and live.message:
-        message = f"{message} They say: {live.message}"
-    return Verdict(True, reason, message)
+    said = observation.live.said_by(phase) if observation.live is not None else ""
+    return Verdict(True, reason, draft.running_message(reason, said))
 
 
 def _awaits_servers(observation: Observation) -> bool:

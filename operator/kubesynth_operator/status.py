@@ -8,7 +8,7 @@ generation it was decided for, and a job that has ended stays as it ended.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Literal
 
@@ -185,7 +185,21 @@ def transitions(
         elif _is_news(was, is_now):
             note = is_now.message[:_EVENT_NOTE_CHARACTERS]
             told.append(Transition(_severity(is_now), kind.value, is_now.reason, note, at))
-    return tuple(told)
+    return (*told, *_remarks(before, after, at))
+
+
+def _remarks(
+    before: SyntheticDataJobStatus, after: SyntheticDataJobStatus, at: str
+) -> Iterator[Transition]:
+    """Return what no condition says, each once in a job's life: the status has it all along."""
+    running = ConditionType.RUNNING.value
+    if after.files_left_out and not before.files_left_out:
+        note = f"Left out of the input: {after.files_left_out}"
+        yield Transition("Normal", running, Reason.FILES_LEFT_OUT.value, note, at)
+    if after.failures and not before.failures:
+        first = after.failures[0]
+        note = f"Records failed: {first.kind}: {first.message}; errors/ in the output has them."
+        yield Transition("Warning", running, Reason.RECORDS_FAILED.value, note, at)
 
 
 def _is_news(was: Condition | None, is_now: Condition) -> bool:

@@ -44,6 +44,8 @@ LOG = logging.getLogger(__name__)
 # After SIGTERM. The journal needs no farewell, so a hanging mount may be left behind.
 EXIT_LIMIT_SECONDS = 9.0
 ERROR_MESSAGE_CHARACTERS = 1200
+# Of a termination message that is too long, before anything else than words is cut.
+LEFT_OUT_KEPT_CHARACTERS = 100
 
 
 def main() -> None:
@@ -186,15 +188,27 @@ def encode_termination_message(message: TerminationMessage) -> bytes:
     """Return a message as JSON, shortened to what the contract allows."""
     data = msgspec.json.encode(message.to_wire())
     while len(data) > runner_contract.TERMINATION_MESSAGE_MAX_BYTES:
-        if message.error is not None and message.error.message:
-            text = message.error.message[: len(message.error.message) // 2]
-            short = message.error.model_copy(update={"message": text})
-            message = message.model_copy(update={"error": short})
-        else:
-            # Long URIs; both follow from output.uri.
-            message = message.model_copy(update={"manifest_uri": None, "report_uri": None})
+        message = _shortened(message)
         data = msgspec.json.encode(message.to_wire())
     return data
+
+
+def _shortened(message: TerminationMessage) -> TerminationMessage:
+    """Return a message with less in it. What is cut goes in this order; the totals stay."""
+    failures, left_out = message.failures or (), message.left_out or ""
+    if message.error is not None and message.error.message:
+        text = message.error.message[: len(message.error.message) // 2]
+        return message.model_copy(
+            update={"error": message.error.model_copy(update={"message": text})}
+        )
+    if len(failures) > 1:
+        return message.model_copy(update={"failures": failures[:-1]})
+    if len(left_out) > LEFT_OUT_KEPT_CHARACTERS:
+        return message.model_copy(update={"left_out": left_out[: len(left_out) // 2]})
+    if message.manifest_uri or message.report_uri:
+        # Long ones; both follow from output.uri.
+        return message.model_copy(update={"manifest_uri": None, "report_uri": None})
+    return message.model_copy(update={"failures": None, "left_out": None})
 
 
 if __name__ == "__main__":

@@ -12,13 +12,19 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from kubesynth_api import runner_contract
-from kubesynth_api.runner_contract import Lease, LeaseReport, ProgressReport, RunnerPhase
+from kubesynth_api.runner_contract import (
+    LEFT_OUT_CHARACTERS,
+    Lease,
+    LeaseReport,
+    ProgressReport,
+    RunnerPhase,
+)
 from kubesynth_api.v1alpha1.spending import Price
 from kubesynth_runner import errors
 from kubesynth_runner.engine.calls import ModelConnection
 from kubesynth_runner.engine.waiting import Waiting
 from kubesynth_runner.shard_lease import ShardLease, StaleLeaseError, is_token
-from kubesynth_runner.tally import Tally
+from kubesynth_runner.tally import Tally, told
 
 # Time constant of the moving average of the rate.
 RATE_WINDOW_SECONDS = 30.0
@@ -37,6 +43,8 @@ class Progress:
     # What it waits for; while that is anything, it is the message.
     waiting: Waiting = dataclasses.field(default_factory=Waiting)
     lease: ShardLease | None = None
+    # Which files of the input's folder are not read, in words.
+    left_out: str = ""
     prices: Mapping[str, Price] = dataclasses.field(default_factory=dict)
     _rate: float = 0.0
     _last: tuple[float, int] | None = None
@@ -58,6 +66,8 @@ class Progress:
             totals=self.tally.to_totals(self.input_records, self.prices),
             records_per_second=round(max(0.0, self._rate), 3),
             message=self.waiting.sentence or self.message,
+            failures=told(self.tally.failures()),
+            left_out=self.left_out[:LEFT_OUT_CHARACTERS],
             lease=self.lease.report() if self.lease else None,
         )
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from kubesynth_api.conditions import Reason
 from kubesynth_api.run_spec import RunSpec
 from kubesynth_api.runner_contract import (
+    LEFT_OUT_CHARACTERS,
     ExitCode,
     ProgressReport,
     RunnerError,
@@ -23,7 +24,7 @@ from kubesynth_runner.io import input_files, locations, plan_file
 from kubesynth_runner.phases import finalize, generate, plan, spending
 from kubesynth_runner.phases.context import RunContext
 from kubesynth_runner.progress import Progress
-from kubesynth_runner.tally import Tally
+from kubesynth_runner.tally import Tally, told
 
 REPORT_EVERY_SECONDS = 0.25
 # Containers more than were freed until the collector looks at the youngest ones (Python's own
@@ -65,12 +66,13 @@ async def run_phase(context: RunContext, request: PhaseRequest) -> TerminationMe
     message = TerminationMessage(phase=request.phase)
     match request.phase:
         case RunnerPhase.PLAN:
-            return _with_plan(message, await plan.run(context))
+            return _with_plan(message, await plan.run(context), context.progress)
         case RunnerPhase.GENERATE:
             planned = await asyncio.to_thread(plan.load, context)
             end = await generate.run(context, planned, request.shard)
             totals = end.tally.to_totals(context.progress.input_records, context.prices)
-            return message.model_copy(update={"totals": totals})
+            failures = told(end.tally.failures()) or None
+            return message.model_copy(update={"totals": totals, "failures": failures})
         case RunnerPhase.FINALIZE:
             result = await finalize.run(context, partial=request.partial, ended=request.outcome)
             return _with_result(message, result)
@@ -83,7 +85,7 @@ async def run_phase(context: RunContext, request: PhaseRequest) -> TerminationMe
 
 async def _run_all(context: RunContext, message: TerminationMessage) -> TerminationMessage:
     planned = await plan.run(context)
-    message = _with_plan(message, planned)
+    message = _with_plan(message, planned, context.progress)
     ended: Reason | None = None
     try:
         for shard in range(planned.shards):
@@ -95,9 +97,18 @@ async def _run_all(context: RunContext, message: TerminationMessage) -> Terminat
     return _with_result(message, result)
 
 
-def _with_plan(message: TerminationMessage, planned: plan_file.PlanFile) -> TerminationMessage:
+def _with_plan(
+    message: TerminationMessage, planned: plan_file.PlanFile, progress: Progress
+) -> TerminationMessage:
+    """Tell what was planned, and from now on in the progress what is left out."""
+    if planned.left_out:
+        progress.left_out = input_files.describe_left_out(planned.left_out)
     return message.model_copy(
-        update={"estimate": plan.to_estimate(planned), "input_records": planned.records}
+        update={
+            "estimate": plan.to_estimate(planned),
+            "input_records": planned.records,
+            "left_out": progress.left_out[:LEFT_OUT_CHARACTERS] or None,
+        }
     )
 
 
@@ -108,6 +119,7 @@ def _with_result(message: TerminationMessage, result: finalize.RunResult) -> Ter
             "manifest_uri": result.manifest_uri,
             "report_uri": result.report_uri,
             "ended": result.ended,
+            "failures": told(result.failures) or None,
         }
     )
 

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from kubesynth_api.runner_contract import RecordCounts, RequestCounts, TokenCounts, Totals
+from kubesynth_api.runner_contract import (
+    FAILURE_MESSAGE_CHARACTERS,
+    FAILURES_TOLD,
+    Failures,
+    RecordCounts,
+    RequestCounts,
+    TokenCounts,
+    Totals,
+)
 from kubesynth_api.v1alpha1.spending import Price
 
 TOKENS_PER_PRICE = 1_000_000.0
 # Of the message that stands for a kind of failure.
 _MESSAGE_MAX_CHARACTERS = 300
+
+
+def told(failures: Sequence[tuple[str, int, str]]) -> tuple[Failures, ...]:
+    """Return kinds of failures, the commonest first, as the operator reads them."""
+    return tuple(
+        Failures(kind=kind, count=count, message=_sendable(message)[:FAILURE_MESSAGE_CHARACTERS])
+        for kind, count, message in failures[:FAILURES_TOLD]
+    )
+
+
+def _sendable(text: str) -> str:
+    """Return text without what is no character: records may hold halves of some."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def cost_usd(price: Price | None, prompt_tokens: float, completion_tokens: float) -> float:

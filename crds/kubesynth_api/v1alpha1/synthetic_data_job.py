@@ -11,7 +11,14 @@ from kubesynth_api._base import ApiModel, CelRule
 from kubesynth_api.conditions import ConditionType
 from kubesynth_api.labels import MANAGED_BY
 from kubesynth_api.meta import Condition
-from kubesynth_api.runner_contract import Estimate, RecordCounts, RequestCounts, TokenCounts
+from kubesynth_api.runner_contract import (
+    Estimate,
+    FailureKinds,
+    LeftOutText,
+    RecordCounts,
+    RequestCounts,
+    TokenCounts,
+)
 from kubesynth_api.v1alpha1 import changes
 from kubesynth_api.v1alpha1.models import ModelSpec
 from kubesynth_api.v1alpha1.pipeline import SOURCE_KINDS, Stage
@@ -353,6 +360,15 @@ class SyntheticDataJobStatus(ApiModel):
     shards: ShardStatus = Field(default_factory=ShardStatus, description="Shards by state.")
     progress: ProgressStatus = Field(
         default_factory=ProgressStatus, description="How far the job is."
+    )
+    failures: FailureKinds | None = Field(
+        default=None,
+        description="The commonest kinds of failed records, the commonest first.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["kind"]},
+    )
+    files_left_out: LeftOutText | None = Field(
+        default=None,
+        description="Files of the input's folder that are not read, counted by their ending.",
     )
     models: Annotated[tuple[ModelStatus, ...], Field(max_length=16)] = Field(
         default=(), description="The models as the job sees them."

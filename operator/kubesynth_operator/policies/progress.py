@@ -6,8 +6,10 @@ totals that finalize summed from the manifests in the output, which is the truth
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kubesynth_api.conditions import Reason
-from kubesynth_api.runner_contract import Totals
+from kubesynth_api.runner_contract import Failures, RunnerPhase, Totals
 from kubesynth_api.v1alpha1.synthetic_data_job import ProgressStatus, ShardStatus
 from kubesynth_operator.observation import ChildJob, LiveProgress, Problem
 
@@ -47,7 +49,7 @@ def live(
         records = before.records.model_copy(update={"in_": total})
         return before.model_copy(update={"records": records})
     now = progress.totals
-    if now.records.done < before.records.done:
+    if _has_forgotten(now, before):
         return before.model_copy(update={"records_per_second": progress.records_per_second})
     total = max(total, now.records.in_)
     rate = round(progress.records_per_second, 2)
@@ -63,6 +65,31 @@ def live(
     )
 
 
+def _has_forgotten(now: Totals, before: ProgressStatus) -> bool:
+    """Tell whether live numbers are behind what has been seen, as those of a fresh operator are."""
+    seen = (before.records.done, before.requests.ok)
+    return (now.records.done, now.requests.ok) < seen
+
+
+def failures(
+    before: tuple[Failures, ...] | None, now: tuple[Failures, ...]
+) -> tuple[Failures, ...] | None:
+    """Return the kinds of failed records of a running job.
+
+    Counts never go back, and the example of a kind stays what it was: the status must not be
+    written anew for another example.
+    """
+    known = {each.kind: each.message for each in before or ()}
+    if sum(each.count for each in now) < sum(each.count for each in before or ()):
+        return before
+    return (
+        tuple(
+            each.model_copy(update={"message": known.get(each.kind, each.message)}) for each in now
+        )
+        or None
+    )
+
+
 def final(totals: Totals, before: ProgressStatus) -> ProgressStatus:
     """Return the exact numbers of a job that has ended."""
     return ProgressStatus(
@@ -72,6 +99,18 @@ def final(totals: Totals, before: ProgressStatus) -> ProgressStatus:
         requests=totals.requests,
         cost_usd=totals.cost_usd if totals.cost_usd is not None else before.cost_usd,
     )
+
+
+def failed_records(count: int, kinds: Sequence[Failures] | None) -> str:
+    """Return a sentence on the failed records of a job that has ended; nothing if there are none."""
+    if not count:
+        return ""
+    told = f"{count:,} records failed" if count > 1 else "1 record failed"
+    if kinds:
+        most = kinds[0]
+        said = f": {most.message.rstrip('.')}" if most.message else ""
+        told += f", most often {most.kind} ({most.count:,}){said}"
+    return f"{told}; errors/ in the output has all of them."
 
 
 def stopped(before: ProgressStatus) -> ProgressStatus:
@@ -111,8 +150,8 @@ def degraded(
             Reason.PROGRESS_STALLED,
             f"Pods run, but no counter has moved for over {stall_seconds:.0f} s. "
             + (
-                f"They say: {progress.message}"
-                if progress.message
+                f"They say: {said}"
+                if (said := progress.said_by(RunnerPhase.GENERATE))
                 else "Look at the model servers and at the pods' logs."
             ),
         )

@@ -12,6 +12,10 @@ from kubesynth_runner import errors
 from kubesynth_runner.io import patterns
 from kubesynth_runner.io.plan_file import FileFormat, InputFile
 
+# How many endings of files that are not read are told, and how much of each.
+ENDINGS_TOLD = 6
+ENDING_CHARACTERS = 20
+
 
 def file_format(name: str, wanted: Literal["Auto"] | FileFormat) -> FileFormat | None:
     """Return the format of a file: what `input.format` says, or what its name says, if anything."""
@@ -73,9 +77,18 @@ class LeftOut(Counter[str]):
 
 
 def describe_left_out(left_out: Mapping[str, int]) -> str:
-    """Return the numbers by ending, the commonest first, with what to do about the first."""
+    """Return the numbers by ending, the commonest first, with what to do about the first.
+
+    Of bounded length: what is behind a dot is not always an ending.
+    """
     ordered = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
-    counts = ", ".join(f"{count:,} {ending or 'without an ending'}" for ending, count in ordered)
+    told = ordered[:ENDINGS_TOLD]
+    counts = ", ".join(
+        f"{count:,} {ending[:ENDING_CHARACTERS] or 'without an ending'}" for ending, count in told
+    )
+    rest = sum(count for _, count in ordered[ENDINGS_TOLD:])
+    if rest:
+        counts += f", {rest:,} with other endings"
     said = next(filter(None, (input_formats.advice(ending) for ending, _ in ordered)), None)
     return f"{counts} ({said})" if said else counts
 

@@ -45,25 +45,29 @@ OTHER_UID = "99999999-8888-7777-6666-555555555555"
 def job_object(
     name: str = "qa", *, namespace: str = "team", shards: int = 1, **spec: Any
 ) -> dict[str, Any]:
-    """Return a SyntheticDataJob as a user applies it; `spec` replaces whole fields of its spec."""
+    """Return a SyntheticDataJob as a user applies it.
+
+    `spec` replaces whole fields of its spec; one that is None is left out.
+    """
+    fields = {
+        "models": [
+            {
+                "name": "generator",
+                "external": {"url": "http://llm.example/v1", "model": "small"},
+                "limits": {"concurrency": max(shards, 4)},
+            }
+        ],
+        "input": {"uri": "pvc://corpus/docs"},
+        "pipeline": [{"closedQA": {"questions": 2}}, {"answer": {}}],
+        "output": {"uri": "pvc://datasets/qa"},
+        "shards": {"count": shards},
+        **spec,
+    }
     return {
         "apiVersion": labels.API_VERSION,
         "kind": "SyntheticDataJob",
         "metadata": {"name": name, "namespace": namespace},
-        "spec": {
-            "models": [
-                {
-                    "name": "generator",
-                    "external": {"url": "http://llm.example/v1", "model": "small"},
-                    "limits": {"concurrency": max(shards, 4)},
-                }
-            ],
-            "input": {"uri": "pvc://corpus/docs"},
-            "pipeline": [{"closedQA": {"questions": 2}}, {"answer": {}}],
-            "output": {"uri": "pvc://datasets/qa"},
-            "shards": {"count": shards},
-            **spec,
-        },
+        "spec": {field: value for field, value in fields.items() if value is not None},
     }
 
 

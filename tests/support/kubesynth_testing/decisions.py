@@ -25,6 +25,8 @@ CLAIMS = {
 OF_SERVERS = frozenset(
     {Reason.IDLE, Reason.NO_ROOM_FOR_SURGE, Reason.MODEL_UNHEALTHY, Reason.KIND_NOT_INSTALLED}
 )
+# Reasons that no condition has: `test_plan_remarks` has their tests.
+OF_EVENTS = frozenset({Reason.FILES_LEFT_OUT, Reason.RECORDS_FAILED})
 
 
 def decide(seen: Observation) -> Plan:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from kubesynth_api.runner_contract import ProgressReport, RecordCounts, RunnerPhase, Totals
+from kubesynth_api.runner_contract import (
+    Failures,
+    ProgressReport,
+    RecordCounts,
+    RunnerPhase,
+    TerminationMessage,
+    Totals,
+)
 from kubesynth_operator import wire
 from kubesynth_operator.child_cache import ChildCache
 from kubesynth_operator.health import WatchHealth
@@ -78,28 +85,85 @@ def word(done: int) -> Totals:
     return Totals(records=RecordCounts(in_=10, done=done))
 
 
-def report(done: int, *, rate: float = 1.0, message: str = "") -> ProgressReport:
+def report(done: int, *, rate: float = 1.0, message: str = "", **more: Any) -> ProgressReport:
     return ProgressReport(
-        phase=RunnerPhase.GENERATE, totals=word(done), records_per_second=rate, message=message
+        phase=RunnerPhase.GENERATE,
+        totals=word(done),
+        records_per_second=rate,
+        message=message,
+        **more,
     )
+
+
+def last(done: int, *failures: Failures) -> TerminationMessage:
+    return TerminationMessage(
+        phase=RunnerPhase.GENERATE, totals=word(done), failures=failures or None
+    )
+
+
+def said(book: ProgressBook, phase: RunnerPhase = RunnerPhase.GENERATE) -> str:
+    live = book.live("u")
+    assert live is not None
+    return live.said_by(phase)
 
 
 def test_what_most_pods_say_is_kept_while_they_say_it() -> None:
     book = ProgressBook()
-
-    def said() -> str:
-        live = book.live("u")
-        assert live is not None
-        return live.message
-
     for index, message in enumerate(("", "waiting for a: no", "waiting for b", "waiting for b")):
         book.record("u", index, report(1, message=message), now=NOW)
-    assert said() == "waiting for b"
+    assert book.settle("u", now=NOW)
+    assert said(book) == "waiting for b"
     book.record("u", 2, report(1), now=NOW)
-    book.record_end("u", 3, word(1), succeeded=False, now=NOW)
-    assert said() == "waiting for a: no"
+    book.record_end("u", 3, last(1), succeeded=False, now=NOW)
+    assert book.settle("u", now=NOW)
+    assert said(book) == "waiting for a: no"
     book.record_round("u", reachable=0, unreachable=2, now=LATER)
-    assert said() == ""
+    assert book.settle("u", now=LATER)
+    assert said(book) == ""
+
+
+def test_what_pods_say_is_news_once_and_then_not_for_a_while() -> None:
+    book = ProgressBook(pause_seconds=30)
+    told: list[str] = []
+    for second, message in enumerate(["a", "b", "a", "", "b"] * 6):
+        now = NOW + timedelta(seconds=second * 3)
+        book.record("u", 0, report(1, message=message), now=now)
+        book.record_round("u", reachable=1, unreachable=0, now=now)
+        if book.settle("u", now=now):
+            told.append(f"{second * 3}: {said(book)}")
+    assert told == ["0: a", "33: b", "66: a"]
+
+
+def test_a_plan_pod_is_heard_and_counts_for_nothing() -> None:
+    book = ProgressBook(pause_seconds=30)
+    book.record_words("u", RunnerPhase.PLAN, report(7, message="waiting for a"), now=NOW)
+    book.record_round("u", reachable=0, unreachable=0, now=NOW)
+    assert book.settle("u", now=NOW)
+    live = book.live("u")
+    assert live is not None
+    assert (said(book, RunnerPhase.PLAN), said(book)) == ("waiting for a", "")
+    assert (live.totals, live.reachable, live.unreachable) == (Totals(), 0, 0)
+    book.keep({"u"}, at_work={"u": {RunnerPhase.PLAN}})
+    assert said(book, RunnerPhase.PLAN) == "waiting for a"
+    book.keep({"u"}, at_work={"u": {RunnerPhase.GENERATE}})
+    assert said(book, RunnerPhase.PLAN) == ""
+    book.record("u", 0, report(0, message="waiting for b"), now=NOW)
+    assert book.settle("u", now=NOW), "another phase waits for nobody"
+    assert said(book) == "waiting for b"
+
+
+def test_kinds_of_failures_are_summed_over_shards() -> None:
+    book = ProgressBook()
+    bad, refused = Failures(kind="BadInput", count=2, message="x"), Failures(kind="Refusal", count=3)
+    book.record("u", 0, report(1, failures=(bad,)), now=NOW)
+    book.record("u", 0, report(1, failures=(refused, bad)), now=NOW)
+    book.record_end("u", 1, last(1, bad.model_copy(update={"message": "y"})), succeeded=True, now=NOW)
+    live = book.live("u")
+    assert live is not None
+    assert [(each.kind, each.count, each.message) for each in live.failures] == [
+        ("BadInput", 4, "x"),
+        ("Refusal", 3, ""),
+    ]
 
 
 def test_words_of_shards_are_summed_and_replaced() -> None:
@@ -117,9 +181,9 @@ def test_words_of_shards_are_summed_and_replaced() -> None:
 def test_a_shard_s_last_word_is_final_and_has_no_rate() -> None:
     book = ProgressBook()
     book.record("u", 0, report(9, rate=1.0), now=NOW)
-    book.record_end("u", 0, word(10), succeeded=True, now=NOW)
+    book.record_end("u", 0, last(10), succeeded=True, now=NOW)
     book.record("u", 0, report(3, rate=1.0), now=NOW)
-    book.record_end("u", 0, word(4), succeeded=False, now=NOW)
+    book.record_end("u", 0, last(4), succeeded=False, now=NOW)
     live = book.live("u")
     assert live is not None
     assert (live.totals.records.done, live.records_per_second) == (10, 0)
@@ -137,7 +201,7 @@ def test_a_word_that_says_nothing_new_is_no_progress() -> None:
 def test_a_pause_is_not_a_stall() -> None:
     book = ProgressBook()
     book.record("u", 0, report(1, rate=1.0), now=NOW)
-    book.keep({"u"}, at_work=set())
+    book.keep({"u"}, at_work={})
     quiet = book.live("u")
     assert quiet is not None
     assert (quiet.reachable, quiet.unreachable, quiet.records_per_second) == (0, 0, 0)
@@ -164,7 +228,7 @@ def test_jobs_without_pods_are_forgotten() -> None:
     book = ProgressBook()
     book.record("u", 0, report(1, rate=1.0), now=NOW)
     book.record("v", 0, report(1, rate=1.0), now=NOW)
-    book.keep({"v"}, at_work={"v"})
+    book.keep({"v"}, at_work={"v": {RunnerPhase.GENERATE}})
     assert book.live("u") is None
     assert book.live("v") is not None
 

@@ -32,7 +32,7 @@ from kubesynth_testing.builders import (
     a_status,
     observation,
 )
-from kubesynth_testing.decisions import OF_SERVERS
+from kubesynth_testing.decisions import OF_EVENTS, OF_SERVERS
 from kubesynth_testing.operator_harness import error_message, run_message
 from kubesynth_testing.server_harness import inline
 
@@ -315,7 +315,7 @@ def test_reason_is_given(reason: Reason) -> None:
 
 
 def test_no_reason_is_without_a_test() -> None:
-    assert EMITTED.keys() | OF_SERVERS == set(Reason)
+    assert EMITTED.keys() | OF_SERVERS | OF_EVENTS == set(Reason)
 
 
 @pytest.mark.parametrize("reason", list(EMITTED), ids=str)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
@@ -20,6 +22,17 @@ def test_rate_follows_what_was_done_since_the_process_began() -> None:
         progress.tally.done += 5
         progress.tick(float(second))
     assert progress.report().records_per_second == pytest.approx(5.0)
+
+
+def test_a_report_has_the_commonest_failures_and_no_half_characters() -> None:
+    tally = Tally(failed=9)
+    for number in range(9):
+        tally.note_failure(f"Kind{number}", "\ud83d" * 300, number + 1)
+    report = Progress(RunnerPhase.GENERATE, tally=tally, left_out="x" * 900).report()
+    assert [each.kind for each in report.failures] == [f"Kind{n}" for n in (8, 7, 6, 5, 4)]
+    assert len(report.failures[0].message) == 200
+    assert report.left_out == "x" * 500
+    json.dumps(report.to_wire(), ensure_ascii=False).encode()
 
 
 def test_rate_of_a_stalled_process_falls() -> None:

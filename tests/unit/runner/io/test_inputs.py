@@ -210,3 +210,11 @@ def test_what_is_left_out_of_a_folder_is_counted(tmp_path: Path) -> None:
     assert input_files.describe_left_out(source.left_out).startswith(
         "1 .csv, 1 .html, 1 .json, 1 .pdf (.csv is not read; convert it"
     )
+
+
+def test_what_is_left_out_is_told_at_bounded_length() -> None:
+    many = {f".{number:02}{'x' * 200}": 2 for number in range(30)}
+    told = input_files.describe_left_out({".csv": 9, **many})
+    assert told.startswith(f"9 .csv, 2 .00{'x' * 17}, ")
+    assert ", 50 with other endings (.csv is not read; " in told
+    assert len(told) < 500
