@@ -58,16 +58,34 @@ def _explain_union(model: ApiModel, fields: tuple[str, ...]) -> str:
     return ""
 
 
-def matches(field: str, pattern: str, message: str) -> CelRule:
+def matches(
+    field: str,
+    pattern: str,
+    message: str,
+    advice: Callable[[str], str] = lambda _: "",
+    *,
+    attribute: str | None = None,
+) -> CelRule:
     """Return the rule that a text field matches a pattern, with a message of its own.
 
-    The pattern is RE2 and Python at once, anchored by itself.
+    The pattern is RE2 and Python at once, anchored by itself. `advice` may add what to do about a
+    value. `attribute` is what Python calls the field, if another name.
     """
+
+    def value(model: ApiModel) -> str:
+        text: str = getattr(model, attribute or field)
+        return text
+
+    def explain(model: ApiModel) -> str:
+        said = advice(value(model))
+        return f"{message}; {said}" if said else ""
+
     return CelRule(
         f"self.{field}.matches(r'{pattern}')",
         message,
         f".{field}",
-        lambda model: re.search(pattern, getattr(model, field)) is not None,
+        lambda model: re.search(pattern, value(model)) is not None,
+        explain,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from kubesynth_api import chat_templates, choices
 from kubesynth_api.findings import Finding, invalid
+from kubesynth_api.uris import version_advice
 from kubesynth_api.v1alpha1.models import ExternalModel
 from kubesynth_api.v1alpha1.protocols import ChatTemplate, JinjaText, TokenizerConfig
 from kubesynth_api.v1alpha1.sampling import SamplingParameters
@@ -36,6 +37,16 @@ def check(spec: SyntheticDataJobSpec, name: str, config_maps: ConfigMapData) -> 
         if model.external is not None:
             yield from _external(model.external, f"spec.models[{index}].external", config_maps)
     yield from _sampling_of_triton(spec)
+
+
+def notes(spec: SyntheticDataJobSpec) -> Iterator[Finding]:
+    """Yield what may well be meant, and is more often an oversight: nothing is refused for it."""
+    for index, model in enumerate(spec.models):
+        external = model.external
+        if external is None or external.protocol != "OpenAI" or external.azure is not None:
+            continue
+        if said := version_advice(external.url):
+            yield invalid(f"spec.models[{index}].external.url", said)
 
 
 def template_text(source: JinjaText | TokenizerConfig, config_maps: ConfigMapData) -> str | None:

@@ -1,13 +1,17 @@
-"""URIs of inputs and outputs, taken apart in one place for everybody who reads them."""
+"""URIs of inputs, outputs and models, taken apart in one place for everybody who reads them."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Literal
 
 Scheme = Literal["pvc", "configmap", "file", "s3", "gs", "az", "http", "https"]
 SCHEMES: tuple[Scheme, ...] = ("pvc", "configmap", "file", "s3", "gs", "az", "http", "https")
 _PATTERN_CHARACTERS = frozenset("*?[")
+# /v1, /v1beta/openai, /openai/v1, /api/v3: the version of an API, as a part of its path.
+_VERSION = re.compile(r"/v[0-9][a-z0-9]*(/|$)")
+_HOME = "~ is not expanded; write the path in full (file:///home/...), or relative to the manifest"
 
 
 class UriError(ValueError):
@@ -45,6 +49,26 @@ class Location:
             if not _PATTERN_CHARACTERS.isdisjoint(part):
                 return "/".join(parts[:index])
         return self.path
+
+
+def path_advice(uri: str) -> str:
+    """Return what to write for a local path, where `uri` is one as only a shell takes it; else ""."""
+    if uri.removeprefix("file://").startswith("~"):
+        return f"{uri}: {_HOME}"
+    if "://" not in uri and not uri.startswith("/"):
+        return f"{uri}: for a local path write file://{uri}, which is relative to the manifest"
+    return ""
+
+
+def version_advice(url: str) -> str:
+    """Return what `url` of an OpenAI-compatible server may lack; "" if it has an API's version."""
+    base = url.rstrip("/")
+    if _VERSION.search(base.partition("://")[2]):
+        return ""
+    return (
+        f"{url} has no /v1, which nearly all servers want: is it {base}/v1? "
+        f"Requests go to {base}/chat/completions"
+    )
 
 
 def parse(uri: str) -> Location:

@@ -26,7 +26,7 @@ from kubesynth_api.field_paths import walk
 from kubesynth_api.findings import Finding, invalid
 from kubesynth_api.run_spec import RUN_SPEC_MAX_BYTES, RunSpec
 from kubesynth_api.stages import ConfigMapData
-from kubesynth_api.uris import Location, UriError, parse
+from kubesynth_api.uris import Location, UriError, parse, path_advice
 from kubesynth_api.v1alpha1.retry_failed import RetryFailed
 from kubesynth_api.v1alpha1.storage import InputSpec, StorageOptions
 from kubesynth_api.v1alpha1.synthetic_data_job import (
@@ -150,12 +150,8 @@ def _locations(spec: SyntheticDataJobSpec) -> Iterator[Finding]:
         except UriError as exc:
             yield invalid(path, str(exc))
             continue
-        if location.scheme == "file" and location.path.startswith("~"):
-            yield invalid(
-                path,
-                f"{uri}: ~ is not expanded; write the path in full (file:///home/...), or relative "
-                "to the manifest",
-            )
+        if said := path_advice(uri):
+            yield invalid(path, said)
         if location.scheme == "pvc" and len(location.name) > _CLAIM_NAME_MAX_LENGTH:
             yield invalid(path, "the name of the claim is too long")
     source, target = found.get("spec.input.uri"), found.get("spec.output.uri")
@@ -191,7 +187,9 @@ def _earlier(retry: RetryFailed, spec: SyntheticDataJobSpec) -> Iterator[Finding
     except UriError as exc:
         yield invalid(field, str(exc))
         return
-    if earlier.is_pattern:
+    if said := path_advice(retry.from_output):
+        yield invalid(field, said)
+    elif earlier.is_pattern:
         yield invalid(field, "must be the output of one run, not a pattern")
     elif (earlier.scheme, earlier.name) == (target.scheme, target.name) and (
         _is_within(earlier.path, target.path) or _is_within(target.path, earlier.path)

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from kubesynth_api._base import ApiModel, CelRule, ColumnName, Uri, matches
 from kubesynth_api.meta import NameReference, TextSource
+from kubesynth_api.uris import path_advice
 
 _CLAIM_PATTERN = r"^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.+"
 _CONFIG_MAP_PATTERN = r"^configmap://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[^/]+$"
@@ -50,11 +51,12 @@ def _path_rules(field: str, attribute: str) -> tuple[CelRule, ...]:
 def folder_rules(field: str, attribute: str) -> tuple[CelRule, ...]:
     """Return the rules of the URI of an output; `attribute` is what Python calls the field."""
     return (
-        CelRule(
-            f"self.{field}.matches(r'{_FOLDER_PATTERN}')",
+        matches(
+            field,
+            _FOLDER_PATTERN,
             f"{field} must start with pvc://, s3://, gs://, az://, file:// or /",
-            f".{field}",
-            lambda model: re.search(_FOLDER_PATTERN, getattr(model, attribute)) is not None,
+            path_advice,
+            attribute=attribute,
         ),
         *_path_rules(field, attribute),
     )
@@ -113,6 +115,7 @@ class InputSpec(ApiModel):
             "uri",
             r"^((pvc|configmap|s3|gs|az|https?|file)://.+|/.+)$",
             "uri must start with pvc://, configmap://, s3://, gs://, az://, https://, file:// or /",
+            path_advice,
         ),
         CelRule(
             f"!self.uri.startsWith('configmap://') || self.uri.matches(r'{_CONFIG_MAP_PATTERN}')",
@@ -194,6 +197,7 @@ class Tokenizer(ApiModel):
             "uri",
             _FILE_PATTERN,
             "uri must be one file: pvc://CLAIM/PATH, configmap://NAME/KEY, file:// or /",
+            path_advice,
         ),
         *_path_rules("uri", "uri"),
     )

@@ -57,7 +57,9 @@ def _validate(source: str) -> bool:
         if not problems:
             name = manifests.name_of(document.value)
             print(f"{source}: {name if job is not None else _label(document)} is valid")
-        if job is not None and not problems:
+        if job is not None and job.job is not None and not problems:
+            for note in manifests.notes(job.job.spec):
+                print(manifest.describe(document, note), file=sys.stderr)
             _note_what_clusters_refuse(manifest, job)
         valid = valid and not problems
     return valid

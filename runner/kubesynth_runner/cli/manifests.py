@@ -143,6 +143,12 @@ def problems_of(job: SyntheticDataJob, config_maps: ConfigMapData) -> tuple[Prob
     return tuple(_failing_templates(job.spec, config_maps))
 
 
+def notes(spec: SyntheticDataJobSpec) -> Iterator[Problem]:
+    """Yield what a user should have a look at; none of it is wrong for certain."""
+    for finding in endpoints.notes(spec):
+        yield Problem(finding.path, f"note: {finding.message}")
+
+
 def _failing_templates(spec: SyntheticDataJobSpec, config_maps: ConfigMapData) -> Iterator[Problem]:
     """Yield the chat templates that fail on a sample conversation, as far as they are known."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import errno
 import functools
-import re
 import ssl
 import time
 import urllib.parse
@@ -22,6 +21,7 @@ from pathlib import Path
 import aiohttp
 import yarl
 
+from kubesynth_api.uris import version_advice
 from kubesynth_api.v1alpha1.stages.judgement import RewardMethod
 from kubesynth_api.version import VERSION
 from kubesynth_runner.llm import probing, rate_limits, score_wire, wire
@@ -40,8 +40,6 @@ KEEP_ALIVE_SECONDS = 4.0
 LEAVING_SECONDS = 10.0
 # Servers without a list of models: it is optional to them, not to the API.
 _NO_MODEL_LIST = frozenset({404, 405, 501})
-# /v1, /v1beta, /openai/v1; a deployment's own URL has none.
-_VERSION_END = re.compile(r"/v[0-9][a-z0-9]*/?$")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,9 +74,11 @@ class OpenAIEndpoint:
         return f"{base.removesuffix('/openai')}/openai/deployments/{deployment}"
 
     @property
-    def lacks_version(self) -> bool:
-        """Whether the URL does not end as nearly all do, with the version of the API."""
-        return self.azure_api_version is None and not _VERSION_END.search(self.url)
+    def advice(self) -> str:
+        """What may be wrong with the URL where no API is found; "" if it looks as most do."""
+        if self.azure_api_version is not None or self.reward_method not in (None, "Attributes"):
+            return ""
+        return version_advice(self.url)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -261,8 +261,8 @@ class OpenAIChatClient:
         text = self._without_key(content.decode("utf-8", "replace"))
         failure = classify(response.status, text, self._form.api)
         message = f"{failure.message} [{response.method} {response.url}]"
-        if response.status == 404 and self._endpoint.lacks_version:
-            message += f" Does url end with /v1? It is {self._endpoint.url}"
+        if response.status in (404, 405) and (advice := self._endpoint.advice):
+            message += f". {advice}"
         if 300 <= response.status < 400:
             message += f" It points to {response.headers.get('Location', 'nowhere')}."
         wait = None

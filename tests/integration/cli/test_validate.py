@@ -54,6 +54,21 @@ def test_what_suits_a_cluster_too_is_valid_without_a_note(
     assert capsys.readouterr().err == ""
 
 
+def test_a_url_that_may_lack_its_version_is_noted_and_valid(
+    write_manifest: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_manifest(
+        JOB.replace("file:///out", "pvc://datasets/out").replace("https://host/v1", "https://host")
+    )
+    assert _validate(path) == 0
+    shown = capsys.readouterr()
+    assert shown.out == f"{path}: qa is valid\n"
+    assert shown.err == (
+        f"{path}:9: spec.models[0].external.url: note: https://host has no /v1, which nearly all "
+        "servers want: is it https://host/v1? Requests go to https://host/chat/completions\n"
+    )
+
+
 def test_all_problems_are_shown_with_their_lines(
     write_manifest: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

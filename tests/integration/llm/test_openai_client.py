@@ -248,7 +248,7 @@ async def test_url_without_a_version_is_asked_about_where_there_is_no_api(
     base = server.url.removesuffix("/v1") + ("/no/v1" if has_version else "")
     error = await _fail(connect(OpenAIEndpoint(base, MODEL)))
     assert error.kind is ErrorKind.MODEL_NOT_FOUND
-    assert ("Does url end with /v1?" in str(error)) != has_version
+    assert (f"{base} has no /v1, which nearly all servers want" in str(error)) != has_version
 
 
 async def test_connection_that_is_never_accepted_is_given_up_early(connect: Connect) -> None:

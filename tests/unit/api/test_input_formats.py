@@ -44,6 +44,8 @@ def test_endings(name: str, ending: str) -> None:
         ("pvc://c/docs/**.md", "** stands for whole folders"),
         ("file://~/docs/*.txt", "~ is not expanded"),
         ("file://~someone/docs", "~ is not expanded"),
+        ("~/docs/*.txt", "~ is not expanded"),
+        ("docs/*.txt", "write file://docs/*.txt, which is relative to the manifest"),
     ],
 )
 def test_input_that_cannot_be_read_is_found_in_the_manifest(uri: str, problem: str) -> None:

@@ -53,6 +53,20 @@ def test_input_may_be_left_out() -> None:
             id="around",
         ),
         pytest.param(
+            {"fromOutput": "file://~/datasets/a"},
+            "pvc://datasets/b",
+            "spec.retryFailed.fromOutput",
+            "~ is not expanded",
+            id="home",
+        ),
+        pytest.param(
+            {"fromOutput": "~/datasets/a"},
+            "pvc://datasets/b",
+            "spec.retryFailed.fromOutput",
+            "~ is not expanded",
+            id="home-without-scheme",
+        ),
+        pytest.param(
             {"fromOutput": "pvc://datasets/*"},
             "pvc://datasets/b",
             "spec.retryFailed.fromOutput",

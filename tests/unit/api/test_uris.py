@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kubesynth_api.uris import Location, UriError, parse
+from kubesynth_api.uris import Location, UriError, parse, version_advice
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,22 @@ def test_file_beside_something_is_relative() -> None:
     assert parse("file://a").is_relative_file
     assert not parse("file:///a").is_relative_file
     assert not parse("pvc://claim/a").is_relative_file
+
+
+@pytest.mark.parametrize(
+    ("url", "suggested"),
+    [
+        ("http://llm:8000", "http://llm:8000/v1"),
+        ("http://llm:8000/", "http://llm:8000/v1"),
+        ("https://host/openai", "https://host/openai/v1"),
+        ("https://v1/api", "https://v1/api/v1"),  # a host
+        ("http://llm:8000/v1", ""),
+        ("http://llm:8000/v1/", ""),
+        ("https://generativelanguage.example/v1beta/openai", ""),
+        ("https://openrouter.example/api/v1", ""),
+        ("https://host/api/paas/v4", ""),
+    ],
+)
+def test_a_url_without_the_version_of_an_api_is_noted(url: str, suggested: str) -> None:
+    said = version_advice(url)
+    assert (f"is it {suggested}?" in said) if suggested else said == ""
