@@ -11,9 +11,10 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from kubesynth_runner.embedded import weights
-from kubesynth_testing.cli_process import kubesynth, start
+from kubesynth_testing.cli_process import kubesynth, read_until, running
 from kubesynth_testing.fake_llm import MODEL, FakeLlm, Faults
 from kubesynth_testing.ports import free_port
 from kubesynth_testing.runs import read_rows
@@ -82,26 +83,49 @@ async def test_same_command_again_asks_nothing_again(
     assert server.statistics.received.total() == received
 
 
+class HoldingLlm(FakeLlm):
+    """Answers some requests, and the others when it may."""
+
+    def __init__(self, at_once: int) -> None:
+        super().__init__()
+        self._at_once = at_once
+        self.holds, self.goes_on = asyncio.Event(), asyncio.Event()
+
+    async def _answer(self, request: web.Request, raw: bytes) -> web.StreamResponse:
+        self._at_once -= 1
+        if self._at_once < 0:
+            self.holds.set()
+            await self.goes_on.wait()
+        return await super()._answer(request, raw)
+
+    async def stop(self) -> None:
+        self.goes_on.set()
+        await super().stop()
+
+
 async def test_interrupted_run_goes_on_where_it_stopped(
-    server: FakeLlm, write_manifest: Callable[[str], Path], tmp_path: Path
+    write_manifest: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    server.set_faults(Faults(latency_seconds=0.3))
-    path = write_manifest(_external(server))
-    process = await start("run", path)
-    async with asyncio.timeout(30):
-        while server.statistics.answered.total() < 5:
-            await asyncio.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, err = await process.communicate()
-    assert process.returncode == 143
-    assert "the same command goes on from here" in err.decode()
-    assert not (tmp_path / "out" / "_SUCCESS").exists()
-    server.set_faults(Faults())
-    code, out, _ = await kubesynth("run", path)
-    assert (code, f"complete: {DOCUMENTS * QUESTIONS} rows" in out) == (0, True)
-    # One call more: the probe. What was answered before the interrupt is not asked again.
-    assert not server.statistics.to_json(hashes=False)["answered_again"]
-    assert server.statistics.answered.total() == CALLS + 1
+    async with HoldingLlm(at_once=5) as server:
+        path = write_manifest(_external(server))
+        async with running("run", path) as process:
+            while not server.holds.is_set():
+                assert process.returncode is None, "it ended before it was interrupted"
+                await asyncio.sleep(0.02)
+            process.send_signal(signal.SIGINT)
+            # Those under way are finished: nothing depends on how quick this machine is.
+            await read_until(process.stderr, "stopping: calls under way are finished and kept")
+            server.goes_on.set()
+            _, err = await process.communicate()
+        assert process.returncode == 143
+        assert "the same command goes on from here" in err.decode()
+        assert not (tmp_path / "out" / "_SUCCESS").exists()
+        assert 5 < server.statistics.answered.total() < CALLS + 1
+        code, out, _ = await kubesynth("run", path)
+        assert (code, f"complete: {DOCUMENTS * QUESTIONS} rows" in out) == (0, True)
+        # One call more: the probe. What was answered before the interrupt is not asked again.
+        assert not server.statistics.to_json(hashes=False)["answered_again"]
+        assert server.statistics.answered.total() == CALLS + 1
 
 
 async def test_model_that_cannot_be_reached_is_named_at_once_and_when_stopped(
@@ -109,15 +133,9 @@ async def test_model_that_cannot_be_reached_is_named_at_once_and_when_stopped(
 ) -> None:
     url = f"http://127.0.0.1:{free_port()}/v1"
     path = write_manifest(JOB.format(model=f"external: {{url: '{url}', model: {MODEL}}}"))
-    process = await start("run", path)
-    assert process.stderr is not None
-    try:
-        async with asyncio.timeout(60):
-            async for line in process.stderr:
-                if b"generating (waiting for generator: " in line:
-                    break
-        assert url in line.decode()
-    finally:
+    async with running("run", path) as process:
+        line = await read_until(process.stderr, "generating (waiting for generator: ")
+        assert url in line
         process.send_signal(signal.SIGINT)
         _, err = await process.communicate()
     assert process.returncode == 143
@@ -207,8 +225,8 @@ async def test_embedded_model_makes_a_dataset_without_key_or_network(
     assert pulled_weights.path.exists()
     model = "embedded: {slots: 2, contextTokens: 1024}"
     text = JOB.format(model=model).replace("docs/*.md", "docs/[0-2].md")
-    process = await start("run", write_manifest(text))
-    out, err = await process.communicate()
+    async with running("run", write_manifest(text)) as process:
+        out, err = await process.communicate()
     assert (process.returncode, b"complete: " in out) == (0, True), err
     rows = read_rows(tmp_path / "out")
     assert rows
