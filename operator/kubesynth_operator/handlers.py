@@ -8,7 +8,9 @@ finalizers on the user's object. Whatever Kopf retries, posts, peers or scans by
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol
+import itertools
+from collections.abc import Iterator
+from typing import Any, Protocol, cast
 
 import kopf
 
@@ -34,6 +36,16 @@ class JobEvents(Protocol):
         ...
 
 
+class _Forever:
+    """Pauses in seconds between tries: Kopf's watch ends, for good, where they do.
+
+    Also a right that was taken away, which Kopf tries again for as well, may be given back.
+    """
+
+    def __iter__(self) -> Iterator[float]:
+        return itertools.chain((1.0, 2.0, 5.0, 10.0), itertools.repeat(20.0))
+
+
 async def serve(settings: OperatorSettings, events: JobEvents, ready: asyncio.Event) -> None:
     """Watch jobs until SIGTERM; `ready` is set once the watch has begun."""
     await kopf.operator(
@@ -43,6 +55,8 @@ async def serve(settings: OperatorSettings, events: JobEvents, ready: asyncio.Ev
         clusterwide=not settings.namespaces,
         namespaces=settings.namespaces,
         ready_flag=ready,
+        # Or Kopf asks the system what this user is called, and one that a platform chose has no name.
+        identity=cast(Any, settings.identity),
     )
 
 
@@ -77,6 +91,7 @@ def kopf_settings(settings: OperatorSettings) -> kopf.OperatorSettings:
     result.peering.standalone = True
     result.networking.request_timeout = 30
     result.networking.connect_timeout = 5
+    result.networking.error_backoffs = _Forever()
     # The server ends a watch before the client gives up on it; silence ends it sooner than both.
     result.watching.server_timeout = 300
     result.watching.client_timeout = 330

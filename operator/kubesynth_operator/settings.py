@@ -7,7 +7,9 @@ frozen value.
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
+from typing import Any
 
 from kubesynth_api.v1alpha1.runner_pods import RunnerPods
 from kubesynth_operator import runner_defaults
@@ -63,6 +65,37 @@ class Limits:
     page_size: int = 500
 
 
+# The user and group of the image.
+_USER_ID = 65532
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunnerSecurity:
+    """Security contexts of runner pods and of their container, as in a pod's spec.
+
+    The defaults fulfil PodSecurity `restricted`. Without user and groups the platform chooses them.
+    """
+
+    pod: Mapping[str, Any] = dataclasses.field(
+        default_factory=lambda: {
+            "runAsNonRoot": True,
+            "runAsUser": _USER_ID,
+            "runAsGroup": _USER_ID,
+            "fsGroup": _USER_ID,
+            # Without this, every pod start walks the whole volume.
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+    )
+    container: Mapping[str, Any] = dataclasses.field(
+        default_factory=lambda: {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+    )
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class OperatorSettings:
     """One installation of the operator."""
@@ -71,6 +104,8 @@ class OperatorSettings:
     runner_image: str
     # What the pods of jobs have that say nothing of it in `spec.runner`.
     runner_defaults: RunnerPods = dataclasses.field(default_factory=RunnerPods)
+    # As whom the pods of all jobs run.
+    runner_security: RunnerSecurity = dataclasses.field(default_factory=RunnerSecurity)
     # Namespaces to serve; empty means the whole cluster, which needs cluster-wide permissions.
     namespaces: tuple[str, ...] = ()
     # Where the operator runs, and the label its pods carry: jobs' NetworkPolicies admit them.
@@ -126,6 +161,7 @@ def from_environment(environment: Mapping[str, str]) -> OperatorSettings:
     return dataclasses.replace(
         defaults,
         runner_defaults=_runner_defaults(environment, "KUBESYNTH_RUNNER_DEFAULTS"),
+        runner_security=_runner_security(environment),
         namespaces=_names(environment, "KUBESYNTH_NAMESPACES"),
         operator_namespace=namespace or defaults.operator_namespace,
         operator_pod_name_label=label or defaults.operator_pod_name_label,
@@ -149,6 +185,32 @@ def _runner_defaults(environment: Mapping[str, str], variable: str) -> RunnerPod
         return runner_defaults.parse(environment.get(variable) or "{}")
     except ValueError as exc:
         raise SettingsError(f"{variable}: {exc}") from exc
+
+
+def _runner_security(environment: Mapping[str, str]) -> RunnerSecurity:
+    given = {
+        field: _object(environment, variable)
+        for field, variable in (
+            ("pod", "KUBESYNTH_RUNNER_POD_SECURITY_CONTEXT"),
+            ("container", "KUBESYNTH_RUNNER_SECURITY_CONTEXT"),
+        )
+    }
+    # Of an object without fields nothing is left out: it says that nothing is wanted.
+    known = {field: value for field, value in given.items() if value is not None}
+    return dataclasses.replace(RunnerSecurity(), **known)
+
+
+def _object(environment: Mapping[str, str], variable: str) -> dict[str, Any] | None:
+    text = environment.get(variable, "").strip()
+    if not text:
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        raise SettingsError(f"{variable} must be a JSON object: {exc}") from exc
+    if not isinstance(value, dict):
+        raise SettingsError(f"{variable} must be a JSON object, not {text!r}")
+    return value
 
 
 def _names(environment: Mapping[str, str], variable: str) -> tuple[str, ...]:

@@ -57,10 +57,19 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $references | toJson -}}
 {{- end -}}
 
+{{/* A security context as JSON, without user and groups where the platform chooses them. */}}
+{{- define "kubesynth.securityContext" -}}
+{{- if .root.Values.userFromPlatform -}}
+{{- omit (default dict .context) "runAsUser" "runAsGroup" "fsGroup" | toJson -}}
+{{- else -}}
+{{- default dict .context | toJson -}}
+{{- end -}}
+{{- end -}}
+
 {{/* What the operator is told of the pods of all jobs: JSON, with what is empty left out. */}}
 {{- define "kubesynth.runnerDefaults" -}}
 {{- $defaults := dict -}}
-{{- range $name, $value := omit .Values.runner "image" "imagePullSecrets" -}}
+{{- range $name, $value := omit .Values.runner "image" "imagePullSecrets" "podSecurityContext" "securityContext" -}}
 {{- if $value -}}
 {{- $_ := set $defaults $name $value -}}
 {{- end -}}
@@ -69,6 +78,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $_ := set $defaults "imagePullSecrets" (include "kubesynth.secretReferences" . | fromJsonArray) -}}
 {{- end -}}
 {{- $defaults | toJson -}}
+{{- end -}}
+
+{{/* JSON list of environment variables: those of `env` that `over` does not name, and those of `over`. */}}
+{{- define "kubesynth.environment" -}}
+{{- $variables := list -}}
+{{- $names := list -}}
+{{- range .over -}}
+{{- $names = append $names .name -}}
+{{- end -}}
+{{- range .env -}}
+{{- if not (has .name $names) -}}
+{{- $variables = append $variables . -}}
+{{- end -}}
+{{- end -}}
+{{- concat $variables .over | toJson -}}
 {{- end -}}
 
 {{/* An image of another registry as it is called in the mirror. */}}

@@ -1,6 +1,6 @@
 """The pod of a runner: one container without privileges, without a token, with bounded resources.
 
-Fulfils PodSecurity `restricted`. What the installation says about the pods of all jobs is laid over
+Fulfils PodSecurity `restricted` by default. What the installation says about the pods of all jobs is laid over
 it, and over that what the user may say (`spec.runner`); kubesynth's own labels and variables cannot
 be replaced.
 """
@@ -20,8 +20,6 @@ from kubesynth_operator.observation import Job, Outcome
 from kubesynth_operator.resources import naming, volumes
 from kubesynth_operator.settings import OperatorSettings
 
-# The user and group of the image.
-_USER_ID = 65532
 _DEFAULT_RESOURCES = {
     "requests": {"cpu": "250m", "memory": "256Mi"},
     "limits": {"memory": "1Gi"},
@@ -65,15 +63,7 @@ def build(
             ],
             "enableServiceLinks": False,
             "restartPolicy": "Never",
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": _USER_ID,
-                "runAsGroup": _USER_ID,
-                "fsGroup": _USER_ID,
-                # Without this, every pod start walks the whole volume.
-                "fsGroupChangePolicy": "OnRootMismatch",
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            "securityContext": dict(settings.runner_security.pod),
             "terminationGracePeriodSeconds": runner_contract.TERMINATION_GRACE_PERIOD_SECONDS,
             "volumes": [volume.definition for volume in mounted],
         },
@@ -95,11 +85,7 @@ def _container(pods: RunnerPods, settings: OperatorSettings) -> dict[str, Any]:
             }
         ],
         "resources": pods.resources.to_wire() if pods.resources else _DEFAULT_RESOURCES,
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": dict(settings.runner_security.container),
         "terminationMessagePath": runner_contract.TERMINATION_MESSAGE_PATH,
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }

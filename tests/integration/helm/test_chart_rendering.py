@@ -276,6 +276,29 @@ def test_classes_get_pull_secrets_beside_their_own(render: Render) -> None:
         assert spec["image"] == classes_of(render())[name]["image"]
 
 
+def test_every_engine_gets_the_environment_of_the_chart(offline_helm: Runner, chart: Path) -> None:
+    env = [
+        {"name": "HTTPS_PROXY", "value": "http://proxy.example:3128"},
+        {"name": "HF_HOME", "value": "{cache}/hub"},
+        {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "token"}}},
+    ]
+    flag = f"--set-json=modelServers.classes.env={json.dumps(env)}"
+    text = offline_helm("template", "kubesynth", chart, flag)
+    found = classes_of([manifest for manifest in yaml.safe_load_all(text) if manifest])
+    before = classes_of(
+        [
+            manifest
+            for manifest in yaml.safe_load_all(offline_helm("template", "kubesynth", chart))
+            if manifest
+        ]
+    )
+    for name, spec in found.items():
+        ServerClassSpec.from_wire(spec)
+        own = [each for each in before[name]["env"] if each["name"] != "HF_HOME"]
+        assert spec["env"] == [*own, *env], name
+        assert {**spec, "env": before[name]["env"]} == before[name], "nothing else changes"
+
+
 def test_pods_carry_the_label_by_which_runners_admit_the_operator(render: Render) -> None:
     manifests = render("podLabels.app\\.kubernetes\\.io/name=mine")
     labels = only(manifests, "Deployment")["spec"]["template"]["metadata"]["labels"]
@@ -342,6 +365,10 @@ def documented_values(page: str) -> list[list[str]]:
         pytest.param(["runner.imagePullPolicy=Often"], "imagePullPolicy", id="unknown-policy"),
         pytest.param(["runner.env[0].value=x"], "env", id="variable-without-a-name"),
         pytest.param(["runner.resources.limits.memory=1GB"], "memory", id="no-quantity"),
+        pytest.param(["userFromPlatform=yes-please"], "userFromPlatform", id="no-boolean"),
+        pytest.param(
+            ["modelServers.classes.env[0].value=x"], "env", id="variable-of-engines-without-a-name"
+        ),
         pytest.param(
             ["modelServers.classes.imageRegistry=https://mirror.example"],
             "imageRegistry",

@@ -4,6 +4,7 @@ import pytest
 
 from kubesynth_operator.settings import SettingsError, from_environment
 
+SECURITY = "KUBESYNTH_RUNNER_POD_SECURITY_CONTEXT"
 IMAGE = {"KUBESYNTH_RUNNER_IMAGE": "registry.example/kubesynth:1"}
 
 
@@ -40,6 +41,13 @@ def test_everything_can_be_said() -> None:
     assert (settings.operator_namespace, settings.identity) == ("synth", "operator-1")
 
 
+def test_security_contexts_are_replaced_as_a_whole_and_each_alone() -> None:
+    settings = from_environment({**IMAGE, SECURITY: '{"runAsNonRoot": true}'})
+    assert settings.runner_security.pod == {"runAsNonRoot": True}
+    assert settings.runner_security.container["allowPrivilegeEscalation"] is False
+    assert from_environment({**IMAGE, SECURITY: "{}"}).runner_security.pod == {}
+
+
 @pytest.mark.parametrize(
     ("environment", "names"),
     [
@@ -47,6 +55,8 @@ def test_everything_can_be_said() -> None:
         ({**IMAGE, "KUBESYNTH_LEADER_ELECTION": "yes"}, "KUBESYNTH_LEADER_ELECTION"),
         ({**IMAGE, "KUBESYNTH_HTTP_PORT": "http"}, "KUBESYNTH_HTTP_PORT"),
         ({**IMAGE, "KUBESYNTH_WORKERS": "0"}, "KUBESYNTH_WORKERS"),
+        ({**IMAGE, SECURITY: "runAsUser: 1"}, SECURITY),
+        ({**IMAGE, SECURITY: "null"}, SECURITY),
     ],
 )
 def test_what_is_wrong_is_named(environment: dict[str, str], names: str) -> None:
