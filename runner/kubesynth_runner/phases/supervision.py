@@ -92,8 +92,12 @@ async def supervise(
         Why it ended before its input did, if it did.
 
     Raises:
+        FencedError: another writer has taken over the shard, or the output.
         RunnerError: whatever ended one of them first.
     """
+    # Whoever has waited for a model for hours may have lost the output meanwhile: nothing is paid
+    # for then.
+    await asyncio.to_thread(book.check_fence)
     work = asyncio.create_task(scheduler.run())
     why: Reason | None = None
     watchers = [
