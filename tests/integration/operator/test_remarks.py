@@ -12,6 +12,7 @@ from kubesynth_operator.kube.resources import EVENTS
 from kubesynth_operator.settings import OperatorSettings
 from kubesynth_testing import runs
 from kubesynth_testing.apiserver import ApiServer
+from kubesynth_testing.cluster.paths import REPOSITORY
 from kubesynth_testing.fake_llm import FakeLlm
 from kubesynth_testing.operator_harness import (
     Namespace,
@@ -55,14 +56,18 @@ async def test_a_plan_pod_that_waits_for_a_model_is_quoted_and_goes_on(
         await pod.progress()
         await namespace.play("qa-plan", exit_code=None, ip="127.0.0.1")
         await says(namespace, "It says: waiting for generator: ")
+        message = (await namespace.condition("Running"))["message"]
+        shown = message.replace(f"127.0.0.1:{port}", "llm:8000")
+        page = REPOSITORY / "docs" / "troubleshooting" / "model-does-not-answer.md"
+        assert f"Message:  {shown}\n" in page.read_text()
         version = (await namespace.job())["metadata"]["resourceVersion"]
         await asyncio.sleep(3)
         job = await namespace.job()
         assert job["metadata"]["resourceVersion"] == version, "the same words are written once"
         async with FakeLlm(port=port):
             assert await plan.exit_code() == 0
-        message = TerminationMessage.model_validate(pod.message())
-        await namespace.play("qa-plan", message=message)
+        last = TerminationMessage.model_validate(pod.message())
+        await namespace.play("qa-plan", message=last)
         await namespace.until("Running", "True", "ShardsActive")
         assert "waiting" not in (await namespace.condition("Running"))["message"]
 

@@ -1,4 +1,4 @@
-"""The pages on what goes wrong with model servers show what the operator really says.
+"""The pages on what goes wrong with models show what the operator really says.
 
 That it says so on a real control plane is in tests/integration/operator/test_server_failures.py.
 """
@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 
-from kubesynth_api.conditions import Reason
+from kubesynth_api.conditions import ConditionType, Reason
+from kubesynth_api.runner_contract import RunnerPhase, Totals
 from kubesynth_api.v1alpha1.model_servers import ModelServerStatus
-from kubesynth_operator.observation import ServerView
+from kubesynth_operator import plan as plans
+from kubesynth_operator.observation import LiveProgress, ServerView
 from kubesynth_operator.policies import model_servers
 from kubesynth_operator.servers.seen import ServerPlan
 from kubesynth_operator.wire import format_time
-from kubesynth_testing.builders import NOW, a_job
+from kubesynth_testing.builders import NOW, SETTINGS, a_child, a_job, observation
 from kubesynth_testing.server_builders import (
     a_deployment,
     a_server,
@@ -98,8 +100,26 @@ def test_dead_server_s_page_shows_the_event() -> None:
     assert event.message in PAGES["server-dies"]
 
 
+@pytest.mark.parametrize("phase", [RunnerPhase.PLAN, RunnerPhase.GENERATE])
+def test_page_of_a_model_that_does_not_answer_shows_what_jobs_say(phase: RunnerPhase) -> None:
+    job = a_job(shards=4)
+    said = "waiting for generator: connection refused: nothing listens there, or not yet"
+    live = LiveProgress(
+        *(Totals(), 0.0, 1, 0, NOW), message=f"{said} [http://llm:8000/v1/models]", speaker=phase
+    )
+    before = [a_child(job, RunnerPhase.PLAN, complete=True)] if phase != RunnerPhase.PLAN else []
+    seen = observation(job, [*before, a_child(job, phase, active=1)], live=live)
+    status = plans.reconcile(seen, SETTINGS).status
+    assert status is not None
+    [running] = [item for item in status.conditions if item.type == ConditionType.RUNNING]
+    shown = f"Message:  {running.message}\n    Reason:   {running.reason}\n"
+    assert shown in PAGES["model-does-not-answer"]
+
+
 def test_every_page_shows_something_and_can_be_found() -> None:
-    assert PAGES.keys() == {case.values[0] for case in SHOWN}
+    of_servers = {case.values[0] for case in SHOWN}
+    assert PAGES.keys() == of_servers | {"model-does-not-answer"}
     for name in PAGES:
-        assert f"(troubleshooting/{name}.md)" in (DOCS / "model-servers.md").read_text()
+        place = "model-servers.md" if name in of_servers else "llm-endpoints.md"
+        assert f"(troubleshooting/{name}.md)" in (DOCS / place).read_text()
         assert f"(troubleshooting/{name}.md)" in (DOCS / "runbook.md").read_text()
