@@ -6,6 +6,7 @@ log's tail) and never fails on it: what is not understood is left out.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -206,12 +207,16 @@ def parse_termination_message(text: str) -> TerminationMessage | None:
                 for name, value in raw.items()
                 if name in _MESSAGE_FIELDS and value is not None
             }
-            return TerminationMessage.model_validate(known)
         except (ValueError, RecursionError):
             continue
+        # Remarks that are not understood must not take the totals with them.
+        for fields in (known, {name: known[name] for name in known.keys() - _REMARKS}):
+            with contextlib.suppress(ValidationError):
+                return TerminationMessage.model_validate(fields)
     return None
 
 
+_REMARKS = frozenset({"failures", "leftOut"})
 _MESSAGE_FIELDS = frozenset(
     field.alias or name for name, field in TerminationMessage.model_fields.items()
 )

@@ -179,6 +179,26 @@ class Toleration(ApiModel):
     )
 
 
+UserId = Annotated[int, Field(ge=1, le=2147483647)]
+GroupId = Annotated[int, Field(ge=0, le=2147483647)]
+
+
+class PodUser(ApiModel):
+    """As whom the pods run; each field that is set replaces the installation's."""
+
+    run_as_user: UserId | None = Field(default=None, description="User, by its number; never root.")
+    run_as_group: GroupId | None = Field(default=None, description="Group, by its number.")
+    fs_group: GroupId | None = Field(
+        default=None, description="Group that the pods' volumes are given to."
+    )
+    fs_group_change_policy: Literal["OnRootMismatch", "Always"] | None = Field(
+        default=None, description="Whether every file of a volume is given to fsGroup each time."
+    )
+    supplemental_groups: Annotated[tuple[GroupId, ...], Field(max_length=16)] = Field(
+        default=(), description="Further groups, such as those that may write to an NFS export."
+    )
+
+
 _OWN_LABELS = ("app.kubernetes.io/managed-by", "app.kubernetes.io/name", "job-name")
 _OWN_LABELS_PATTERN = r"^(kubesynth\.io|batch\.kubernetes\.io|kueue\.x-k8s\.io)/"
 
@@ -231,6 +251,13 @@ class RunnerPods(ApiModel):
     service_account_name: ObjectName | None = Field(
         default=None,
         description="Service account, for workload identity. No API token is mounted either way.",
+    )
+    pod_security_context: PodUser | None = Field(
+        default=None,
+        description=(
+            "User and groups of the pods, for volumes that want certain ones. Without them those of "
+            "the installation: 65532, or the platform's choice."
+        ),
     )
     labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] = Field(
         default_factory=dict, description="Extra labels of the pods."

@@ -63,10 +63,20 @@ def build(
             ],
             "enableServiceLinks": False,
             "restartPolicy": "Never",
-            "securityContext": dict(settings.runner_security.pod),
+            "securityContext": _security_context(pods, settings),
             "terminationGracePeriodSeconds": runner_contract.TERMINATION_GRACE_PERIOD_SECONDS,
             "volumes": [volume.definition for volume in mounted],
         },
+    }
+
+
+def _security_context(pods: RunnerPods, settings: OperatorSettings) -> dict[str, Any]:
+    """Return the installation's security context, with the user and groups that the job names."""
+    said = pods.pod_security_context
+    wanted = said.to_wire() if said is not None else {}
+    return {
+        **settings.runner_security.pod,
+        **{field: value for field, value in wanted.items() if value != []},
     }
 
 

@@ -174,6 +174,13 @@ _RUNNER = {
     "priorityClassName": "low",
     "runtimeClassName": "gvisor",
     "serviceAccountName": "runner",
+    "podSecurityContext": {
+        "runAsUser": 1001,
+        "runAsGroup": 1001,
+        "fsGroup": 2000,
+        "fsGroupChangePolicy": "Always",
+        "supplementalGroups": [0, 5000],
+    },
     "labels": {"team": "data"},
     "annotations": {"example.com/note": "Any text."},
 }

@@ -65,6 +65,7 @@ FULL_SPEC: dict[str, Any] = {
         "priorityClassName": "low",
         "runtimeClassName": "gvisor",
         "serviceAccountName": "uploader",
+        "podSecurityContext": {"runAsUser": 1001, "supplementalGroups": [5000]},
         "labels": {"team": "data", "kubesynth.io/phase": "mine"},
         "annotations": {"note": "hello"},
     },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -113,6 +114,11 @@ def test_the_message_is_found_at_the_end_of_a_log() -> None:
     message = run_message()
     text = 'starting\n{"level":"INFO"}\n' + message.model_dump_json(by_alias=True)
     assert wire.parse_termination_message(text) == message
+
+
+def test_remarks_of_a_newer_runner_do_not_take_the_totals_with_them() -> None:
+    raw = run_message().to_wire() | {"failures": [{"kind": "K", "count": 1, "share": 0.5}]}
+    assert wire.parse_termination_message(json.dumps(raw)) == run_message()
 
 
 def test_an_outcome_survives_its_annotation() -> None:
