@@ -52,7 +52,7 @@ class Location:
 
 
 def path_advice(uri: str) -> str:
-    """Return what to write for a local path, where `uri` is one as only a shell takes it; else ""."""
+    """Return what to write for a local path that only a shell would take; "" for other URIs."""
     if uri.removeprefix("file://").startswith("~"):
         return f"{uri}: {_HOME}"
     if "://" not in uri and not uri.startswith("/"):

@@ -273,9 +273,7 @@ class Application:
         if pod.message is None or pod.message.totals is None:
             return
         succeeded = pod.status == "Succeeded"
-        self._book.record_end(
-            pod.job_uid, pod.index, pod.message, succeeded=succeeded, now=_now()
-        )
+        self._book.record_end(pod.job_uid, pod.index, pod.message, succeeded=succeeded, now=_now())
 
 
 async def first_end(parts: list[Coroutine[Any, Any, None]]) -> None:

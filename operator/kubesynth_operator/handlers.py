@@ -55,7 +55,7 @@ async def serve(settings: OperatorSettings, events: JobEvents, ready: asyncio.Ev
         clusterwide=not settings.namespaces,
         namespaces=settings.namespaces,
         ready_flag=ready,
-        # Or Kopf asks the system what this user is called, and one that a platform chose has no name.
+        # Or Kopf asks for the name of this user, and one that a platform chose has none.
         identity=cast(Any, settings.identity),
     )
 

@@ -255,8 +255,8 @@ class RunnerPods(ApiModel):
     pod_security_context: PodUser | None = Field(
         default=None,
         description=(
-            "User and groups of the pods, for volumes that want certain ones. Without them those of "
-            "the installation: 65532, or the platform's choice."
+            "User and groups of the pods, for volumes that want certain ones. Without them those "
+            "of the installation: 65532, or the platform's choice."
         ),
     )
     labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] = Field(

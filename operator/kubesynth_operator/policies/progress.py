@@ -102,7 +102,7 @@ def final(totals: Totals, before: ProgressStatus) -> ProgressStatus:
 
 
 def failed_records(count: int, kinds: Sequence[Failures] | None) -> str:
-    """Return a sentence on the failed records of a job that has ended; nothing if there are none."""
+    """Return a sentence on the failed records of a job that has ended; "" if there are none."""
     if not count:
         return ""
     told = f"{count:,} records failed" if count > 1 else "1 record failed"

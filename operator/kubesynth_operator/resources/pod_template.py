@@ -1,8 +1,8 @@
 """The pod of a runner: one container without privileges, without a token, with bounded resources.
 
-Fulfils PodSecurity `restricted` by default. What the installation says about the pods of all jobs is laid over
-it, and over that what the user may say (`spec.runner`); kubesynth's own labels and variables cannot
-be replaced.
+Fulfils PodSecurity `restricted` by default. What the installation says about the pods of all jobs
+is laid over it, and over that what the user may say (`spec.runner`); kubesynth's own labels and
+variables cannot be replaced.
 """
 
 from __future__ import annotations

@@ -201,9 +201,7 @@ PODS = (
         "tolerationSeconds is for the effect NoExecute",
         FULL,
     ),
-    _one(
-        "user-root", "spec.runner.podSecurityContext.runAsUser", 0, "greater than or equal to 1"
-    ),
+    _one("user-root", "spec.runner.podSecurityContext.runAsUser", 0, "greater than or equal to 1"),
     _one("secret-malformed", "spec.runner.imagePullSecrets[0].name", "A_B", "should match"),
 )
 

@@ -154,10 +154,15 @@ def test_a_plan_pod_is_heard_and_counts_for_nothing() -> None:
 
 def test_kinds_of_failures_are_summed_over_shards() -> None:
     book = ProgressBook()
-    bad, refused = Failures(kind="BadInput", count=2, message="x"), Failures(kind="Refusal", count=3)
+    bad, refused = (
+        Failures(kind="BadInput", count=2, message="x"),
+        Failures(kind="Refusal", count=3),
+    )
     book.record("u", 0, report(1, failures=(bad,)), now=NOW)
     book.record("u", 0, report(1, failures=(refused, bad)), now=NOW)
-    book.record_end("u", 1, last(1, bad.model_copy(update={"message": "y"})), succeeded=True, now=NOW)
+    book.record_end(
+        "u", 1, last(1, bad.model_copy(update={"message": "y"})), succeeded=True, now=NOW
+    )
     live = book.live("u")
     assert live is not None
     assert [(each.kind, each.count, each.message) for each in live.failures] == [

@@ -1,4 +1,4 @@
-"""What a job's status and Events say of what its pods tell: waits, failed records, files left out."""
+"""What status and Events say of what a job's pods tell: waits, failed records, files left out."""
 
 from __future__ import annotations
 
@@ -95,7 +95,11 @@ def test_the_first_failed_records_are_told_and_later_ones_are_numbers() -> None:
     first = decide(seen)
     fails = decide(after(seen, first, live=speaking(GENERATE, "", failures=(BAD,))))
     assert told(fails) == [
-        ("Warning", "RecordsFailed", "Records failed: BadInput: no text; errors/ in the output has them.")
+        (
+            "Warning",
+            "RecordsFailed",
+            "Records failed: BadInput: no text; errors/ in the output has them.",
+        )
     ]
     assert not fails.progress_only
     other = BAD.model_copy(update={"message": "another text"})
@@ -118,7 +122,9 @@ def finished(failed: int, *kinds: Failures) -> Plan:
     totals = last.totals.model_copy(update={"records": records})
     last = last.model_copy(update={"totals": totals, "failures": kinds or None})
     pod = a_pod(job, FINALIZE, status="Succeeded", exit_code=0, message=last)
-    return decide(observation(job, [a_child(job, FINALIZE, complete=True, verdict=ALL_GOOD)], [pod]))
+    return decide(
+        observation(job, [a_child(job, FINALIZE, complete=True, verdict=ALL_GOOD)], [pod])
+    )
 
 
 @pytest.mark.parametrize(
@@ -128,8 +134,8 @@ def finished(failed: int, *kinds: Failures) -> Plan:
         pytest.param(
             3,
             (BAD, REFUSAL),
-            "All 3 shards succeeded. 3 records failed, most often BadInput (2): no text; errors/ in "
-            "the output has all of them.",
+            "All 3 shards succeeded. 3 records failed, most often BadInput (2): no text; errors/ "
+            "in the output has all of them.",
             id="some",
         ),
         pytest.param(
