@@ -154,7 +154,13 @@ class Failures(ApiModel):
     )
 
 
-FailureKinds = Annotated[tuple[Failures, ...], Field(max_length=FAILURES_TOLD)]
+FailureKinds = Annotated[
+    tuple[Failures, ...],
+    Field(
+        max_length=FAILURES_TOLD,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["kind"]},
+    ),
+]
 LeftOutText = Annotated[str, Field(max_length=LEFT_OUT_CHARACTERS)]
 
 

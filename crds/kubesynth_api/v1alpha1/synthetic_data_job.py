@@ -362,13 +362,10 @@ class SyntheticDataJobStatus(ApiModel):
         default_factory=ProgressStatus, description="How far the job is."
     )
     failures: FailureKinds | None = Field(
-        default=None,
-        description="The commonest kinds of failed records, the commonest first.",
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["kind"]},
+        default=None, description="The commonest kinds of failed records."
     )
     files_left_out: LeftOutText | None = Field(
-        default=None,
-        description="Files of the input's folder that are not read, counted by their ending.",
+        default=None, description="Files of the input's folder that are not read, by their ending."
     )
     models: Annotated[tuple[ModelStatus, ...], Field(max_length=16)] = Field(
         default=(), description="The models as the job sees them."

@@ -98,6 +98,7 @@ def test_every_list_says_how_it_is_merged() -> None:
         "spec.env",
         "spec.extraPorts",
         "status.conditions",
+        "status.failures",
     }
     assert {kind for _, kind in lists} == {"map", "atomic"}
 
