@@ -171,14 +171,17 @@ def parse_pod(raw: Object) -> Pod | None:
     terminated, waiting = state.get("terminated") or {}, state.get("waiting") or {}
     text = str(terminated.get("message") or "")
     message = parse_termination_message(text)
-    unschedulable = _condition(status, "PodScheduled", "False")
+    pod_phase = str(status.get("phase") or "Pending")
+    # One that runs has a node, whatever the scheduler wrote last.
+    pending = _condition(status, "PodScheduled", "False") if pod_phase == "Pending" else None
+    unschedulable = pending or {}
     return Pod(
         name=metadata["name"],
         uid=metadata["uid"],
         job_uid=str(pod_labels.get(labels.JOB_UID_LABEL, "")),
         phase=phase,
         index=int(index),
-        status=str(status.get("phase") or "Pending"),
+        status=pod_phase,
         ip=str(status.get("podIP") or ""),
         deleting="deletionTimestamp" in metadata,
         disrupted=_condition(status, "DisruptionTarget", "True") is not None,
@@ -186,8 +189,8 @@ def parse_pod(raw: Object) -> Pod | None:
         finished_at=str(terminated.get("finishedAt") or ""),
         message=message,
         log_tail="" if message else text[-_LOG_TAIL_CHARACTERS:],
-        waiting_reason=str(waiting.get("reason") or (unschedulable or {}).get("reason") or ""),
-        waiting_message=str(waiting.get("message") or (unschedulable or {}).get("message") or ""),
+        waiting_reason=str(waiting.get("reason") or unschedulable.get("reason") or ""),
+        waiting_message=str(waiting.get("message") or unschedulable.get("message") or ""),
     )
 
 

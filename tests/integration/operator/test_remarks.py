@@ -31,7 +31,10 @@ async def says(namespace: Namespace, text: str) -> None:
     async def look() -> bool:
         return text in (await namespace.condition("Running")).get("message", "")
 
-    await eventually(look, f"Running says {text!r}", seconds=20)
+    try:
+        await eventually(look, f"Running says {text!r}", seconds=20)
+    except AssertionError as exc:
+        raise AssertionError(f"{exc}; status: {(await namespace.job())['status']}") from None
 
 
 async def notes(namespace: Namespace) -> list[tuple[str, str]]:
