@@ -110,10 +110,21 @@ def users(spec: Manifest) -> set[str]:
     return {field for context in contexts for field in NAMED if field in context}
 
 
-def test_only_users_and_groups_are_left_to_the_platform(render: Render) -> None:
+@pytest.fixture(scope="module")
+def plain(render: Render) -> list[Manifest]:
+    return render()
+
+
+@pytest.fixture(scope="module")
+def left(render: Render) -> list[Manifest]:
+    return render(FROM_PLATFORM)
+
+
+def test_only_users_and_groups_are_left_to_the_platform(
+    plain: list[Manifest], left: list[Manifest]
+) -> None:
     for find in (lambda found: [of_the_operator(found)], of_runners, of_classes):
-        plain, left = find(render()), find(render(FROM_PLATFORM))
-        for before, after in zip(plain, left, strict=True):
+        for before, after in zip(find(plain), find(left), strict=True):
             assert users(before) >= {"runAsUser", "runAsGroup"}
             assert not users(after)
             for field in NAMED:
@@ -124,7 +135,9 @@ def test_only_users_and_groups_are_left_to_the_platform(render: Render) -> None:
             assert after == before, "nothing else changes"
 
 
-def test_fields_of_the_runners_context_can_be_changed_and_taken_out(render: Render) -> None:
+def test_fields_of_the_runners_context_can_be_changed_and_taken_out(
+    render: Render, plain: list[Manifest]
+) -> None:
     read = chosen(
         render(
             "runner.podSecurityContext.runAsUser=null",
@@ -132,7 +145,7 @@ def test_fields_of_the_runners_context_can_be_changed_and_taken_out(render: Rend
             "runner.securityContext.readOnlyRootFilesystem=null",
         )
     )
-    before = chosen(render())
+    before = chosen(plain)
     expected = {**before.runner_security.pod, "fsGroup": 2000}
     del expected["runAsUser"]
     assert read.runner_security.pod == expected
@@ -179,9 +192,8 @@ def refusal(kubectl: Kubectl, spec: Manifest) -> str:
 
 
 def test_a_platform_with_users_of_its_own_admits_every_pod(
-    namespace: Kubectl, render: Render
+    namespace: Kubectl, plain: list[Manifest], left: list[Manifest]
 ) -> None:
-    plain, left = render(), render(FROM_PLATFORM)
     # The policy takes a moment until it is in force, and is there to be broken.
     deadline = time.monotonic() + 60
     while "a user or group is named" not in refusal(namespace, of_runners(plain)[0]):
@@ -192,7 +204,7 @@ def test_a_platform_with_users_of_its_own_admits_every_pod(
 
 
 def test_restricted_admits_every_pod_by_default(
-    api_server: ApiServer, namespace: Kubectl, render: Render
+    api_server: ApiServer, namespace: Kubectl, plain: list[Manifest]
 ) -> None:
     name = "restricted-alone"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -203,7 +215,6 @@ def test_restricted_admits_every_pod_by_default(
     }
     api_server.kubectl("create", "-f", "-", stdin=json.dumps(manifest))
     api_server.kubectl("wait", "--for=create", f"--namespace={name}", "serviceaccount/default")
-    plain = render()
     kubectl = Kubectl(namespace.program, Path(namespace.kubeconfig), name)
     for spec in (of_the_operator(plain), *of_runners(plain), *of_classes(plain)):
         admit(kubectl, spec)
