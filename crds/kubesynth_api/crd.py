@@ -148,7 +148,7 @@ def _crds_chart() -> dict[str, Any]:
     }
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(yaml.CSafeDumper):
     """Writes every list and map out, without anchors, and indents lists as kubectl does."""
 
     def ignore_aliases(self, data: object) -> bool:

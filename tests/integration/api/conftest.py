@@ -11,7 +11,7 @@ from kubesynth_testing.api_requests import ApiRequests
 from kubesynth_testing.apiserver import ApiServer
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def api_server() -> Iterator[ApiServer]:
     """Run an API server that has our CRDs."""
     with ApiServer.start() as server:
@@ -22,7 +22,7 @@ def api_server() -> Iterator[ApiServer]:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def requests(api_server: ApiServer) -> Iterator[ApiRequests]:
     """Connect to it as its administrator."""
     connection = ApiRequests(api_server)

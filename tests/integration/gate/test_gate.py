@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kubesynth_testing import gate
+from kubesynth_testing import gate, servers
+from kubesynth_testing.cluster.binaries import MissingToolchainError
 from kubesynth_testing.gate import Result, Step
 
 PASSES = (sys.executable, "-c", "pass")
@@ -34,11 +35,11 @@ def steps_that_pass(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def prepare(
-    monkeypatch: pytest.MonkeyPatch, api_server: tuple[str, ...], image: tuple[str, ...] | None
+    monkeypatch: pytest.MonkeyPatch, first: tuple[str, ...], image: tuple[str, ...] | None
 ) -> None:
     """Set what is built beside the other steps."""
     second = Step("cluster-up", image) if image is not None else None
-    monkeypatch.setattr(gate, "preparation", lambda: (Step("api-server", api_server), second))
+    monkeypatch.setattr(gate, "preparation", lambda: (Step("servers", first), second))
 
 
 def names(results: list[Result]) -> list[str]:
@@ -51,7 +52,7 @@ def test_every_step_runs_in_order() -> None:
         "lint",
         "unit",
         "types",
-        "api-server",
+        "servers",
         "integration",
         "cluster-up",
         "cluster",
@@ -93,7 +94,7 @@ def test_without_an_image_to_build_the_cluster_tests_follow_at_once(
         "lint",
         "unit",
         "types",
-        "api-server",
+        "servers",
         "integration",
         "cluster",
     ]
@@ -101,8 +102,8 @@ def test_without_an_image_to_build_the_cluster_tests_follow_at_once(
 
 @pytest.mark.parametrize(
     ("commands", "last"),
-    [((BROKEN, PASSES), "api-server"), ((PASSES, BROKEN), "cluster-up")],
-    ids=["api-server", "image"],
+    [((BROKEN, PASSES), "servers"), ((PASSES, BROKEN), "cluster-up")],
+    ids=["servers", "image"],
 )
 def test_failed_preparation_is_shown_and_stops_what_needs_it(
     monkeypatch: pytest.MonkeyPatch,
@@ -139,3 +140,14 @@ def test_only_the_gate_itself_must_have_a_cluster(
 ) -> None:
     monkeypatch.setenv("CI", in_ci)
     assert gate.finished(Step("cluster", PASSES), 5, 1.0).passed is passed
+
+
+def test_servers_that_cannot_be_had_are_named_and_the_others_are_there() -> None:
+    there: list[str] = []
+
+    def impossible() -> None:
+        raise MissingToolchainError("building needs Go")
+
+    wanted = {"first": impossible, "second": lambda: there.append("second")}
+    assert servers.prepare(wanted) == ["first: building needs Go"]
+    assert there == ["second"]

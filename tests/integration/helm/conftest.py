@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
+from kubesynth_testing import yaml_files
 from kubesynth_testing.apiserver import ApiServer
 from kubesynth_testing.cluster import binaries
 from kubesynth_testing.cluster.paths import REPOSITORY
@@ -33,14 +34,14 @@ def offline_helm(tmp_path_factory: pytest.TempPathFactory) -> Runner:
 def render(offline_helm: Runner, chart: Path) -> Callable[..., list[dict[str, Any]]]:
     """Renders the chart with values such as `replicas=2`."""
 
-    def rendered(*values: str) -> list[dict[str, Any]]:
-        text = offline_helm("template", "kubesynth", chart, *(f"--set={value}" for value in values))
-        return [manifest for manifest in yaml.safe_load_all(text) if manifest]
+    @functools.cache
+    def text(*values: str) -> str:
+        return offline_helm("template", "kubesynth", chart, *(f"--set={value}" for value in values))
 
-    return rendered
+    return lambda *values: yaml_files.load_all(text(*values))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def api_server() -> Iterator[ApiServer]:
     """An API server with its controllers, so that Deployments make pods and roles aggregate."""
     with ApiServer.start(controllers=True) as server:

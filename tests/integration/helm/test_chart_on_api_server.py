@@ -85,37 +85,27 @@ def helm_for(api_server: ApiServer, kubectl: Kubectl, program: Path) -> Runner:
     return Runner(program, api_server.kubeconfig, kubectl.namespace)
 
 
-def rights_of(user: str, kubectl: Kubectl, *, groups: tuple[str, ...] = ()) -> set[Right]:
+def rights_of(user: str, kubectl: Kubectl) -> set[Right]:
     """Ask the API server which rights of the universe a user has in a namespace."""
-    reviews = [
-        {
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": "LocalSubjectAccessReview",
-            "metadata": {"namespace": kubectl.namespace},
-            "spec": {
-                "user": user,
-                "groups": ["system:authenticated", *groups],
-                "resourceAttributes": attributes(right, kubectl.namespace),
-            },
-        }
-        for right in UNIVERSE
-    ]
-    documents = "\n---\n".join(json.dumps(review) for review in reviews)
-    jsonpath = "jsonpath={.status.allowed}{'\\n'}"
-    answers = kubectl("create", "-f", "-", "-o", jsonpath, stdin=documents).split()
-    return {right for right, answer in zip(UNIVERSE, answers, strict=True) if answer == "true"}
-
-
-def attributes(right: Right, namespace: str) -> dict[str, str]:
-    group, path, verb = right
-    resource, _, subresource = path.partition("/")
-    return {
-        "namespace": namespace,
-        "group": group,
-        "resource": resource,
-        "subresource": subresource,
-        "verb": verb,
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectRulesReview",
+        "spec": {"namespace": kubectl.namespace},
     }
+    ask = ("create", "-f", "-", "-o", "json", f"--as={user}")
+    status = json.loads(kubectl(*ask, stdin=json.dumps(review)))["status"]
+    assert not status["incomplete"]
+    return {
+        right for right in UNIVERSE if any(grants(rule, right) for rule in status["resourceRules"])
+    }
+
+
+def grants(rule: dict[str, Any], right: Right) -> bool:
+    """Tell whether a rule of RBAC grants a right to objects of whatever name."""
+    if rule.get("resourceNames"):
+        return False
+    parts = ("apiGroups", "resources", "verbs")
+    return all({"*", part} & set(rule[kind]) for kind, part in zip(parts, right, strict=True))
 
 
 def service_account(namespace: str) -> str:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from kubesynth_api.v1alpha1.runner_pods import RunnerPods
 from kubesynth_api.v1alpha1.server_classes import ServerClassSpec
 from kubesynth_api.version import VERSION
 from kubesynth_operator import settings
+from kubesynth_testing import yaml_files
 from kubesynth_testing.cluster import paths
 from kubesynth_testing.cluster.runners import Runner
 from kubesynth_testing.cluster.shell import CommandError
@@ -106,7 +106,7 @@ def test_chart_of_the_definitions_has_the_users_rights_that_cluster_mode_has(
 
     def definitions(*values: str) -> list[Manifest]:
         text = offline_helm("template", "crds", chart.parent / "kubesynth-crds", *values)
-        return [manifest for manifest in yaml.safe_load_all(text) if manifest]
+        return yaml_files.load_all(text)
 
     expected = of_users(render())
     assert len(expected) == 2
@@ -222,7 +222,7 @@ def test_what_is_said_of_runner_pods_reaches_the_operator(
         "annotations": {"sidecar.istio.io/inject": "false"},
     }
     text = offline_helm("template", "kubesynth", chart, f"--set-json=runner={json.dumps(values)}")
-    read = operator_settings([manifest for manifest in yaml.safe_load_all(text) if manifest])
+    read = operator_settings(yaml_files.load_all(text))
     expected = {**values, "imagePullSecrets": [{"name": "regcred"}, {"name": "other"}]}
     assert read.runner_defaults == RunnerPods.from_wire(expected)
 
@@ -237,7 +237,7 @@ def test_nothing_is_said_of_runner_pods_by_default(render: Render) -> None:
 def classes_of(manifests: list[Manifest]) -> dict[str, Manifest]:
     """Read the classes of model servers as the operator will."""
     files = only(manifests, "ConfigMap", "kubesynth-classes")["data"]
-    return {name: yaml.safe_load(text) for name, text in files.items()}
+    return {name: yaml_files.load(text) for name, text in files.items()}
 
 
 @pytest.mark.parametrize(
@@ -337,7 +337,7 @@ def test_values_of_the_documentation_are_values_that_there_are(
     for block in blocks:
         (tmp_path / "values.yaml").write_text(block)
         text = offline_helm("template", "x", chart, "--values", tmp_path / "values.yaml")
-        manifests = [manifest for manifest in yaml.safe_load_all(text) if manifest]
+        manifests = yaml_files.load_all(text)
         assert operator_settings(manifests, "x-kubesynth").runner_defaults != RunnerPods()
 
 

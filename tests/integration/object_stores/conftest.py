@@ -13,7 +13,7 @@ from kubesynth_testing.object_stores import (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def running() -> Iterator[Callable[[str], ObjectStoreServer]]:
     """Start a store when it is first asked for, and stop them all at the end."""
     servers: dict[str, ObjectStoreServer] = {}

@@ -18,7 +18,7 @@ from kubesynth_testing.server_harness import Servers
 _NUMBERS = itertools.count(1)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def api_server() -> Iterator[ApiServer]:
     """Run a Kubernetes control plane without nodes, with our CRD, for all tests of the session."""
     with ApiServer.start(controllers=True) as server:

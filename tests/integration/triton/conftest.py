@@ -18,7 +18,7 @@ MODELS = ("megatron", "huggingface", "trtllm", "vllm", "ensemble", "words", "num
 LATENCY_SECONDS = 0.05
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def triton(
     tmp_path_factory: pytest.TempPathFactory, real_llm: EmbeddedServer
 ) -> Iterator[TritonServer]:

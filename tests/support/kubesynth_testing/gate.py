@@ -1,8 +1,8 @@
 """Every check and every test of the project, and one summary at the end: `make test`.
 
 What is quick to fail comes first. The programs and images that the slow tests need are built beside
-it and at a lower priority: the integration tests wait for a control plane, the cluster tests for
-the rest. After a failed check or unit test nothing slower is started; a failed integration test
+it and at a lower priority: the integration tests wait for their servers, the cluster tests for the
+rest. After a failed check or unit test nothing slower is started; a failed integration test
 does not keep the cluster tests back.
 """
 
@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kubesynth_testing.cluster import addons, fixtures, paths, recipe
+from kubesynth_testing.cluster import fixtures, paths
 
 REPORTS = paths.REPOSITORY / "build" / "test-reports"
 _BIN = Path(sys.executable).parent
@@ -87,11 +87,10 @@ CLEAN_UP = (
 
 def preparation() -> tuple[Step, Step | None]:
     """Return the steps that build what integration and cluster tests need on this host."""
-    programs = (*recipe.CONTROL_PLANE, "helm", *addons.BY_NAME)
-    api_server = Step("api-server", ("nice", *_HARNESS, "programs", *programs))
+    servers = Step("servers", ("nice", sys.executable, "-m", "kubesynth_testing.servers"))
     if fixtures.cluster_source() is not fixtures.Source.KIND:
-        return api_server, None
-    return api_server, Step("cluster-up", ("nice", *_HARNESS, "prebuild", "--start"))
+        return servers, None
+    return servers, Step("cluster-up", ("nice", *_HARNESS, "prebuild", "--start"))
 
 
 def run(step: Step) -> Result:
@@ -172,13 +171,13 @@ def run_all() -> list[Result]:
 def run_tests() -> list[Result]:
     """Run all steps but the last, which tidy up."""
     first, second = preparation()
-    with Background.started(first, REPORTS / "prepare.log") as api_server:
+    with Background.started(first, REPORTS / "prepare.log") as servers:
         with Background.started(TYPES, REPORTS / "types.log") as types:
             results = [run(step) for step in (*QUICK, UNIT)]
             results.append(types.result())
         if not all(result.passed for result in results):
             return results
-        results.append(api_server.result())
+        results.append(servers.result())
     if not results[-1].passed:
         return results
     if second is None:

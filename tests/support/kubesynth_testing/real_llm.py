@@ -1,4 +1,4 @@
-"""The real small language model as a server, once per test session.
+"""The real small language model as a server, once for all tests of a folder.
 
 Import `real_llm` into a conftest.py to use it as a fixture. The weights are pulled into the user's
 cache the first time (93 MB to fetch).
@@ -17,9 +17,9 @@ SLOTS = 4
 CONTEXT_TOKENS = 2048
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def real_llm() -> Iterator[process.EmbeddedServer]:
-    """Serve SmolLM2-135M-Instruct on a free loopback port until the session ends."""
+    """Serve SmolLM2-135M-Instruct on a free loopback port until they are done."""
     server = process.EmbeddedServer(
         weights.pull(weights.model_folder()),
         process.EmbeddedOptions(slots=SLOTS, context_tokens=CONTEXT_TOKENS),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import yaml
 
 from kubesynth_api import crd
 from kubesynth_api.kinds import KINDS, Kind
 from kubesynth_api.version import VERSION
+from kubesynth_testing import yaml_files
 
 _ROOT = Path(__file__).parents[3]
 
@@ -39,7 +39,7 @@ def test_generating_twice_gives_the_same_bytes() -> None:
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: str(kind.name))
 def test_file_holds_the_definition(kind: Kind) -> None:
     text = crd.generated_files()[f"crds/kubesynth.io_{kind.plural}.yaml"]
-    assert yaml.safe_load(text) == crd.crd_manifest(kind)
+    assert yaml_files.load(text) == crd.crd_manifest(kind)
     assert "Do not edit" in text.splitlines()[0]
     assert "&id" not in text, "no anchors: people read this"
 
@@ -54,13 +54,13 @@ def test_chart_copies_differ_only_in_what_helm_needs(kind: Kind) -> None:
     assert first.strip() == "{{- if and .Values.crds.enabled (not .Values.namespaced) }}"
     assert last.strip() == "{{- end }}"
     assert "".join(body) == alone
-    manifest = yaml.safe_load(alone.replace('{{ "{{" }}', "{{"))
+    manifest = yaml_files.load(alone.replace('{{ "{{" }}', "{{"))
     assert manifest["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
     assert manifest == crd.crd_manifest(kind)
 
 
 def test_chart_of_the_crds_has_the_version_of_the_project() -> None:
-    chart = yaml.safe_load((_ROOT / "helm/kubesynth-crds/Chart.yaml").read_text())
+    chart = yaml_files.load((_ROOT / "helm/kubesynth-crds/Chart.yaml").read_text())
     assert chart["version"] == chart["appVersion"] == VERSION
 
 

@@ -1,0 +1,1 @@
+"""Tests of what the API server makes of our definitions; they share their servers."""

@@ -1,0 +1,1 @@
+"""Tests of the small language model; they share their servers."""

@@ -1,0 +1,1 @@
+"""Tests of object stores; they share their servers."""

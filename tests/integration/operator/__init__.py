@@ -1,0 +1,1 @@
+"""Tests of the operator, beside a control plane; they share their servers."""

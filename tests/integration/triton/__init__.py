@@ -1,0 +1,1 @@
+"""Tests of Triton; they share their servers."""
