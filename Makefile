@@ -18,7 +18,14 @@ compile := $(bin)/uv pip compile --quiet --generate-hashes --universal --python-
 	--no-emit-index-url --custom-compile-command "make constraints" $(if $(UPGRADE),--upgrade)
 without_runtime = $$(sed -n 's/^\([a-z0-9.-]*\)==.*/--no-emit-package \1/p' constraints/runtime.txt)
 
+# uv needs a twentieth of pip's time. pip goes on where it fails: it has ways of its own to find a
+# mirror, a proxy or a certificate.
+install = install() { $(bin)/uv pip install --quiet --python $(bin)/python "$$@" 2>/dev/null || \
+	PYTHONWARNINGS=ignore $(bin)/pip install --quiet "$$@"; }; install
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Each of hundreds of processes would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -116,11 +123,13 @@ $(VENV)/.bootstrapped: constraints/bootstrap.txt | $(bin)/python
 	@touch $@
 
 $(run_installed): constraints/runtime.txt constraints/local.txt pyproject.toml $(VENV)/.bootstrapped
-	$(bin)/pip install -q --require-hashes -r constraints/runtime.txt -r constraints/local.txt
-	PYTHONWARNINGS=ignore $(bin)/pip install -q --no-deps --no-build-isolation -e .
+	@echo install constraints/runtime.txt and constraints/local.txt
+	@$(install) --require-hashes -r constraints/runtime.txt -r constraints/local.txt
+	@$(install) --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(dev_installed): constraints/dev.txt pyproject.toml $(VENV)/.bootstrapped
-	$(bin)/pip install -q --require-hashes -r constraints/dev.txt
-	PYTHONWARNINGS=ignore $(bin)/pip install -q --no-deps --no-build-isolation -e .
+	@echo install constraints/dev.txt
+	@$(install) --require-hashes -r constraints/dev.txt
+	@$(install) --no-deps --no-build-isolation -e .
 	@touch $@

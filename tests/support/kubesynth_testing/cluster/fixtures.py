@@ -23,7 +23,15 @@ from pathlib import Path
 
 import pytest
 
-from kubesynth_testing.cluster import binaries, docker_daemon, host, images, kind, sessions
+from kubesynth_testing.cluster import (
+    binaries,
+    docker_daemon,
+    host,
+    images,
+    kind,
+    sessions,
+    shared_volumes,
+)
 from kubesynth_testing.cluster.kind import Cluster
 from kubesynth_testing.cluster.runners import Kubectl, Runner
 from kubesynth_testing.cluster.shell import Shell
@@ -131,9 +139,11 @@ def project_image_with_model(project_images: dict[str, str]) -> str:
 
 
 @pytest.fixture(scope="session")
-def shared_storage_class() -> str:
+def shared_storage_class(cluster: Cluster) -> str:
     """A StorageClass with ReadWriteMany volumes; `KUBESYNTH_SHARED_STORAGE_CLASS` names another."""
-    return os.environ.get("KUBESYNTH_SHARED_STORAGE_CLASS", kind.SHARED_STORAGE_CLASS)
+    if cluster_source() is Source.KIND:
+        kind.provide_volumes(docker_daemon.connect(), cluster)
+    return os.environ.get("KUBESYNTH_SHARED_STORAGE_CLASS", shared_volumes.STORAGE_CLASS)
 
 
 @pytest.fixture

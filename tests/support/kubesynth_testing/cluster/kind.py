@@ -16,6 +16,7 @@ from kubesynth_testing.cluster import (
     paths,
     pod_network,
     recipe,
+    shared_volumes,
 )
 from kubesynth_testing.cluster.docker_client import Docker
 from kubesynth_testing.cluster.progress import say, step
@@ -25,10 +26,6 @@ NAME = "kubesynth"
 WORKERS = (f"{NAME}-worker", f"{NAME}-worker2")
 NODES = (f"{NAME}-control-plane", *WORKERS)
 
-SHARED_STORAGE_CLASS = "shared"
-"""The StorageClass whose volumes pods on both workers can write at once."""
-
-_SHARED_PATH = "/var/kubesynth-shared"
 _READY_SECONDS = 180
 
 
@@ -138,7 +135,7 @@ def _create(docker: Docker, image: str) -> Cluster:
     with step("wait until the nodes are Ready"):
         if own_image:
             pod_network.configure(docker, cluster.kubectl, nodes=len(NODES))
-        _apply_shared_storage(cluster)
+        provide_volumes(docker, cluster)
         timeout = f"--timeout={_READY_SECONDS}s"
         cluster.kubectl("wait", "--for=condition=Ready", "nodes", "--all", timeout)
         for namespace in ("kube-system", "local-path-storage"):
@@ -157,7 +154,7 @@ def kind_configuration(*, own_image: bool, shared: Path) -> dict[str, object]:
         own_image: The nodes run our image, which brings no pod network of kind's.
         shared: A folder of this host that all nodes mount.
     """
-    mounts = [{"hostPath": str(shared), "containerPath": _SHARED_PATH}]
+    mounts = [{"hostPath": str(shared), "containerPath": shared_volumes.PATH}]
     roles = ("control-plane", "worker", "worker")
     return {
         "kind": "Cluster",
@@ -191,24 +188,9 @@ def _kubeadm_patches() -> list[dict[str, object]]:
     return [patch for patch in (kubelet, proxy, programs) if len(patch) > 1]
 
 
-def _apply_shared_storage(cluster: Cluster) -> None:
-    """Start the provisioner of volumes that all nodes share."""
-    deployment = json.loads(
-        cluster.kubectl(
-            *("get", "deployment", "local-path-provisioner"),
-            *("-n", "local-path-storage", "-o", "json"),
-        )
-    )
-    (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    command = container["command"]
-    manifest = (paths.FILES / "shared-storage.yaml").read_text()
-    for name, value in {
-        "PROVISIONER_IMAGE": container["image"],
-        "HELPER_IMAGE": command[command.index("--helper-image") + 1],
-        "SHARED_PATH": _SHARED_PATH,
-    }.items():
-        manifest = manifest.replace(name, value)
-    cluster.kubectl("apply", "-f", "-", stdin=manifest)
+def provide_volumes(docker: Docker, cluster: Cluster) -> None:
+    """See to it that there are shared volumes for a session of tests to claim."""
+    shared_volumes.provide(docker, cluster.kubectl, NODES[0])
 
 
 def _running(docker: Docker) -> Cluster | None:
@@ -236,7 +218,7 @@ def _delete(docker: Docker) -> None:
     if nodes:
         with step("delete the cluster"):
             # Pods wrote there under ids that this user may not be allowed to delete.
-            empty = f"find {_SHARED_PATH} -mindepth 1 -delete"
+            empty = f"find {shared_volumes.PATH} -mindepth 1 -delete"
             Shell(env=docker.env).succeeds(docker.program, "exec", nodes[0], "sh", "-c", empty)
             _kind(docker, "delete", "cluster", "--name", NAME)
     kubeconfig().unlink(missing_ok=True)

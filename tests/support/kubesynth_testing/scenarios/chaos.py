@@ -64,7 +64,9 @@ class Killers:
             },
         }
         self._kubectl.apply(namespace, self._daemon_set())
-        self._kubectl("rollout", "status", "daemonset/killer", "--timeout=60s")
+        self._kubectl(
+            "rollout", "status", "daemonset/killer", "--timeout=240s", timeout_seconds=250
+        )
         return self
 
     def __exit__(
