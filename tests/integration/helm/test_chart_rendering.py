@@ -284,14 +284,8 @@ def test_every_engine_gets_the_environment_of_the_chart(offline_helm: Runner, ch
     ]
     flag = f"--set-json=modelServers.classes.env={json.dumps(env)}"
     text = offline_helm("template", "kubesynth", chart, flag)
-    found = classes_of([manifest for manifest in yaml.safe_load_all(text) if manifest])
-    before = classes_of(
-        [
-            manifest
-            for manifest in yaml.safe_load_all(offline_helm("template", "kubesynth", chart))
-            if manifest
-        ]
-    )
+    found = classes_of(yaml_files.load_all(text))
+    before = classes_of(yaml_files.load_all(offline_helm("template", "kubesynth", chart)))
     for name, spec in found.items():
         ServerClassSpec.from_wire(spec)
         own = [each for each in before[name]["env"] if each["name"] != "HF_HOME"]
