@@ -35,8 +35,8 @@ DNS_CACHE_SECONDS = 10
 # Below the 5 s after which uvicorn (vLLM, NIM) closes an idle connection: a request must not meet
 # the server's FIN on its way.
 KEEP_ALIVE_SECONDS = 4.0
-# A server that stops goes on answering on connections that are there, to say that it takes no more.
-# So long after such an answer each connection is used once: the next one leads to another server.
+# A server that gives completions up may go on to do so, on the connections that it has. So long
+# after such an answer each connection is used once: the next one may lead to another server.
 LEAVING_SECONDS = 10.0
 # Servers without a list of models: it is optional to them, not to the API.
 _NO_MODEL_LIST = frozenset({404, 405, 501})

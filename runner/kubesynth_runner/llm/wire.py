@@ -93,8 +93,8 @@ class _ModelList(msgspec.Struct):
 # More digits are noise of the server's arithmetic, and cost space in every row.
 _LOGPROB_DIGITS = 4
 
-# How servers that are told to stop end what they have under way: with what there was of it by then,
-# often nothing, and status 200 (vLLM, SGLang).
+# How servers say that they gave a completion up, as they stop or were told to: with what there was
+# of it by then, often nothing, and status 200 (vLLM's and SGLang's source).
 _GIVEN_UP = "abort"
 
 # "sorted" orders the keys of every dict, so equal requests are equal bytes.
@@ -185,9 +185,7 @@ def decode_completion(body: bytes, *, is_scored: bool = False) -> Completion:
         others=tuple(others),
     )
     if any(choice.finish_reason == _GIVEN_UP for choice in (first, *others)):
-        problem = (
-            f"the server gave the completion up (finish_reason {_GIVEN_UP}), as one that stops"
-        )
+        problem = f"the server gave the completion up (finish_reason {_GIVEN_UP}); is it stopping?"
         raise failed(ErrorKind.OVERLOADED, problem, body, completion)
     has_scores = is_scored and first.logprobs is not None
     if not has_scores and not any(

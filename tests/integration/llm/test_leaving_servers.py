@@ -1,7 +1,7 @@
-"""The client and a server that is told to stop, and answers as vLLM 0.24 does until it is gone.
+"""The client and a server that gives up what it is asked, as one does whose engine stops.
 
-The server is a fake: on connections that it has from before, it says at once that it gives up. Who
-connects anew reaches another one, as behind a Service.
+The server is a fake: on connections that it has from before, it says at once that it gives up, in
+the words of vLLM's source. Who connects anew reaches another one, as behind a Service.
 """
 
 from __future__ import annotations
