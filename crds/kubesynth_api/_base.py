@@ -140,6 +140,17 @@ class ApiModel(BaseModel):
         """
         return cls.model_validate_json(json.dumps(value), strict=True, by_alias=True, by_name=False)
 
+    @classmethod
+    def from_peer(cls, body: str | bytes) -> Self:
+        """Parse the JSON that another build of the project sends; what is new in it is left out.
+
+        Operator and runners are of different builds while one of them is upgraded, or taken back.
+
+        Raises:
+            pydantic.ValidationError: what is known here does not fit.
+        """
+        return cls.model_validate_json(body, extra="ignore")
+
     def to_wire(self) -> dict[str, Any]:
         """Return the object as the API server stores it: camelCase, unset fields left out."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -200,7 +200,7 @@ class LeaseKeeper:
             try:
                 async with desk.gate, self._gate, session.get(url + PROGRESS_PATH) as response:
                     body = await response.content.read(_REPORT_MAX_BYTES)
-                report = ProgressReport.model_validate_json(body).lease
+                report = ProgressReport.from_peer(body).lease
             except (aiohttp.ClientError, TimeoutError, OSError, ValidationError) as exc:
                 _logger.debug("no lease report", extra={"pod": uid, "error": str(exc)})
                 return
@@ -230,7 +230,7 @@ class LeaseKeeper:
                 ):
                     answer = await response.content.read(_REPORT_MAX_BYTES)
                 # 200 and 409 come with a report, and whatever else there is does not.
-                report = LeaseReport.model_validate_json(answer)
+                report = LeaseReport.from_peer(answer)
             except (aiohttp.ClientError, TimeoutError, OSError, ValidationError) as exc:
                 _logger.info("lease not taken", extra={"pod": item.uid, "error": str(exc)})
                 desk.leases.silent(item.uid)

@@ -98,7 +98,7 @@ class ProgressPoller:
                 if response.status != 200:
                     return False
                 body = await response.content.read(_REPORT_MAX_BYTES)
-            report = ProgressReport.model_validate_json(body)
+            report = ProgressReport.from_peer(body)
         except (aiohttp.ClientError, TimeoutError, OSError, ValidationError) as exc:
             _logger.debug("no progress", extra={"pod": pod.name, "error": str(exc)})
             return False

@@ -215,7 +215,7 @@ def parse_termination_message(text: str) -> TerminationMessage | None:
         # Remarks that are not understood must not take the totals with them.
         for fields in (known, {name: known[name] for name in known.keys() - _REMARKS}):
             with contextlib.suppress(ValidationError):
-                return TerminationMessage.model_validate(fields)
+                return TerminationMessage.model_validate(fields, extra="ignore")
     return None
 
 

@@ -92,7 +92,7 @@ def application(progress: Progress, lease_token: str = "") -> web.Application:
         if held is None:
             return web.Response(status=503, text="no shard is open yet\n")
         try:
-            lease = Lease.model_validate_json(await request.read())
+            lease = Lease.from_peer(await request.read())
         except ValidationError as exc:
             return web.Response(status=400, text=f"not a lease: {exc}\n")
         try:

@@ -46,7 +46,7 @@ class LeaseStore:
     def load(self) -> Lease | None:
         """Return the lease that an earlier attempt was given last."""
         try:
-            return Lease.model_validate_json(self.storage.read(self._path))
+            return Lease.from_peer(self.storage.read(self._path))
         except FileNotFoundError:
             return None
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kubesynth_api.conditions import ConditionType, Reason
-from kubesynth_api.runner_contract import RunnerPhase
+from kubesynth_api.runner_contract import Failures, RunnerPhase
 from kubesynth_operator import wire
 from kubesynth_operator.observation import Outcome
 from kubesynth_testing.builders import (
@@ -117,8 +117,16 @@ def test_the_message_is_found_at_the_end_of_a_log() -> None:
 
 
 def test_remarks_of_a_newer_runner_do_not_take_the_totals_with_them() -> None:
-    raw = run_message().to_wire() | {"failures": [{"kind": "K", "count": 1, "share": 0.5}]}
+    raw = run_message().to_wire() | {"failures": [{"kind": "K", "count": "many"}]}
     assert wire.parse_termination_message(json.dumps(raw)) == run_message()
+
+
+def test_what_is_new_within_a_termination_message_is_left_out() -> None:
+    raw = run_message().to_wire() | {"failures": [{"kind": "K", "count": 1, "share": 0.5}]}
+    message = wire.parse_termination_message(json.dumps(raw))
+    assert message is not None
+    assert message.totals == run_message().totals
+    assert message.failures == (Failures(kind="K", count=1),)
 
 
 def test_an_outcome_survives_its_annotation() -> None:
