@@ -206,7 +206,8 @@ def _choice(choice: _Choice, usage: TokenUsage, body: bytes) -> Choice:
         raise failed(ErrorKind.MALFORMED_RESPONSE, problem, body, _nothing(usage))
     text, reasoning = _text_and_reasoning(choice.message)
     refusal = choice.message.refusal or None
-    if refusal is None and choice.finish_reason == "content_filter" and not text.strip():
+    if refusal is None and choice.finish_reason == "content_filter":
+        # Whatever it has let through by then: nobody wants half of what was not to be said.
         refusal = "the server's content filter stopped the completion"
     return Choice(text, choice.finish_reason, reasoning, refusal, _logprobs(choice.logprobs))
 

@@ -161,8 +161,9 @@ def test_refusal_is_a_completion() -> None:
     assert (completion.text, completion.refusal) == ("", "I can't help with that.")
 
 
-def test_content_filter_is_a_refusal() -> None:
-    completion = decode_completion(_body({"content": ""}, "content_filter"))
+@pytest.mark.parametrize("content", ["", "The first half of"])
+def test_content_filter_is_a_refusal(content: str) -> None:
+    completion = decode_completion(_body({"content": content}, "content_filter"))
     assert completion.refusal == "the server's content filter stopped the completion"
 
 
