@@ -13,8 +13,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from kubesynth_testing.apiserver import ApiServer
 from kubesynth_testing.fake_llm import FakeLlm, Faults
 from kubesynth_testing.operator_harness import Namespace, running_operator
 from kubesynth_testing.ports import free_port
+from kubesynth_testing.relay import Relay
 from kubesynth_testing.runner_process import Nursery, Pod
 
 SHARDS = 8
@@ -84,51 +84,6 @@ def write_input(folder: Path) -> None:
     (folder / "docs.jsonl").write_text("\n".join(lines) + "\n")
 
 
-@asynccontextmanager
-async def address(host: str, port: int, target: int) -> AsyncIterator[None]:
-    """Let a process on a port of this machine have an address of its own."""
-    under_way: set[asyncio.Task[None]] = set()
-
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-        writer.close()
-
-    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            out_reader, out_writer = await asyncio.open_connection("127.0.0.1", target)
-            with contextlib.closing(out_writer):
-                await asyncio.gather(pump(reader, out_writer), pump(out_reader, writer))
-
-    def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(carry(reader, writer))
-        under_way.add(task)
-        task.add_done_callback(under_way.discard)
-        # Also of a task that is cancelled before it has begun.
-        task.add_done_callback(lambda _: writer.close())
-
-    server = await asyncio.start_server(connect, host, port)
-    try:
-        yield
-    finally:
-        # A connection that is being accepted while its server is closed is left open and forgotten
-        # (asyncio before Python 3.12): first no more are accepted, then those have their turn.
-        for listening in server.sockets:
-            asyncio.get_running_loop().remove_reader(listening)
-        for _ in range(3):
-            await asyncio.sleep(0)
-        server.close()
-        # What a pod leaves open when it ends is closed with it.
-        while under_way:
-            for task in under_way:
-                task.cancel()
-            await asyncio.gather(*under_way, return_exceptions=True)
-            await asyncio.sleep(0)
-        await server.wait_closed()
-
-
 @dataclasses.dataclass
 class Kubelet:
     """Runs the pods of a namespace as processes."""
@@ -159,7 +114,7 @@ class Kubelet:
         phase = RunnerPhase(labels["kubesynth.io/phase"])
         pod = Pod(self.folder / name, self.spec, phase, index)
         pod.environment |= await self._environment(raw)
-        async with address(host, self.port, pod.port):
+        async with Relay(pod.port, host, self.port):
             async with self.starting:
                 pid = await self.nursery.start(pod)
             running = {"phase": "Running", "podIP": host, "podIPs": [{"ip": host}]}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import ssl
 import urllib.parse
 from collections.abc import AsyncIterator, Set
 from contextlib import asynccontextmanager
@@ -22,6 +21,7 @@ from kubesynth_operator.metrics import Metrics
 from kubesynth_operator.unreadable import Unreadable
 from kubesynth_testing.apiserver import ApiServer
 from kubesynth_testing.operator_harness import Namespace, eventually
+from kubesynth_testing.relay import pump
 
 SELECTOR = "watched=yes"
 
@@ -78,16 +78,8 @@ class Proxy:
         there, back = await asyncio.open_connection(self.host, self.port)
         self._open |= {writer, back}
         with contextlib.suppress(OSError):
-            await asyncio.gather(_pump(reader, back), _pump(there, writer))
+            await asyncio.gather(pump(reader, back), pump(there, writer))
         self._open -= {writer, back}
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError, ssl.SSLError):
-        while chunk := await reader.read(65536):
-            writer.write(chunk)
-            await writer.drain()
-    writer.close()
 
 
 def a_config_map(name: str, *, watched: bool = True) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import aiohttp
 
 from kubesynth_testing.apiserver import ApiServer
 from kubesynth_testing.operator_harness import eventually
+from kubesynth_testing.ports import free_port
 
 # A user whom a platform chose has no name, and whoever asks for it gets an error.
 _NAMES_OF_USERS = ("LOGNAME", "USER", "LNAME", "USERNAME")
@@ -178,9 +178,7 @@ def operator_process(
     kubeconfig: Path, namespace: str, folder: Path, name: str = "operator-0", **extra: str
 ) -> Iterator[Process]:
     """Run an operator for one namespace, and kill it at the end; `extra` is for its environment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     log = folder / f"{name}.log"
     environment = {
         **{name: value for name, value in os.environ.items() if name not in _NAMES_OF_USERS},
