@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from kubesynth_api.v1alpha1.sampling import SamplingParameters
-from kubesynth_api.v1alpha1.stages.base import TextAnswer
+from kubesynth_api.v1alpha1.stages.base import OnCutOff, TextAnswer
 from kubesynth_runner import records
 from kubesynth_runner.io.plan_file import ColumnType
 from kubesynth_runner.llm.base import CUT_OFF, Completion, JsonSchemaFormat, Message
@@ -201,6 +201,17 @@ def accept_whole(completion: Completion, more: str = "") -> str:
     return text
 
 
+def accept(completion: Completion, on_cut_off: OnCutOff, keeping: str) -> str:
+    """Return a completion's text; `keeping` is how users say that half a text will do.
+
+    Raises:
+        StageFailure: as for `accept_text`, or the text was cut off and is not to be kept.
+    """
+    if on_cut_off == "Keep":
+        return accept_text(completion)
+    return accept_whole(completion, f", or keep such answers with {keeping}")
+
+
 def columns_of_text(column: str, spec: TextAnswer) -> dict[str, ColumnType]:
     """Return the columns of a text: its own, and the one that says whether it was cut off."""
     columns: dict[str, ColumnType] = {column: "string"}
@@ -213,12 +224,9 @@ def text_in(completion: Completion, column: str, spec: TextAnswer) -> records.Co
     """Return the values of `columns_of_text`.
 
     Raises:
-        StageFailure: as for `accept_text`, or the text was cut off and is not to be kept.
+        StageFailure: as for `accept`.
     """
-    if spec.on_cut_off == "Keep":
-        text = accept_text(completion)
-    else:
-        text = accept_whole(completion, ", or keep such answers with onCutOff: Keep")
+    text = accept(completion, spec.on_cut_off, "onCutOff: Keep")
     if spec.cut_off_column is None:
         return {column: text}
     return {column: text, spec.cut_off_column: is_cut_off(completion)}

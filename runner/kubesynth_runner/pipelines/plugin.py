@@ -27,8 +27,7 @@ from kubesynth_runner.pipelines.base import (
     StageLlm,
     Step,
     Steps,
-    accept_text,
-    accept_whole,
+    accept,
 )
 from kubesynth_runner.pipelines.compiling import CompileContext
 from kubesynth_runner.pipelines.labels import ask_label
@@ -164,9 +163,7 @@ class _Model:
     ) -> str:
         _one_of(plugin_api.OnCutOff, "on_cut_off", on_cut_off)
         completion = await self.llm.complete(self._messages(prompt, row, variables))
-        if on_cut_off == "Keep":
-            return accept_text(completion)
-        return accept_whole(completion, ", or keep such answers with on_cut_off='Keep'")
+        return accept(completion, on_cut_off, "on_cut_off='Keep'")
 
     async def items(
         self,
