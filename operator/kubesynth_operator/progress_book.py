@@ -134,12 +134,12 @@ class _Page:
         else:
             self.messages.pop(speaker, None)
 
-    def hush_shards(self) -> None:
-        self.rates.clear()
+    def hear_only(self, phases: Set[RunnerPhase]) -> None:
+        """Forget what pods of other phases have said."""
+        if RunnerPhase.GENERATE not in phases:
+            self.rates.clear()
         self.messages = {
-            speaker: text
-            for speaker, text in self.messages.items()
-            if speaker[0] is not RunnerPhase.GENERATE
+            speaker: text for speaker, text in self.messages.items() if speaker[0] in phases
         }
 
     def settle(self, pause: timedelta, now: datetime) -> bool:
@@ -210,7 +210,7 @@ class ProgressBook:
         elif page.unreachable_since is None:
             page.unreachable_since = now
         if not reachable:
-            page.hush_shards()
+            page.hear_only(set(RunnerPhase) - {RunnerPhase.GENERATE})
 
     def settle(self, job_uid: str, *, now: datetime) -> bool:
         """Close a round of a job; return whether its pods say something else than was told."""
@@ -247,10 +247,7 @@ class ProgressBook:
             if RunnerPhase.GENERATE not in phases:
                 page.reachable = page.unreachable = 0
                 page.unreachable_since = None
-                page.rates.clear()
-            page.messages = {
-                speaker: text for speaker, text in page.messages.items() if speaker[0] in phases
-            }
+            page.hear_only(phases)
             if page.said[1] and page.said[0] not in phases:
                 page.said, page.said_at = _SILENCE, None
 
