@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from kubesynth_api.runner_contract import RunnerPhase
 from kubesynth_api.v1alpha1.server_classes import ServerClassSpec
 from kubesynth_operator import settings
 from kubesynth_operator.resources import pod_template
 from kubesynth_operator.servers import pods
+from kubesynth_testing import yaml_files
 from kubesynth_testing.apiserver import ApiServer
 from kubesynth_testing.builders import a_job
 from kubesynth_testing.cluster.runners import Kubectl
@@ -97,7 +97,7 @@ def of_runners(manifests: list[Manifest]) -> list[Manifest]:
 
 def of_classes(manifests: list[Manifest]) -> list[Manifest]:
     [files] = [m["data"] for m in manifests if m["metadata"]["name"].endswith("-classes")]
-    found = [ServerClassSpec.from_wire(yaml.safe_load(text)) for text in files.values()]
+    found = [ServerClassSpec.from_wire(yaml_files.load(text)) for text in files.values()]
     assert len(found) == 6
     server = a_server(model="meta/llama", gpus=0)
     return [pods.template(server, spec, claim=None, secret_version="")["spec"] for spec in found]

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import trustme
-import yaml
 
+from kubesynth_testing import yaml_files
 from kubesynth_testing.apiserver import ApiServer
 from kubesynth_testing.cluster import addons
 from kubesynth_testing.ports import free_port
@@ -153,9 +153,7 @@ class _Process:
             self.server.kubectl("delete", "-f", "-", stdin=made)
 
     def _webhooks(self, file: Path, of: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-        for manifest in yaml.safe_load_all(file.read_text()):
-            if manifest is None:
-                continue
+        for manifest in yaml_files.load_all(file.read_text()):
             name = f"{self.folder.name}-{manifest['metadata']['name']}"
             wanted = [
                 self._on_loopback(webhook)

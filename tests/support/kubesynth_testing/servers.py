@@ -24,8 +24,7 @@ from kubesynth_testing.triton import environment
 def control_plane() -> None:
     """Build the API server with its controllers, helm, and what is added to clusters."""
     binaries.ensure((*recipe.CONTROL_PLANE, "helm"))
-    for addon in addons.BY_NAME.values():
-        addons.ensure(addon)
+    addons.ensure_all()
 
 
 def embedded_model() -> None:

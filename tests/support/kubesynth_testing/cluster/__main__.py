@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from kubesynth_testing.cluster import (
@@ -15,7 +14,6 @@ from kubesynth_testing.cluster import (
     images,
     kind,
     leftovers,
-    recipe,
     sessions,
 )
 from kubesynth_testing.cluster.docker_client import NoBuildKitError
@@ -68,26 +66,13 @@ def prebuild(arguments: argparse.Namespace) -> int:
         docker = docker_daemon.connect()
         images_built = pool.submit(images.build_for_tests, docker)
         programs.result()
-        _build_addons(addons.BY_NAME)
+        addons.ensure_all()
         kind.choose_node_image(docker)
         names = images_built.result()
     if arguments.start:
         sessions.start()
         kind.load_missing_images(docker, *names.values())
     return 0
-
-
-def programs(arguments: argparse.Namespace) -> int:
-    """Build programs, controllers of add-ons too; print the folder that holds the others."""
-    names = arguments.names or [*recipe.PACKAGES, *addons.BY_NAME]
-    print(binaries.ensure([name for name in names if name in recipe.PACKAGES]))
-    _build_addons([name for name in names if name in addons.BY_NAME])
-    return 0
-
-
-def _build_addons(names: Iterable[str]) -> None:
-    for name in names:
-        addons.ensure(addons.BY_NAME[name])
 
 
 def check_clean(_: argparse.Namespace) -> int:
@@ -103,7 +88,7 @@ def main() -> int:
     """Run one command."""
     parser = argparse.ArgumentParser(prog="python -m kubesynth_testing.cluster")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for function in (up, down, image, kubeconfig, prebuild, programs, check_clean):
+    for function in (up, down, image, kubeconfig, prebuild, check_clean):
         name = function.__name__.replace("_", "-")
         command = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
         command.set_defaults(run=function)
@@ -114,9 +99,6 @@ def main() -> int:
             command.add_argument("--tag", default=_DEV_TAG, help="name of the image")
         if function is prebuild:
             command.add_argument("--start", action="store_true", help="start the cluster, too")
-        if function is programs:
-            known = (*recipe.PACKAGES, *addons.BY_NAME)
-            command.add_argument("names", nargs="*", choices=[[], *known])
     arguments = parser.parse_args()
     try:
         return int(arguments.run(arguments))

@@ -134,6 +134,12 @@ def ensure(addon: Addon) -> Path:
     return target
 
 
+def ensure_all() -> None:
+    """Build the controllers that are missing; errors are those of `ensure`."""
+    for addon in BY_NAME.values():
+        ensure(addon)
+
+
 def _build(addon: Addon, target: Path) -> None:
     binaries.require_toolchain(f"the controller of {addon.name}")
     cluster = binaries.prepare_module()
