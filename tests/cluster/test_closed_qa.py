@@ -75,7 +75,9 @@ def example_is_applied(world: World) -> FirstDataset:
         second = differences(space)
         job, table = space.job(JOB), space.kubectl("get", "sdj", JOB)
         children = space.names(*KINDS, selector=OWN)
-        events = space.kubectl.json("get", "events.v1.events.k8s.io")["items"]
+        # Told after the status, so perhaps a moment after `kubectl wait`.
+        eventually(lambda: "AllShardsSucceeded" in reasons(space), what="the last Event")
+        events = reasons(space)
         space.kubectl("delete", "-f", EXAMPLE)
         eventually(lambda: not space.names(*KINDS, selector=OWN), what="no child is left")
         return FirstDataset(
@@ -83,10 +85,16 @@ def example_is_applied(world: World) -> FirstDataset:
             table,
             space.read_output("closed-qa", claim="datasets"),
             (first, second),
-            Counter(item["reason"] for item in events if item["regarding"]["name"] == JOB),
+            events,
             explanation,
             (children, space.names(*KINDS, selector=OWN)),
         )
+
+
+def reasons(space: Workspace) -> Counter[str]:
+    """Return the reasons of the job's Events."""
+    events = space.kubectl.json("get", "events.v1.events.k8s.io")["items"]
+    return Counter(item["reason"] for item in events if item["regarding"]["name"] == JOB)
 
 
 def differences(space: Workspace) -> str:

@@ -55,15 +55,14 @@ async def test_a_sharded_job_plans_generates_finalizes_and_completes(
     assert status["estimate"] == {"calls": 12, "rows": 12}
     assert status["outputs"]["manifest"] == "pvc://datasets/qa/manifest.json"
     assert status["observedGeneration"] == 1
-    told = {(action, reason) for _, action, reason in await namespace.events()}
-    assert {
-        ("Accepted", "Valid"),
-        ("Running", "Planning"),
-        ("Running", "ShardsActive"),
-        ("Running", "Finalizing"),
-        ("Running", "Finished"),
-        ("Complete", "AllShardsSucceeded"),
-    } <= told
+    await namespace.until_told(
+        ("Normal", "Accepted", "Valid"),
+        ("Normal", "Running", "Planning"),
+        ("Normal", "Running", "ShardsActive"),
+        ("Normal", "Running", "Finalizing"),
+        ("Normal", "Running", "Finished"),
+        ("Normal", "Complete", "AllShardsSucceeded"),
+    )
 
 
 async def test_a_job_of_one_shard_is_one_pod(operator: Application, namespace: Namespace) -> None:
@@ -133,7 +132,7 @@ async def test_a_failed_shard_fails_the_job_with_a_partial_report(
     status = (await namespace.job())["status"]
     assert status["progress"]["records"]["done"] == 4
     assert status["shards"]["failedIndexes"] == "1"
-    assert ("Warning", "Failed", "ShardBackoffExceeded") in await namespace.events()
+    await namespace.until_told(("Warning", "Failed", "ShardBackoffExceeded"))
 
 
 async def finish_deleted_pods(namespace: Namespace) -> None:

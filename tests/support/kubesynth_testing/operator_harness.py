@@ -251,6 +251,14 @@ class Namespace:
             if event["regarding"]["kind"] == kind
         ]
 
+    async def until_told(self, *told: tuple[str, str, str]) -> None:
+        """Wait for Events on the job: they are posted after the status that they are about."""
+
+        async def look() -> bool:
+            return set(told) <= set(await self.events())
+
+        await eventually(look, f"Events: {told}")
+
 
 def _pod_status(exit_code: int | None, message: TerminationMessage | None) -> dict[str, Any]:
     """Return the status of a pod that runs (None) or has ended with an exit code."""
