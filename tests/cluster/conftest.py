@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,7 @@ import pytest
 from kubesynth_testing.cluster import fixtures
 from kubesynth_testing.cluster.fixtures import (
     cluster,
-    helm,
     kind_cluster,
-    kubectl,
-    namespace,
     project_image,
     project_image_with_model,
     project_images,
@@ -25,10 +21,7 @@ from kubesynth_testing.scenarios.stage import evidence, stage, world
 __all__ = [
     "cluster",
     "evidence",
-    "helm",
     "kind_cluster",
-    "kubectl",
-    "namespace",
     "project_image",
     "project_image_with_model",
     "project_images",
@@ -53,12 +46,3 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     stages.show_times(terminalreporter)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item,
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
-    fixtures.remember_failure(item, report)
-    return report

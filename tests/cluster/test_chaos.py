@@ -87,7 +87,7 @@ def survive(
     space.on_volume(f"mkdir -p /data/{JOB}")
     with Killers(space.world, f"{space.namespace}-killers") as killers:
         with record(space.kubectl, "jobs") as jobs:
-            space.kubectl.apply(job)
+            space.apply(job)
             eventually(lambda: model.statistics()["answered"] >= after_answers, what="answers")
             storm = Storm(space.world, killers, space.kubectl, JOB)
             storm.rage(random.Random(number), count, look=look)
@@ -126,7 +126,7 @@ def ten_containers_are_killed(world: World) -> CalmAndStorm:
                 name, model.url, shape(), model=model.model, failurePolicy=PATIENT
             )
 
-        space.kubectl.apply(job_manifests.documents(DOCUMENTS), job("calm"))
+        space.apply(job_manifests.documents(DOCUMENTS), job("calm"))
         space.wait_for_end("calm")
         calm = space.read_output("calm")
         model.reset()
@@ -189,7 +189,7 @@ def real_model_is_asked_by_runners_that_are_killed(world: World) -> Survived:
         )
         job["spec"]["models"][0]["sampling"] = {"maxTokens": 40, "temperature": 0.5}
         job["spec"]["pipeline"][1]["answer"]["onCutOff"] = "Keep"
-        space.kubectl.apply(job_manifests.documents(REAL_DOCUMENTS))
+        space.apply(job_manifests.documents(REAL_DOCUMENTS))
         return survive(space, model, 3, job, after_answers=6)
 
 

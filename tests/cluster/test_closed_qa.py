@@ -11,7 +11,7 @@ from kubesynth_testing.cluster.shell import CommandError
 from kubesynth_testing.scenarios import model_pods
 from kubesynth_testing.scenarios.dataset import Dataset, lineage_faults
 from kubesynth_testing.scenarios.patience import eventually
-from kubesynth_testing.scenarios.stage import seen_in
+from kubesynth_testing.scenarios.stage import seen_in, takes_long
 from kubesynth_testing.scenarios.world import (
     Manifest,
     Workspace,
@@ -25,7 +25,7 @@ JOB = "closed-qa"
 EXAMPLES = paths.REPOSITORY / "examples"
 EXAMPLE = EXAMPLES / "closed-qa.yaml"
 DOCUMENTS = EXAMPLES / "data" / "documents.jsonl"
-WORDS = 25
+WORDS = 15
 KINDS = ("jobs", "pods", "configmaps", "networkpolicies")
 OWN = f"kubesynth.io/job-name={JOB}"
 
@@ -59,13 +59,14 @@ def documents() -> list[Manifest]:
     return [{**item, "text": " ".join(item["text"].split()[:WORDS])} for item in found]
 
 
+@takes_long
 def example_is_applied(world: World) -> FirstDataset:
     with world.workspace("closed-qa") as space:
-        model_pods.start_real(space, name="llm", slots=12)
-        space.kubectl.apply(
+        space.apply(
             config_map("documents", {"documents.jsonl": json_lines(documents())}),
             claim("datasets", world.storage_class),
         )
+        model_pods.start_real(space, name="llm", slots=12, claim="datasets")
         space.kubectl("apply", "-f", EXAMPLE)
         explanation = space.kubectl("explain", "sdj.spec.pipeline")
         space.wait_for_phase(JOB, "Running")
@@ -93,8 +94,8 @@ def example_is_applied(world: World) -> FirstDataset:
 
 def reasons(space: Workspace) -> Counter[str]:
     """Return the reasons of the job's Events."""
-    events = space.kubectl.json("get", "events.v1.events.k8s.io")["items"]
-    return Counter(item["reason"] for item in events if item["regarding"]["name"] == JOB)
+    told = (event for event in space.list("events") if event["regarding"]["name"] == JOB)
+    return Counter(event["reason"] for event in told)
 
 
 def differences(space: Workspace) -> str:
@@ -198,10 +199,5 @@ def test_kubectl_explain_is_documentation(evidence: FirstDataset) -> None:
 @seen_in(example_is_applied)
 def test_deleting_the_job_leaves_nothing_but_the_dataset(evidence: FirstDataset) -> None:
     before, after = evidence.children
-    assert {name.partition("/")[0] for name in before} == {
-        "job.batch",
-        "pod",
-        "configmap",
-        "networkpolicy.networking.k8s.io",
-    }
+    assert {name.partition("/")[0] for name in before} == set(KINDS)
     assert after == set()

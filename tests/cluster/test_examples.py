@@ -55,12 +55,12 @@ class Example:
 
 def examples_are_applied(world: World) -> dict[str, Example]:
     with world.workspace("examples") as space:
-        model = model_pods.start_fake(space, name="llm", model=MODEL)
+        space.apply(claim("datasets", world.storage_class))
+        model = model_pods.start_fake(space, name="llm", model=MODEL, claim="datasets")
         for name in ("documents", "questions"):
             file = EXAMPLES / "data" / f"{name}.jsonl"
             space.kubectl("create", "configmap", name, f"--from-file={file}")
         space.kubectl("create", "secret", "generic", "inference", "--from-literal=api-key=k")
-        space.kubectl.apply(claim("datasets", world.storage_class))
         for name in RUN_HERE:
             text = (EXAMPLES / f"{name}.yaml").read_text()
             text = text.replace(HOSTED[0], model.url).replace(HOSTED[1], MODEL)

@@ -1,4 +1,4 @@
-"""Limits, a budget and a target over eight shards, also while there is no operator."""
+"""Limits, a budget and a target over many shards, also while there is no operator."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kubesynth_testing.scenarios import job_manifests, model_pods
 from kubesynth_testing.scenarios.dataset import Dataset
 from kubesynth_testing.scenarios.job_manifests import JobShape
 from kubesynth_testing.scenarios.patience import eventually
-from kubesynth_testing.scenarios.stage import seen_in
+from kubesynth_testing.scenarios.stage import seen_in, takes_long
 from kubesynth_testing.scenarios.world import Manifest, World, condition, config_map, json_lines
 
 JOB = "limited"
@@ -42,6 +42,7 @@ def documents() -> Manifest:
     return config_map(job_manifests.DOCUMENTS, {job_manifests.DOCUMENTS_KEY: json_lines(rows)})
 
 
+@takes_long
 def the_operator_is_away_in_the_middle(world: World) -> Limited:
     with world.workspace("limits") as space:
         model = model_pods.start_fake(space, latency_seconds=0.5)
@@ -50,13 +51,12 @@ def the_operator_is_away_in_the_middle(world: World) -> Limited:
         job["spec"]["models"][0]["limits"]["requestsPerMinute"] = 60 * PER_SECOND
         job["spec"]["budget"] = {"tokens": TOKENS}
         with world.operator.lock:
-            space.kubectl.apply(documents(), job)
+            space.apply(documents(), job)
             eventually(lambda: model.statistics()["answered"] >= 40, what="40 answers", seconds=400)
-            world.operator.stop()
-            before = model.statistics()["answered"]
-            time.sleep(WITHOUT_OPERATOR_SECONDS)
-            after = model.statistics()["answered"]
-            world.operator.start()
+            with world.operator.away():
+                before = model.statistics()["answered"]
+                time.sleep(WITHOUT_OPERATOR_SECONDS)
+                after = model.statistics()["answered"]
         status = space.wait_for_end(JOB)
         return Limited(status, space.read_output(JOB), model.statistics(), after - before)
 
@@ -90,8 +90,10 @@ def test_pods_go_on_without_an_operator(evidence: Limited) -> None:
 
 # --- a target ---
 
-TARGET_DOCUMENTS = 96
-TARGET = 72
+TARGET_SHARDS = 4
+TARGET_CONCURRENCY = 8
+TARGET_DOCUMENTS = 48
+TARGET = 36
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -100,18 +102,18 @@ class Reached:
     dataset: Dataset
 
 
-def eight_shards_share_a_target(world: World) -> Reached:
+def shards_share_a_target(world: World) -> Reached:
     with world.workspace("target") as space:
         model = model_pods.start_fake(space, latency_seconds=1)
-        shape = JobShape(shards=SHARDS, concurrency=CONCURRENCY)
+        shape = JobShape(shards=TARGET_SHARDS, concurrency=TARGET_CONCURRENCY)
         job = job_manifests.closed_qa(JOB, model.url, shape, model=model.model)
         job["spec"]["target"] = {"acceptedRecords": TARGET}
-        space.kubectl.apply(job_manifests.documents(TARGET_DOCUMENTS), job)
+        space.apply(job_manifests.documents(TARGET_DOCUMENTS), job)
         status = space.wait_for_end(JOB)
         return Reached(status, space.read_output(JOB))
 
 
-@seen_in(eight_shards_share_a_target)
+@seen_in(shards_share_a_target)
 def test_target_is_reached_by_all_shards_together(evidence: Reached) -> None:
     complete = condition(evidence.status, "Complete")
     assert (complete["status"], complete["reason"]) == ("True", "TargetReached")
@@ -120,4 +122,4 @@ def test_target_is_reached_by_all_shards_together(evidence: Reached) -> None:
     rows = len(evidence.dataset.rows)
     assert evidence.status["progress"]["records"]["accepted"] == rows
     # Each of the documents under way at the end gives two rows.
-    assert TARGET <= rows <= TARGET + 2 * CONCURRENCY
+    assert TARGET <= rows <= TARGET + 2 * TARGET_CONCURRENCY

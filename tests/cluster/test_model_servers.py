@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import time
 from typing import Any
@@ -12,7 +13,7 @@ from kubesynth_testing.scenarios.dataset import Dataset, lineage_faults
 from kubesynth_testing.scenarios.job_manifests import JobShape
 from kubesynth_testing.scenarios.patience import eventually
 from kubesynth_testing.scenarios.recording import Recording, record
-from kubesynth_testing.scenarios.stage import seen_in
+from kubesynth_testing.scenarios.stage import seen_in, takes_long
 from kubesynth_testing.scenarios.world import Manifest, Workspace, World, condition
 
 ENGINE, BROKEN = "engine", "broken"
@@ -74,12 +75,13 @@ class Seen:
     rolled_args: list[str]
 
 
+@takes_long
 def servers_come_and_go(world: World) -> Seen:
     with gpu_node.gpu_node(world.cluster, gpus=2) as node, world.workspace("servers") as space:
         # On one stream: of two, the container runtime does not keep the order.
         fails = "echo loading >&2; echo '" + LAST_WORDS + "' >&2; exit 1"
         shell = {"command": ["sh", "-c"], "args": [fails], "startupTimeoutSeconds": 25}
-        space.kubectl.apply(
+        space.apply(
             gpu_node.class_of(world, ENGINE),
             gpu_node.class_of(world, BROKEN, **shell),
             *servers_that_cannot_start(world),
@@ -92,7 +94,7 @@ def servers_come_and_go(world: World) -> Seen:
         ):
             unschedulable, seconds = no_gpu_is_free(space)
             broken = inline(BROKEN)
-            space.kubectl.apply(job(space, "broken", broken))
+            space.apply(job(space, "broken", broken))
             status, dataset = a_server_dies(space)
             left = eventually_gone(space, "own-generator")
             ends = jobs_share(space)
@@ -154,7 +156,7 @@ def not_ready(space: Workspace, server: str, reason: str) -> Manifest:
     """Wait until a server is not Ready for a reason, and return the condition."""
 
     def look() -> Manifest | None:
-        status = space.kubectl.json("get", "modelserver", server).get("status", {})
+        status = space.read("modelservers", server).get("status", {})
         found = condition(status, "Ready")
         return found if found.get("reason") == reason else None
 
@@ -165,7 +167,7 @@ def not_ready(space: Workspace, server: str, reason: str) -> Manifest:
 
 def no_gpu_is_free(space: Workspace) -> tuple[Manifest, float]:
     """A job whose server wants more GPUs than there are; it is deleted when it has said so."""
-    space.kubectl.apply(job(space, "greedy", inline(ENGINE, gpus=16)))
+    space.apply(job(space, "greedy", inline(ENGINE, gpus=16)))
     began = time.monotonic()
 
     def said() -> Manifest | None:
@@ -181,7 +183,7 @@ def no_gpu_is_free(space: Workspace) -> tuple[Manifest, float]:
 
 def a_server_dies(space: Workspace) -> tuple[Manifest, Dataset]:
     """The pod of a job's own server is killed when the first calls are under way."""
-    space.kubectl.apply(job(space, "own", inline(ENGINE)))
+    space.apply(job(space, "own", inline(ENGINE)))
     eventually(
         lambda: condition(space.status("own"), "ModelsReady").get("status") == "True",
         what="the server is ready",
@@ -199,7 +201,7 @@ def eventually_gone(space: Workspace, server: str) -> set[str]:
     def look() -> bool:
         servers = space.names("modelservers")
         left = space.names(*kinds[1:], selector=selector)
-        return f"modelserver.kubesynth.io/{server}" not in servers and not left
+        return f"modelservers/{server}" not in servers and not left
 
     eventually(look, what="the server and its children are gone", seconds=120)
     return space.names(*kinds[1:], selector=selector)
@@ -207,10 +209,10 @@ def eventually_gone(space: Workspace, server: str) -> set[str]:
 
 def jobs_share(space: Workspace) -> list[str]:
     """Two jobs ask one server that sleeps before and after."""
-    space.kubectl.apply(gpu_node.shared_server("shared", ENGINE, idle={"ttlSeconds": 3}))
+    space.apply(gpu_node.shared_server("shared", ENGINE, idle={"ttlSeconds": 3}))
     eventually(lambda: phase(space) == "Idle", what="the shared server is idle")
     reference = {"serverRef": {"name": "shared"}}
-    space.kubectl.apply(job(space, "one", reference, 2), job(space, "two", reference, 3))
+    space.apply(job(space, "one", reference, 2), job(space, "two", reference, 3))
     ends = [space.wait_for_end(name)["phase"] for name in ("one", "two")]
     eventually(lambda: phase(space) == "Idle", what="the shared server sleeps again", seconds=120)
     return ends
@@ -218,14 +220,14 @@ def jobs_share(space: Workspace) -> list[str]:
 
 def a_server_without_room_for_a_surge_rolls(space: Workspace) -> list[str]:
     """A server that holds every GPU gets an argument more; return those of its new pod."""
-    space.kubectl.apply(gpu_node.shared_server("wide", ENGINE, gpus=2))
+    space.apply(gpu_node.shared_server("wide", ENGINE, gpus=2))
     space.kubectl.wait("condition=Ready", "modelserver/wide", timeout_seconds=300)
     patch = '{"spec": {"args": ["--context-tokens=1024"]}}'
     space.kubectl("patch", "modelserver", "wide", "--type=merge", "-p", patch)
     selector = "kubesynth.io/server-name=wide"
 
     def rolled() -> list[str]:
-        pods = space.kubectl.json("get", "pods", "-l", selector)["items"]
+        pods = space.list("pods", labels=selector)
         if len(pods) != 1 or condition(pods[0]["status"], "Ready").get("status") != "True":
             return []
         args: list[str] = pods[0]["spec"]["containers"][0]["args"]
@@ -246,22 +248,22 @@ def degradations(recording: Recording, server: str) -> list[str]:
 
 
 def phase(space: Workspace) -> str:
-    found = space.kubectl.json("get", "modelserver", "shared").get("status", {})
+    found = space.read("modelservers", "shared").get("status", {})
     return str(found.get("phase", ""))
 
 
-@seen_in(servers_come_and_go, alone=True)
+@seen_in(servers_come_and_go)
 def test_own_server_starts_on_the_node_with_gpus(evidence: Seen) -> None:
     assert {pod["spec"]["nodeName"] for pod in evidence.own_pods} == {evidence.node}
     order = ["Provisioning", "Loading", "AllReady"]
     assert [reason for reason in evidence.own_reasons if reason in order][:3] == order
 
 
-@seen_in(servers_come_and_go, alone=True)
+@seen_in(servers_come_and_go)
 def test_killing_the_server_mid_run_loses_no_record(evidence: Seen) -> None:
     assert len(evidence.own_pods) >= 2, "a pod took the place of the one that was killed"
     complete = condition(evidence.own_status, "Complete")["status"]
-    assert complete == "True", evidence.own_status["conditions"]
+    assert complete == "True", json.dumps(evidence.own_status, indent=2)  # a text is not shortened
     assert evidence.own_dataset.faults() == []
     assert lineage_faults(evidence.own_dataset.rows, stages=1) == []
     records = evidence.own_status["progress"]["records"]
@@ -269,12 +271,12 @@ def test_killing_the_server_mid_run_loses_no_record(evidence: Seen) -> None:
     assert records["failed"] == 0
 
 
-@seen_in(servers_come_and_go, alone=True)
+@seen_in(servers_come_and_go)
 def test_own_server_is_gone_when_the_job_has_ended(evidence: Seen) -> None:
     assert evidence.children_left == set()
 
 
-@seen_in(servers_come_and_go, alone=True)
+@seen_in(servers_come_and_go)
 def test_two_jobs_share_a_server_that_sleeps_before_and_after(evidence: Seen) -> None:
     assert evidence.shared_ends == ["Complete", "Complete"]
     assert max(evidence.users) == 2
@@ -282,13 +284,13 @@ def test_two_jobs_share_a_server_that_sleeps_before_and_after(evidence: Seen) ->
     assert evidence.replicas == [0, 1, 0]
 
 
-@seen_in(servers_come_and_go, alone=True)
+@seen_in(servers_come_and_go)
 def test_a_server_without_a_node_says_so_soon_in_the_scheduler_s_words(evidence: Seen) -> None:
     assert "Insufficient nvidia.com/gpu" in evidence.unschedulable["message"]
     assert evidence.unschedulable_after_seconds < 30
 
 
-@seen_in(servers_come_and_go, alone=True)
+@seen_in(servers_come_and_go)
 def test_a_crash_looping_server_fails_the_job_with_its_last_words(evidence: Seen) -> None:
     failed = condition(evidence.broken_status, "Failed")
     assert failed["reason"] == "ModelStartupFailed"
@@ -296,13 +298,13 @@ def test_a_crash_looping_server_fails_the_job_with_its_last_words(evidence: Seen
     assert condition(evidence.broken_status, "ModelsReady")["reason"] == "StartupTimeout"
 
 
-@seen_in(servers_come_and_go, alone=True)
+@seen_in(servers_come_and_go)
 def test_a_server_whose_image_nobody_has_says_so_in_the_kubelet_s_words(evidence: Seen) -> None:
     assert evidence.without_image["status"] == "False"
     assert NO_IMAGE in evidence.without_image["message"]
 
 
-@seen_in(servers_come_and_go, alone=True)
+@seen_in(servers_come_and_go)
 def test_a_server_that_the_kernel_kills_for_its_memory_says_so(evidence: Seen) -> None:
     assert evidence.without_memory["status"] == "False"
     # The runtime does not always get to know why.
@@ -310,7 +312,7 @@ def test_a_server_that_the_kernel_kills_for_its_memory_says_so(evidence: Seen) -
     assert re.search(r"exit code 137, (OOMKilled|killed \(by the kernel, if memory)", message)
 
 
-@seen_in(servers_come_and_go, alone=True)
+@seen_in(servers_come_and_go)
 def test_a_rollout_without_room_stops_the_old_pod_first_and_says_so(evidence: Seen) -> None:
     assert evidence.rolled_args[-1] == "--context-tokens=1024"
     assert evidence.rollout == ["", "NoRoomForSurge", ""]

@@ -28,25 +28,24 @@ class Plugin:
 
 
 def files_become_allowed(world: World) -> Plugin:
-    """Needs the operator for itself, since it is installed with other values."""
     with world.workspace("plugins") as space:
-        model = model_pods.start_fake(space, name="llm", model=MODEL)
+        space.apply(claim("datasets", world.storage_class))
+        model = model_pods.start_fake(space, name="llm", model=MODEL, claim="datasets")
         for name, file in (("plugins", "headlines.py"), ("documents", "documents.jsonl")):
             source = f"--from-file={EXAMPLES / 'data' / file}"
             space.kubectl("create", "configmap", name, source)
-        space.kubectl.apply(claim("datasets", world.storage_class))
         space.kubectl("apply", "-f", EXAMPLES / "plugin.yaml")
         refused = space.wait_for_phase(JOB, "Rejected")
         children = space.names("jobs", "pods", selector=f"kubesynth.io/job-name={JOB}")
-        world.operator.install(ALLOWED)
-        end = space.wait_for_end(JOB)
+        with world.operator.lock:
+            world.operator.install(ALLOWED)
+            end = space.wait_for_end(JOB)
+            world.operator.install()
         calls = model.statistics()["answered"]
-        dataset = space.read_output(JOB, claim="datasets")
-    world.operator.install()
-    return Plugin(refused, children, end, dataset, calls)
+        return Plugin(refused, children, end, space.read_output(JOB, claim="datasets"), calls)
 
 
-@seen_in(files_become_allowed, alone=True)
+@seen_in(files_become_allowed)
 def test_python_out_of_a_config_map_is_refused_without_pods(evidence: Plugin) -> None:
     accepted = condition(evidence.refused, "Accepted")
     assert (accepted["status"], accepted["reason"]) == ("False", "ReferenceDenied")
@@ -55,13 +54,13 @@ def test_python_out_of_a_config_map_is_refused_without_pods(evidence: Plugin) ->
     assert evidence.children_of_the_refused == set()
 
 
-@seen_in(files_become_allowed, alone=True)
+@seen_in(files_become_allowed)
 def test_job_goes_on_by_itself_when_it_is_allowed(evidence: Plugin) -> None:
     assert condition(evidence.end, "Accepted")["status"] == "True"
     assert condition(evidence.end, "Complete")["status"] == "True"
 
 
-@seen_in(files_become_allowed, alone=True)
+@seen_in(files_become_allowed)
 def test_its_rows_are_what_the_plugin_makes_of_answers(evidence: Plugin) -> None:
     dataset = evidence.dataset
     assert dataset.faults() == []

@@ -61,12 +61,12 @@ def pods_run(world: World) -> RunningPods:
         model = model_pods.start_fake(space, latency_seconds=2)
         job = job_manifests.closed_qa("qa", model.url, JobShape(shards=2), model=model.model)
         job["spec"]["runner"] = APART
-        space.kubectl.apply(job_manifests.documents(60), job)
-        selector = ("-l", "kubesynth.io/phase=generate")
+        space.apply(job_manifests.documents(60), job)
+        selector = "kubesynth.io/phase=generate"
         eventually(lambda: model.statistics()["answered"] >= 8, what="runners at work")
         # The run must not be over before an operator that another scenario took away is back.
         model.set_faults(latency_seconds=30)
-        runners = eventually(lambda: with_nodes(space, *selector), what="both runners have nodes")
+        runners = eventually(lambda: with_nodes(space, selector), what="both runners have nodes")
         look = ("--", "python", "-c", _LOOK)
         inside_runner = space.kubectl("exec", runners[0]["metadata"]["name"], *look)
         with world.operator.lock:
@@ -81,16 +81,16 @@ def pods_run(world: World) -> RunningPods:
             operators,
             inside_runner.splitlines(),
             inside_operator.splitlines(),
-            space.kubectl.json("get", "networkpolicy", "qa-runner"),
+            space.read("networkpolicies", "qa-runner"),
             seen,
             refused(space, world.image),
             space.read_output("qa"),
         )
 
 
-def with_nodes(space: Workspace, *selector: str) -> list[Manifest]:
+def with_nodes(space: Workspace, selector: str) -> list[Manifest]:
     """Return the pods once all have a node; one shard may be well under way before the other."""
-    pods: list[Manifest] = space.kubectl.json("get", "pods", *selector)["items"]
+    pods = space.list("pods", labels=selector)
     return pods if len(pods) == 2 and all("nodeName" in pod["spec"] for pod in pods) else []
 
 

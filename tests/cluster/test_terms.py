@@ -19,7 +19,7 @@ API_KEY = "a-key-for-tests"
 
 def begin(space: Workspace, name: str, model: ServedModel, shape: JobShape, **spec: Any) -> None:
     job = job_manifests.closed_qa(name, model.url, shape, model=model.model, **spec)
-    space.kubectl.apply(job_manifests.documents(12), job)
+    space.apply(job_manifests.documents(12), job)
 
 
 def patch(kubectl: Kubectl, name: str, spec: str) -> None:
@@ -43,7 +43,7 @@ def references_are_missing_at_first(world: World) -> Parked:
         key = {"secretKeyRef": {"name": "llm", "key": "token"}}
         external = {"url": model.url, "model": model.model, "apiKey": key}
         begin(space, "keyed", model, JobShape(), models=[{"name": "writer", "external": external}])
-        space.kubectl.apply(claim("single", world.storage_class, ["ReadWriteOnce"]))
+        space.apply(claim("single", world.storage_class, ["ReadWriteOnce"]))
         output = {"uri": "pvc://single/out"}
         begin(space, "spread", model, JobShape(shards=2), output=output)
         without_secret = space.wait_for_phase("keyed", "Rejected")
@@ -106,8 +106,7 @@ def parallelism_is_raised_during_a_run(world: World) -> Widened:
 
 def running_shards(space: Workspace) -> int:
     selector = "kubesynth.io/phase=generate"
-    phases = ("--field-selector", "status.phase=Running", "-l", selector)
-    return len(space.kubectl.json("get", "pods", *phases)["items"])
+    return len(space.list("pods", labels=selector, fields="status.phase=Running"))
 
 
 @seen_in(parallelism_is_raised_during_a_run)

@@ -10,12 +10,14 @@ from kubesynth_api.crd import crd_manifest
 from kubesynth_api.kinds import KINDS
 from kubesynth_operator.app import Application
 from kubesynth_operator.kube.client import KubeClient
+from kubesynth_operator.kube.resources import Resource
 from kubesynth_operator.settings import Limits, OperatorSettings
 from kubesynth_testing.apiserver import ApiServer
 from kubesynth_testing.operator_harness import Namespace, running_operator
 from kubesynth_testing.server_harness import Servers
 
 _NUMBERS = itertools.count(1)
+NAMESPACES = Resource("", "v1", "namespaces")
 
 
 @pytest.fixture(scope="package")
@@ -38,15 +40,16 @@ async def client(api_server: ApiServer) -> AsyncIterator[KubeClient]:
 
 
 @pytest.fixture
-def namespace_name(api_server: ApiServer) -> str:
+async def namespace_name(client: KubeClient) -> str:
     """Make a namespace of the test's own, in which PodSecurity `restricted` is enforced."""
     name = f"test-{next(_NUMBERS)}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     manifest = {
         "apiVersion": "v1",
         "kind": "Namespace",
-        "metadata": {"name": name, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+        "metadata": {"name": name, "labels": labels},
     }
-    api_server.kubectl("create", "-f", "-", stdin=json.dumps(manifest))
+    await client.create(NAMESPACES, None, manifest)
     return name
 
 

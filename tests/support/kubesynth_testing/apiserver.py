@@ -157,7 +157,8 @@ class ApiServer:
             CommandError: kubectl failed; its `output` has the API server's message.
         """
         command = (self.bin_folder / "kubectl", "--kubeconfig", self.kubeconfig, *arguments)
-        return Shell().run(*command, stdin=stdin, timeout_seconds=timeout_seconds)
+        shell = Shell(env=recipe.NO_COLLECTIONS)
+        return shell.run(*command, stdin=stdin, timeout_seconds=timeout_seconds)
 
     def wait_for_crds(self) -> None:
         """Wait until all kinds that were made known can be used.

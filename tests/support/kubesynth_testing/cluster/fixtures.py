@@ -14,8 +14,6 @@ Where neither can be had, the tests of the cluster are deselected, and a line sa
 from __future__ import annotations
 
 import os
-import re
-import secrets
 import shlex
 from collections.abc import Iterator
 from enum import StrEnum
@@ -33,10 +31,8 @@ from kubesynth_testing.cluster import (
     shared_volumes,
 )
 from kubesynth_testing.cluster.kind import Cluster
-from kubesynth_testing.cluster.runners import Kubectl, Runner
 from kubesynth_testing.cluster.shell import Shell
 
-_FAILED = pytest.StashKey[bool]()
 _DEFAULT_TIMEOUT_SECONDS = 300.0
 
 _HOW_TO_GET_A_CLUSTER = (
@@ -89,12 +85,6 @@ def _needs_other(item: pytest.Item, source: Source) -> bool:
     return source is Source.EXISTING and "kind_cluster" in names
 
 
-def remember_failure(item: pytest.Item, report: pytest.TestReport) -> None:
-    """Note for the `namespace` fixture that a test failed."""
-    if report.failed:
-        item.stash[_FAILED] = True
-
-
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A running cluster, one for the whole session."""
@@ -144,30 +134,3 @@ def shared_storage_class(cluster: Cluster) -> str:
     if cluster_source() is Source.KIND:
         kind.provide_volumes(docker_daemon.connect(), cluster)
     return os.environ.get("KUBESYNTH_SHARED_STORAGE_CLASS", shared_volumes.STORAGE_CLASS)
-
-
-@pytest.fixture
-def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
-    """A namespace for one test. What was in it is printed when the test fails."""
-    words = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())
-    name = f"{words[:40].strip('-')}-{secrets.token_hex(3)}"
-    cluster.kubectl("create", "namespace", name)
-    yield name
-    if request.node.stash.get(_FAILED, False):
-        print(Kubectl(cluster.kubectl_program, cluster.kubeconfig, name).diagnosis())
-    # In this order nothing makes a pod again, and none takes its whole grace period.
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
-    pods = ("delete", "pods", "--all", "--grace-period=1", "--wait=false")
-    cluster.kubectl(*pods, "--namespace", name)
-
-
-@pytest.fixture
-def kubectl(cluster: Cluster, namespace: str) -> Kubectl:
-    """A kubectl for the test's namespace."""
-    return Kubectl(cluster.kubectl_program, cluster.kubeconfig, namespace)
-
-
-@pytest.fixture
-def helm(cluster: Cluster, namespace: str) -> Runner:
-    """A helm for the test's namespace."""
-    return Runner(binaries.ensure(["helm"]) / "helm", cluster.kubeconfig, namespace)

@@ -50,7 +50,8 @@ class Cluster:
             CommandError: kubectl failed; its `output` has the message.
         """
         command = (self.kubectl_program, "--kubeconfig", self.kubeconfig, *arguments)
-        return Shell().run(*command, stdin=stdin, timeout_seconds=timeout_seconds)
+        shell = Shell(env=recipe.NO_COLLECTIONS)
+        return shell.run(*command, stdin=stdin, timeout_seconds=timeout_seconds)
 
 
 def kubeconfig() -> Path:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kubesynth_testing.cluster import recipe
 from kubesynth_testing.cluster.shell import CommandError, Shell
 
 _LOG_LINES = 60
@@ -35,7 +36,8 @@ class Runner:
             CommandError: It failed; `output` has the message.
         """
         bound = (self.program, "--kubeconfig", self.kubeconfig, "--namespace", self.namespace)
-        return Shell().run(*bound, *arguments, stdin=stdin, timeout_seconds=timeout_seconds)
+        shell = Shell(env=recipe.NO_COLLECTIONS)
+        return shell.run(*bound, *arguments, stdin=stdin, timeout_seconds=timeout_seconds)
 
 
 @dataclass(frozen=True, slots=True)

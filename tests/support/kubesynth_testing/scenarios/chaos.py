@@ -51,6 +51,7 @@ class Killers:
     """Privileged pods, one on each node that runs pods of the tests."""
 
     def __init__(self, world: World, name: str) -> None:
+        self._api = world.api
         self._kubectl = world.kubectl(name)
         self._image = world.image
 
@@ -102,10 +103,12 @@ class Killers:
 
     def kill(self, pod: dict[str, Any]) -> bool:
         """Send SIGKILL to every process of a pod; tell whether there was one."""
-        node = f"--field-selector=spec.nodeName={pod['spec']['nodeName']}"
-        names = self._kubectl("get", "pods", "-l", "app=killer", node, "-o", "name").split()
+        node = f"spec.nodeName={pod['spec']['nodeName']}"
+        killer, *_ = self._api.list(
+            self._kubectl.namespace, "pods", labels="app=killer", fields=node
+        )
         command = ("python", "-c", _KILL, pod["metadata"]["uid"])
-        return int(self._kubectl("exec", names[0], "--", *command)) > 0
+        return int(self._kubectl("exec", _name(killer), "--", *command)) > 0
 
 
 class Storm:
@@ -137,8 +140,8 @@ class Storm:
 
     def _strike(self, draw: random.Random) -> Blow | None:
         """Strike one running pod, or nothing if none runs."""
-        runners = self._running(self._kubectl, f"{JOB_NAME_LABEL}={self._job}")
-        operators = self._running(self._world.operator.kubectl, "")
+        runners = self._running(self._kubectl.namespace, f"{JOB_NAME_LABEL}={self._job}")
+        operators = self._running(self._world.operator.namespace, "")
         # Runners are many and come and go; the operator gets its share of three in ten.
         target: Literal["operator", "runner"] = "operator" if draw.random() < 0.3 else "runner"
         victims = operators if target == "operator" else runners
@@ -153,8 +156,8 @@ class Storm:
             return Blow(target, name, "deleted") if _delete(kubectl, name) else None
         return Blow(target, name, "SIGKILL") if self._killers.kill(victim) else None
 
-    def _running(self, kubectl: Kubectl, selector: str) -> list[dict[str, Any]]:
-        pods = kubectl.json("get", "pods", "--selector", selector)["items"]
+    def _running(self, namespace: str, selector: str) -> list[dict[str, Any]]:
+        pods = self._world.api.list(namespace, "pods", labels=selector)
         return sorted((pod for pod in pods if _runs(pod)), key=_name)
 
 

@@ -1,7 +1,7 @@
 """A node with GPUs that are none, and servers that need them.
 
-The real scheduler places pods by an extended resource and a taint, as on a GPU node; the engine in
-the image is the embedded model, on the CPU, which speaks the real protocol.
+The real scheduler places pods by an extended resource, as on a GPU node; the engine in the image is
+the embedded model, on the CPU, which speaks the real protocol.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from kubesynth_testing.cluster.kind import Cluster
 from kubesynth_testing.scenarios.world import RESTRICTED_CONTAINER, RESTRICTED_POD, Manifest, World
 
 RESOURCE = "nvidia.com/gpu"
-_TAINT = f"{RESOURCE}=present:NoSchedule"
+# What needs no GPU shall leave the node its room, but may go there: of two workers neither is free.
+_TAINT = f"{RESOURCE}=present:PreferNoSchedule"
 _PATH = RESOURCE.replace("/", "~1")
 
 

@@ -1,6 +1,7 @@
 """Models in pods: the fake one, and the real small one behind a proxy that counts.
 
 Their statistics are asked for through the API server's proxy, so nothing needs a port of this host.
+Each has a volume of its workspace, for tests to look into.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from kubesynth_testing import counting_proxy, fake_llm
 from kubesynth_testing.scenarios.api import Api
 from kubesynth_testing.scenarios.journals import request_hash
 from kubesynth_testing.scenarios.world import (
+    CLAIM,
     Manifest,
     Workspace,
     config_map,
@@ -88,12 +90,17 @@ class ServedModel:
 
 
 def start_fake(
-    space: Workspace, *, name: str = "fake-llm", model: str = fake_llm.MODEL, **faults: Any
+    space: Workspace,
+    *,
+    name: str = "fake-llm",
+    model: str = fake_llm.MODEL,
+    claim: str = CLAIM,
+    **faults: Any,
 ) -> ServedModel:
     """Serve the fake model in a workspace and wait until it is ready; begin with `faults`."""
     command = [*_FAKE, "--model", model, "--faults", json.dumps(faults)]
     pod = _with_source(restricted_pod(name, space.world.image, command), name)
-    _serve(space, name, pod, fake_llm.pod_files())
+    _serve(space, name, space.with_volume(pod, claim), fake_llm.pod_files())
     return ServedModel(space.world.api, space.namespace, name, model)
 
 
@@ -101,16 +108,18 @@ def start_counted_fake(space: Workspace, *, name: str = "fake-llm") -> ServedMod
     """Serve the fake model behind a counting proxy; wait until it is ready."""
     server = _beside(space.world.image, [*_FAKE, "--port", str(_UPSTREAM_PORT)])
     server |= {"workingDir": _SOURCE, "volumeMounts": [_SOURCE_MOUNT]}
-    return _serve_counted(space, name, server)
+    return _serve_counted(space, name, server, CLAIM)
 
 
-def start_real(space: Workspace, *, name: str = "llm", slots: int = 4) -> ServedModel:
+def start_real(
+    space: Workspace, *, name: str = "llm", slots: int = 4, claim: str = CLAIM
+) -> ServedModel:
     """Serve the embedded model behind a counting proxy; wait until it is ready."""
     command = ["kubesynth", "local", "serve", "--port", str(_UPSTREAM_PORT)]
     server = _beside(space.world.model_image, [*command, "--slots", str(slots)])
     # The kernel gives it its share whatever else runs: without one it hardly moves.
     server["resources"] = {"requests": {"cpu": "1"}}
-    return _serve_counted(space, name, server)
+    return _serve_counted(space, name, server, claim)
 
 
 def _beside(image: str, command: list[str]) -> Manifest:
@@ -120,12 +129,13 @@ def _beside(image: str, command: list[str]) -> Manifest:
     return {**container, "name": "upstream"}
 
 
-def _serve_counted(space: Workspace, name: str, server: Manifest) -> ServedModel:
+def _serve_counted(space: Workspace, name: str, server: Manifest, claim: str) -> ServedModel:
     upstream = f"http://127.0.0.1:{_UPSTREAM_PORT}"
     command = ["python", "-m", "kubesynth_testing.counting_proxy", "--upstream", upstream]
     pod = _with_source(restricted_pod(name, space.world.image, command), name)
     pod["spec"]["containers"].append(server)
-    _serve(space, name, pod, {**fake_llm.pod_files(), **counting_proxy.pod_files()})
+    files = {**fake_llm.pod_files(), **counting_proxy.pod_files()}
+    _serve(space, name, space.with_volume(pod, claim), files)
     served = ServedModel(space.world.api, space.namespace, name, "")
     listing = served._get("v1/models")
     return dataclasses.replace(served, model=listing["data"][0]["id"])
@@ -151,5 +161,5 @@ def _serve(space: Workspace, name: str, pod: Manifest, files: Mapping[str, str])
         "metadata": {"name": name},
         "spec": {"selector": {"app": name}, "ports": [{"port": _PORT}]},
     }
-    space.kubectl.apply(config_map(name, dict(files)), service, pod)
+    space.apply(config_map(name, dict(files)), service, pod)
     space.kubectl.wait("condition=Ready", f"pod/{name}", timeout_seconds=400)

@@ -75,12 +75,12 @@ def record(kubectl: Kubectl, kind: str) -> Iterator[Recording]:
             recording.stop()
 
 
-def exit_codes(pods: list[dict[str, Any]]) -> dict[str, set[int]]:
-    """Return the exit codes that each pod, by name, was seen with."""
-    codes: dict[str, set[int]] = {}
+def ends(pods: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Return how the containers of each pod, by its name, were seen to have ended."""
+    found: dict[str, list[dict[str, Any]]] = {}
     for pod in pods:
         for container in pod.get("status", {}).get("containerStatuses", ()):
             terminated = container.get("state", {}).get("terminated")
             if terminated is not None:
-                codes.setdefault(pod["metadata"]["name"], set()).add(terminated["exitCode"])
-    return codes
+                found.setdefault(pod["metadata"]["name"], []).append(terminated)
+    return found

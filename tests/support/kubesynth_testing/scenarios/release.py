@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from kubesynth_testing.cluster import binaries, paths
 from kubesynth_testing.cluster.kind import Cluster
 from kubesynth_testing.cluster.runners import Kubectl, Runner
 from kubesynth_testing.cluster.shell import CommandError
-from kubesynth_testing.scenarios.patience import eventually
 
 CHART = paths.REPOSITORY / "helm" / "kubesynth"
 _SELECTOR = "app.kubernetes.io/name=kubesynth-operator"
@@ -60,12 +60,21 @@ class Release:
     def stop(self) -> None:
         """Scale the operator to nothing and wait until it is gone."""
         self._scale(0)
-        eventually(lambda: not self.pods(), what="the operator is gone", seconds=200)
+        self.kubectl.wait("delete", "pods", "-l", _SELECTOR, timeout_seconds=200)
 
     def start(self) -> None:
         """Start it again and wait until it is ready."""
         self._scale(1)
         self.kubectl("rollout", "status", f"deployment/{self.name}", "--timeout=120s")
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Have no operator for the length of a `with` block; hold the lock meanwhile."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
 
     def _scale(self, replicas: int) -> None:
         self.kubectl("scale", f"deployment/{self.name}", f"--replicas={replicas}")

@@ -1,8 +1,8 @@
 """Runs scenarios beside each other, and hands what they saw to the tests.
 
 A test on a cluster mostly waits. So what happens on the cluster is told in scenarios, functions
-that take the `World` and return evidence, and all that are needed begin together; the tests are
-assertions on the evidence, each on one thing:
+that take the `World` and return evidence, and several run beside each other, the longest first; the
+tests are assertions on the evidence, each on one thing:
 
     def suspended_and_resumed(world: World) -> Resumed: ...
 
@@ -15,11 +15,10 @@ A scenario that raises fails every test that wants its evidence.
 
 from __future__ import annotations
 
-import concurrent.futures
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -34,38 +33,38 @@ OPERATOR_NAMESPACE = "kubesynth-system"
 _WORKERS = 5
 
 Scenario = Callable[[World], Any]
+ScenarioT = TypeVar("ScenarioT", bound=Scenario)
+
+_long: set[Scenario] = set()
 
 # (begin, end) of each scenario that was played, in seconds since the first one began.
 _played: dict[str, tuple[float, float]] = {}
 
 
-def seen_in(scenario: Scenario, *, alone: bool = False) -> pytest.MarkDecorator:
-    """Mark a test as one that judges what a scenario saw.
-
-    Args:
-        scenario: The scenario.
-        alone: Keep it back until the others are done.
-    """
+def seen_in(scenario: Scenario) -> pytest.MarkDecorator:
+    """Mark a test as one that judges what a scenario saw."""
     # A plain call would take the scenario for what is to be marked.
     mark: pytest.MarkDecorator = getattr(pytest.mark, MARK)
-    return mark.with_args(scenario, alone=alone)
+    return mark.with_args(scenario)
+
+
+def takes_long(scenario: ScenarioT) -> ScenarioT:
+    """Mark a scenario as one to begin with: begun last, it would be at work all by itself."""
+    _long.add(scenario)
+    return scenario
 
 
 class Stage:
     """The scenarios of a run; each runs once, however many tests want its evidence."""
 
-    def __init__(self, world: World, shared: Sequence[Scenario], alone: Sequence[Scenario]) -> None:
+    def __init__(self, world: World, scenarios: Iterable[Scenario]) -> None:
         self._world = world
         self._began = time.monotonic()
         self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="scenario")
         self._futures: dict[Scenario, Future[Any]] = {
-            scenario: self._pool.submit(self._play, scenario) for scenario in shared
+            scenario: self._pool.submit(self._play, scenario)
+            for scenario in sorted(scenarios, key=lambda each: each not in _long)
         }
-        waited_for = list(self._futures.values())
-        for scenario in alone:
-            future = self._pool.submit(self._play_after, scenario, tuple(waited_for))
-            self._futures[scenario] = future
-            waited_for.append(future)
 
     def evidence(self, scenario: Scenario) -> Any:
         """Wait for a scenario and return what it saw; raise what it raised."""
@@ -74,10 +73,6 @@ class Stage:
     def close(self) -> None:
         """Wait for what is under way; begin nothing more."""
         self._pool.shutdown(cancel_futures=True)
-
-    def _play_after(self, scenario: Scenario, before: tuple[Future[Any], ...]) -> Any:
-        concurrent.futures.wait(before)
-        return self._play(scenario)
 
     def _play(self, scenario: Scenario) -> Any:
         began = time.monotonic() - self._began
@@ -91,9 +86,7 @@ class Stage:
 
 def add_mark(config: pytest.Config) -> None:
     """Make the mark known to pytest."""
-    config.addinivalue_line(
-        "markers", f"{MARK}(function, alone=False): the test judges what this scenario saw"
-    )
+    config.addinivalue_line("markers", f"{MARK}(function): the test judges what this scenario saw")
 
 
 def show_times(reporter: pytest.TerminalReporter) -> None:
@@ -131,13 +124,9 @@ def world(
 @pytest.fixture(scope="session")
 def stage(world: World, request: pytest.FixtureRequest) -> Iterator[Stage]:
     """Every scenario that a selected test is marked with, under way."""
-    shared: dict[Scenario, None] = {}
-    alone: dict[Scenario, None] = {}
-    for item in request.session.items:
-        mark = item.get_closest_marker(MARK)
-        if mark is not None:
-            (alone if mark.kwargs.get("alone") else shared)[mark.args[0]] = None
-    under_way = Stage(world, list(shared), list(alone))
+    marks = (item.get_closest_marker(MARK) for item in request.session.items)
+    wanted = dict.fromkeys(mark.args[0] for mark in marks if mark is not None)
+    under_way = Stage(world, wanted)
     yield under_way
     under_way.close()
 

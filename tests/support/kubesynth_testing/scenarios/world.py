@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from kubesynth_api.labels import API_VERSION
 from kubesynth_api.v1alpha1.synthetic_data_job import PLURAL
 from kubesynth_testing.cluster.kind import Cluster
 from kubesynth_testing.cluster.runners import Kubectl
@@ -78,14 +77,12 @@ class Workspace:
         self.world = world
         self.namespace = namespace
         self.kubectl = world.kubectl(namespace)
+        # Pods that have a volume at /data, by its claim; `main` is the container.
+        self._readers: dict[str, str] = {}
 
     def __enter__(self) -> Self:
-        namespace: Manifest = {
-            "apiVersion": "v1",
-            "kind": "Namespace",
-            "metadata": {"name": self.namespace, "labels": RESTRICTED},
-        }
-        self.kubectl.apply(namespace, claim(CLAIM, self.world.storage_class))
+        self.world.api.create_namespace(self.namespace, RESTRICTED)
+        self.apply(claim(CLAIM, self.world.storage_class))
         return self
 
     def __exit__(
@@ -98,24 +95,44 @@ class Workspace:
             error.add_note(self._diagnosis())
         # Jobs first: one with backoffLimitPerIndex keeps its finalizer on a failed pod until it has
         # made another, which it cannot in a namespace that is being deleted (KEP-3850).
-        self.kubectl("delete", "syntheticdatajobs,jobs", "--all", "--wait=false")
-        self.kubectl("delete", "namespace", self.namespace, "--wait=false")
+        api = self.world.api
+        for resource in (PLURAL, "jobs"):
+            api.delete_all(self.namespace, resource)
+        api.delete_namespace(self.namespace)
         # None takes its whole grace period.
-        self.kubectl("delete", "pods", "--all", "--grace-period=1", "--wait=false")
+        api.delete_all(self.namespace, "pods", grace_seconds=1)
 
     def _diagnosis(self) -> str:
         operator = self.world.operator.logs()
         return f"{self.kubectl.diagnosis()}\n--- logs of the operator\n{operator}"
 
-    def apply_job(self, manifest: Manifest) -> None:
-        """Apply a SyntheticDataJob."""
-        self.kubectl.apply(manifest)
+    def apply(self, *manifests: Manifest) -> None:
+        """Apply manifests."""
+        self.world.api.apply(self.namespace, *manifests)
+
+    def read(self, resource: str, name: str) -> Manifest:
+        """Return an object as it is now; `resource` is a plural such as `pods`."""
+        found: Manifest = self.world.api.read(self.namespace, resource, name)
+        return found
+
+    def list(self, resource: str, *, labels: str = "", fields: str = "") -> list[Manifest]:
+        """Return the objects of a kind that two selectors choose."""
+        found: list[Manifest] = self.world.api.list(
+            self.namespace, resource, labels=labels, fields=fields
+        )
+        return found
+
+    def names(self, *resources: str, selector: str = "") -> set[str]:
+        """Return `resource/name` of the objects of some kinds that are there."""
+        return {
+            f"{resource}/{item['metadata']['name']}"
+            for resource in resources
+            for item in self.list(resource, labels=selector)
+        }
 
     def job(self, name: str) -> Manifest:
         """Return a SyntheticDataJob as it is now."""
-        group = f"/apis/{API_VERSION}/namespaces/{self.namespace}"
-        job: Manifest = self.world.api.get(f"{group}/{PLURAL}/{name}")
-        return job
+        return self.read(PLURAL, name)
 
     def status(self, name: str) -> Manifest:
         """Return the status of a SyntheticDataJob, empty while it has none."""
@@ -158,19 +175,29 @@ class Workspace:
 
     def on_volume(self, script: str, *, claim: str = CLAIM) -> str:
         """Run a shell script in a pod that has a volume at /data, and return its stdout."""
-        reader = f"reader-of-{claim}"
-        pod = restricted_pod(reader, self.world.image, ["sleep", "3600"])
-        pod["spec"]["volumes"] = [{"name": "data", "persistentVolumeClaim": {"claimName": claim}}]
-        mounts = [{"name": "data", "mountPath": "/data"}]
-        pod["spec"]["containers"][0]["volumeMounts"] = mounts
-        self.kubectl.apply(pod)
-        self.kubectl.wait("condition=Ready", f"pod/{reader}")
-        return self.kubectl("exec", reader, "--", "sh", "-c", script)
+        if claim not in self._readers:
+            reader = f"reader-of-{claim}"
+            pod = restricted_pod(reader, self.world.image, ["sleep", "3600"])
+            self.apply(self.with_volume(pod, claim))
+            self.kubectl.wait("condition=Ready", f"pod/{reader}")
+        container = (self._readers[claim], "-c", "main")
+        return self.kubectl("exec", *container, "--", "sh", "-c", script)
 
-    def names(self, *kinds: str, selector: str = "") -> set[str]:
-        """Return `kind/name` of the objects of some kinds that are there."""
-        found = self.kubectl("get", ",".join(kinds), "-o", "name", "--selector", selector)
-        return set(found.split())
+    def with_volume(self, pod: Manifest, claim: str) -> Manifest:
+        """Return a pod with a volume at /data, so that `on_volume` needs none of its own."""
+        self._readers[claim] = pod["metadata"]["name"]
+        spec = pod["spec"]
+        first, *others = spec["containers"]
+        mounts = [*first.get("volumeMounts", ()), {"name": "data", "mountPath": "/data"}]
+        volume = {"name": "data", "persistentVolumeClaim": {"claimName": claim}}
+        return {
+            **pod,
+            "spec": {
+                **spec,
+                "volumes": [*spec.get("volumes", ()), volume],
+                "containers": [{**first, "volumeMounts": mounts}, *others],
+            },
+        }
 
     def try_kubectl(self, *arguments: str) -> str:
         """Run kubectl for what may or may not work, and return what it prints."""
