@@ -29,7 +29,8 @@ pwd.getpwuid = unknown
 from kubesynth_operator.__main__ import main
 raise SystemExit(main())
 """
-# What the operator needs in a namespace, and nothing more; the chart grants the same.
+# What the operator needs in a namespace, and nothing more. A test of the chart sees to it that it
+# grants the same.
 RULES: list[dict[str, Any]] = [
     {
         "apiGroups": ["kubesynth.io"],
@@ -53,12 +54,27 @@ RULES: list[dict[str, Any]] = [
     },
     {
         "apiGroups": ["kubesynth.io"],
+        "resources": ["modelservers/status"],
+        "verbs": ["get", "update"],
+    },
+    {
+        "apiGroups": ["kubesynth.io"],
+        "resources": ["modelservers/finalizers"],
+        "verbs": ["update"],
+    },
+    {
+        "apiGroups": ["kubesynth.io"],
         "resources": ["modelserverclasses"],
         "verbs": ["get", "list", "watch", "create"],
     },
     {
         "apiGroups": ["apps"],
         "resources": ["deployments"],
+        "verbs": ["get", "list", "watch", "create", "patch"],
+    },
+    {
+        "apiGroups": ["leaderworkerset.x-k8s.io"],
+        "resources": ["leaderworkersets"],
         "verbs": ["get", "list", "watch", "create", "patch"],
     },
     {
@@ -76,7 +92,7 @@ RULES: list[dict[str, Any]] = [
     {
         "apiGroups": [""],
         "resources": ["persistentvolumeclaims"],
-        "verbs": ["get"],
+        "verbs": ["get", "create"],
     },
     {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "create"]},
     {
