@@ -10,6 +10,7 @@ from kubesynth_api.uris import version_advice
 from kubesynth_api.v1alpha1.models import ExternalModel
 from kubesynth_api.v1alpha1.protocols import ChatTemplate, JinjaText, TokenizerConfig
 from kubesynth_api.v1alpha1.sampling import SamplingParameters
+from kubesynth_api.v1alpha1.stages.judgement import reward_method
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
 
 MODEL_SERVER_NAME_MAX_LENGTH = 50
@@ -41,12 +42,27 @@ def check(spec: SyntheticDataJobSpec, name: str, config_maps: ConfigMapData) -> 
 
 def notes(spec: SyntheticDataJobSpec) -> Iterator[Finding]:
     """Yield what may well be meant, and is more often an oversight: nothing is refused for it."""
+    for index, said in doubtful_urls(spec):
+        yield invalid(f"spec.models[{index}].external.url", said)
+
+
+def doubtful_urls(spec: SyntheticDataJobSpec) -> Iterator[tuple[int, str]]:
+    """Yield the places of the models whose `url` may lack something, and what that is.
+
+    What is asked for numbers at addresses beside /v1 is found without it.
+    """
+    asked_beside = {
+        role or spec.models[0].name
+        for stage in spec.pipeline
+        for field, role in stage.member.roles().items()
+        if reward_method(stage.member, field) not in (None, "Attributes")
+    }
     for index, model in enumerate(spec.models):
         external = model.external
         if external is None or external.protocol != "OpenAI" or external.azure is not None:
             continue
-        if said := version_advice(external.url):
-            yield invalid(f"spec.models[{index}].external.url", said)
+        if model.name not in asked_beside and (said := version_advice(external.url)):
+            yield index, said
 
 
 def template_text(source: JinjaText | TokenizerConfig, config_maps: ConfigMapData) -> str | None:

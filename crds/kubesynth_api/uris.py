@@ -11,6 +11,19 @@ SCHEMES: tuple[Scheme, ...] = ("pvc", "configmap", "file", "s3", "gs", "az", "ht
 _PATTERN_CHARACTERS = frozenset("*?[")
 # /v1, /v1beta/openai, /openai/v1, /api/v3: the version of an API, as a part of its path.
 _VERSION = re.compile(r"/v[0-9][a-z0-9]*(/|$)")
+# Their requests go to URL/chat/completions without a version, or with one if it is there.
+_HOSTS_WITHOUT_VERSION = frozenset(
+    {
+        "api.deepseek.com",
+        "api.perplexity.ai",
+        "models.github.ai",
+        "models.inference.ai.azure.com",
+    }
+)
+_PATH_WITHOUT_VERSION = "/serving-endpoints"  # Databricks
+_GEMINI_HOST, _GEMINI_PATH = "generativelanguage.googleapis.com", "/v1beta/openai"
+_AZURE_HOST = re.compile(r"\.(openai|cognitiveservices|services\.ai)\.azure\.(com|us|cn)$")
+_OLLAMA_PORT = ":11434"
 _HOME = "~ is not expanded; write the path in full (file:///home/...), or relative to the manifest"
 
 
@@ -61,14 +74,30 @@ def path_advice(uri: str) -> str:
 
 
 def version_advice(url: str) -> str:
-    """Return what `url` of an OpenAI-compatible server may lack; "" if it has an API's version."""
+    """Return what `url` of an OpenAI-compatible server may lack; "" if it looks as it should.
+
+    That is an API's version, wherever in its path, but for those that are known to have none, or to
+    have it at a place of their own.
+    """
     base = url.rstrip("/")
-    if _VERSION.search(base.partition("://")[2]):
+    found = re.match(r"(?P<root>https?://(?P<host>[^/:]*)(?P<port>:\d+)?)(?P<path>.*)", base)
+    if found is None:
         return ""
-    return (
-        f"{url} has no /v1, which nearly all servers want: is it {base}/v1? "
-        f"Requests go to {base}/chat/completions"
-    )
+    root, host, path = found["root"], found["host"].lower(), found["path"]
+    has_version = _VERSION.search(path) is not None
+    says, suggested = "has no /v1, which nearly all servers want", f"{base}/v1"
+    if host == _GEMINI_HOST:
+        has_version = has_version and path.endswith("/openai")
+        says, suggested = "is not Gemini's API for OpenAI's clients", root + _GEMINI_PATH
+    elif _AZURE_HOST.search(host):
+        says = "has no version of Azure's API: give azure.apiVersion, or the path of its newer API"
+        suggested = f"{root}/openai/v1"
+    elif path == "/api" and found["port"] == _OLLAMA_PORT:
+        says, suggested = "is Ollama's own API, and not OpenAI's", f"{root}/v1"
+    needs_none = host in _HOSTS_WITHOUT_VERSION or path.endswith(_PATH_WITHOUT_VERSION)
+    if has_version or needs_none:
+        return ""
+    return f"{url} {says}: is it {suggested}? Requests go to {base}/chat/completions"
 
 
 def parse(uri: str) -> Location:

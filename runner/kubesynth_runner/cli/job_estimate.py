@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -89,6 +90,8 @@ def estimate(source: str, flags: mappings.Flags, options: Options) -> int:
             lines = [manifest.describe(document.document, problem) for problem in problems]
             raise CommandError("\n".join(lines))
         spec = document.job.spec
+        for note in manifests.notes(spec):
+            print(manifest.describe(document.document, note), file=sys.stderr)
         mounts = Mounts(mapped.claims, mapped.config_maps, mapped.secrets, manifest.folder)
         try:
             found = of_job(spec, mounts, options)

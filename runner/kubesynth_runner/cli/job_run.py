@@ -94,8 +94,10 @@ def prepare(source: str, flags: mappings.Flags, scratch: Path) -> LocalRun:
     problems = manifests.problems_of(job, prompts) or mappings.missing(spec, mapped)
     if problems:
         raise _refused(manifest, document, problems)
-    for note in manifests.notes(spec):
+    for note in manifests.notes(document.job.spec):
         print(manifest.describe(document.document, note), file=sys.stderr)
+    for said in mappings.notes(document.job.spec, spec):
+        print(said, file=sys.stderr)
     for warning in mappings.unused(spec, flags):
         print(f"warning: {warning}", file=sys.stderr)
     writer = f"{socket.gethostname()} pid {os.getpid()}"

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from kubesynth_api import references
+from kubesynth_api import endpoints, references
 from kubesynth_api.references import Access, KeyReference, Use
 from kubesynth_api.v1alpha1.models import ModelSpec
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
@@ -119,6 +119,14 @@ def prompt_texts(spec: SyntheticDataJobSpec, mapped: Mapped) -> dict[str, dict[s
     return texts
 
 
+def notes(declared: SyntheticDataJobSpec, spec: SyntheticDataJobSpec) -> Iterator[str]:
+    """Yield what a user should have a look at in the flags that have made `spec` of a job's own."""
+    for index, said in endpoints.doubtful_urls(spec):
+        model = declared.models[index]
+        if model.external is None:
+            yield f"--server {_server_name(model)}: note: {said}"
+
+
 def unused(spec: SyntheticDataJobSpec, flags: Flags) -> Iterator[str]:
     """Yield the flags that the job does not refer to: a mistyped name, most often."""
     found = references.references(spec)
@@ -179,7 +187,7 @@ def _missing_claims(found: references.References, claims: Mapping[str, Path]) ->
 def _with_server(model: ModelSpec, addresses: Mapping[str, str]) -> ModelSpec:
     if model.server is None and model.server_ref is None:
         return model
-    name = model.server_ref.name if model.server_ref is not None else model.name
+    name = _server_name(model)
     what = "server" if model.server is not None else "serverRef"
     address = addresses.get(name)
     if address is None:
@@ -190,6 +198,11 @@ def _with_server(model: ModelSpec, addresses: Mapping[str, str]) -> ModelSpec:
         )
     external = server_flags.endpoint(f"--server {name}={address}", address, model.server)
     return model.model_copy(update={"external": external, "server": None, "server_ref": None})
+
+
+def _server_name(model: ModelSpec) -> str:
+    """Return the name that --server knows a model's server by."""
+    return model.server_ref.name if model.server_ref is not None else model.name
 
 
 def _pairs(flag: str, given: Iterable[str], value: str) -> Iterator[tuple[str, Path]]:

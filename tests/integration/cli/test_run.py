@@ -143,6 +143,18 @@ async def test_model_that_cannot_be_reached_is_named_at_once_and_when_stopped(
     assert "WARNING" not in err.decode()
 
 
+async def test_url_that_may_lack_its_version_is_noted_before_the_run_begins(
+    write_manifest: Callable[[str], Path],
+) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    path = write_manifest(JOB.format(model=f"external: {{url: '{url}', model: {MODEL}}}"))
+    async with running("run", path) as process:
+        line = await read_until(process.stderr, "")
+        process.send_signal(signal.SIGINT)
+        await process.communicate()
+    assert f"spec.models[0].external.url: note: {url} has no /v1" in line
+
+
 async def test_changed_pipeline_meets_the_finished_output(
     server: FakeLlm, write_manifest: Callable[[str], Path]
 ) -> None:

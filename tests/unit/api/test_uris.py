@@ -70,11 +70,46 @@ def test_file_beside_something_is_relative() -> None:
         ("https://v1/api", "https://v1/api/v1"),  # a host
         ("http://llm:8000/v1", ""),
         ("http://llm:8000/v1/", ""),
-        ("https://generativelanguage.example/v1beta/openai", ""),
-        ("https://openrouter.example/api/v1", ""),
         ("https://host/api/paas/v4", ""),
+        pytest.param("http://nim-llm:8000", "http://nim-llm:8000/v1", id="nim"),
+        pytest.param("https://integrate.api.nvidia.com/v1", "", id="nim-hosted"),
+        pytest.param("https://api.openai.com", "https://api.openai.com/v1", id="openai"),
+        pytest.param("http://localhost:11434", "http://localhost:11434/v1", id="ollama"),
+        pytest.param("http://localhost:11434/api/", "http://localhost:11434/v1", id="ollama-own"),
+        pytest.param("http://localhost:11434/v1", "", id="ollama-v1"),
+        pytest.param("http://localhost:1234", "http://localhost:1234/v1", id="lm-studio"),
+        pytest.param("http://localhost:1234/v1", "", id="lm-studio-v1"),
+        pytest.param("https://api.deepseek.com", "", id="deepseek"),
+        pytest.param("https://api.deepseek.com/beta/", "", id="deepseek-beta"),
+        pytest.param("https://openrouter.ai/api/v1", "", id="openrouter"),
+        pytest.param("https://openrouter.ai/api", "https://openrouter.ai/api/v1", id="api"),
+        pytest.param("https://api.perplexity.ai", "", id="perplexity"),
+        pytest.param("https://models.github.ai/inference", "", id="github"),
+        pytest.param("https://x.cloud.databricks.com/serving-endpoints", "", id="databricks"),
+        pytest.param("https://generativelanguage.googleapis.com/v1beta/openai/", "", id="gemini"),
+        *(
+            pytest.param(
+                f"https://generativelanguage.googleapis.com{path}",
+                "https://generativelanguage.googleapis.com/v1beta/openai",
+                id=f"gemini{path}",
+            )
+            for path in ("", "/v1beta", "/v1beta/models", "/openai")
+        ),
+        pytest.param("https://r.openai.azure.com/openai/v1/", "", id="azure-v1"),
+        *(
+            pytest.param(
+                f"https://{host}{path}", f"https://{host}/openai/v1", id=f"azure-{host}{path}"
+            )
+            for host in ("r.openai.azure.com", "r.services.ai.azure.com", "r.openai.azure.us")
+            for path in ("", "/", "/openai", "/openai/deployments/gpt-4o")
+        ),
     ],
 )
 def test_a_url_without_the_version_of_an_api_is_noted(url: str, suggested: str) -> None:
     said = version_advice(url)
     assert (f"is it {suggested}?" in said) if suggested else said == ""
+
+
+def test_azure_is_told_of_both_its_apis() -> None:
+    said = version_advice("https://r.openai.azure.com/openai/deployments/gpt-4o")
+    assert "azure.apiVersion" in said
