@@ -28,6 +28,7 @@ side by side do so on `branches` of the model.
 from __future__ import annotations
 
 import abc
+import dataclasses
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -46,6 +47,20 @@ class Reject(Exception):
     """Raise it for a row that nothing can be made of: it goes to errors/ with the message."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """A text and how it ended.
+
+    `finish_reason` is the server's word: `stop` and `length` with nearly all, others with some,
+    None where it gives none, as some models on Triton. `is_cut_off` says of all servers whether the
+    text ended at maxTokens, or where the context was full: half an answer, whatever it looks like.
+    """
+
+    text: str
+    finish_reason: str | None = None
+    is_cut_off: bool = False
+
+
 class Model(Protocol):
     """The model. Every answer is journalled, retried, paced and counted by the engine.
 
@@ -57,6 +72,10 @@ class Model(Protocol):
         self, prompt: str, row: Row, *, on_cut_off: OnCutOff = "Fail", **variables: Any
     ) -> str:
         """Return the answer; one that was cut off fails the row, unless it is to be kept."""
+        ...
+
+    async def answer(self, prompt: str, row: Row, **variables: Any) -> Answer:
+        """Return the answer, whole or cut off, and which of the two it is."""
         ...
 
     async def items(

@@ -28,6 +28,8 @@ from kubesynth_runner.pipelines.base import (
     Step,
     Steps,
     accept,
+    accept_text,
+    is_cut_off,
 )
 from kubesynth_runner.pipelines.compiling import CompileContext
 from kubesynth_runner.pipelines.labels import ask_label
@@ -164,6 +166,11 @@ class _Model:
         _one_of(plugin_api.OnCutOff, "on_cut_off", on_cut_off)
         completion = await self.llm.complete(self._messages(prompt, row, variables))
         return accept(completion, on_cut_off, "on_cut_off='Keep'")
+
+    async def answer(self, prompt: str, row: plugin_api.Row, **variables: Any) -> plugin_api.Answer:
+        completion = await self.llm.complete(self._messages(prompt, row, variables))
+        text = accept_text(completion)
+        return plugin_api.Answer(text, completion.finish_reason, is_cut_off(completion))
 
     async def items(
         self,

@@ -171,6 +171,32 @@ async def test_answer_that_is_cut_off_fails_the_row_or_is_kept() -> None:
     assert await run(step(source(kept, fields)), {}, ScriptedLlm([half])) == [{"a": "Half of"}]
 
 
+@pytest.mark.parametrize(
+    ("finish_reason", "is_cut_off"),
+    [("length", True), ("model_length", True), ("stop", False), ("eos", False), (None, False)],
+)
+async def test_a_half_answer_can_be_told_from_a_whole_one(
+    finish_reason: str | None, is_cut_off: bool
+) -> None:
+    fields = "adds = {'a': 'json'}; prompts = {'p': 'Ask {{ text }} {{ more }}'}"
+    body = (
+        "found = await model.answer('p', row, more=1)\n"
+        "        yield {'a': [found.text, found.finish_reason, found.is_cut_off]}; return"
+    )
+    llm = ScriptedLlm([Completion(" Some words. ", finish_reason, TokenUsage(), "fake")])
+    made = await run(step(source(body, fields)), {"text": "t"}, llm)
+    assert made == [{"a": ["Some words.", finish_reason, is_cut_off]}]
+    assert llm.asked[0][-1].content == "Ask t 1"
+
+
+@pytest.mark.parametrize("said", [refusal(), "   "])
+async def test_no_answer_at_all_fails_the_row(said: Completion | str) -> None:
+    compiled = step(source("await model.answer('p', row)", "prompts = {'p': 'x'}"))
+    with pytest.raises(StageFailure) as caught:
+        await run(compiled, {}, ScriptedLlm([said]))
+    assert caught.value.kind in ("Refusal", "EmptyCompletion")
+
+
 async def test_refusal_and_failed_calls_are_not_the_plugins_fault() -> None:
     class CallFailed(Exception):
         pass
