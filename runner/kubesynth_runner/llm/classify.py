@@ -118,7 +118,7 @@ _SCHEMA_PHRASES = re.compile(
     r"|json schema conversion failed",  # llama.cpp
     re.IGNORECASE,
 )
-_TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+_TITLE = re.compile(r"<title[^>]{0,200}>(.{0,300}?)</title>", re.IGNORECASE | re.DOTALL)
 
 
 def classify(status: int, body: str, api: str = "chat completions") -> Failure:

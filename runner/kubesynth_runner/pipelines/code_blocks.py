@@ -77,15 +77,22 @@ def _unwrapped(text: str) -> str:
 def _holds_list(text: str, match: re.Match[str], fences: int, expected: int | None) -> bool:
     if match["language"].lower() not in _OF_LISTS or match["lead"].strip(" \t>"):
         return False
-    before, inside = text[: match.start()].strip(), match["inside"]
+    before, inside = _last_character(text, match.start()), match["inside"]
     if match["language"].lower().startswith("json"):
         return True
-    if before.endswith(marked_lines.QUESTION_MARKS):
+    if before in marked_lines.QUESTION_MARKS:
         return False
     is_json = inside.lstrip().startswith(("[", "{")) and json_lists.find(inside) is not None
     if is_json or marked_lines.items(inside):
         return True
     return fences == 1 and (expected != 1 or not before)
+
+
+def _last_character(text: str, end: int) -> str:
+    """Return the last character before a place that is no white space; "" if there is none."""
+    while end and text[end - 1].isspace():
+        end -= 1
+    return text[max(0, end - 1) : end]
 
 
 def _block(match: re.Match[str]) -> str:

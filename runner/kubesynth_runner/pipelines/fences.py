@@ -9,7 +9,9 @@ _MARK = (
     r"(?P<mark>(?<![`~])(?:`{3,}+|~{3,}+))(?P<language>[\w+#.-]*)(?P<info>[^\n`]*)\n(?P<inside>.*?)"
 )
 # Anywhere: models open one behind a colon, and close it behind the last word.
-_ANYWHERE = re.compile(rf"{_MARK}(?P<end>\n?[ \t]*(?P=mark)[ \t]*(?=\n|\Z)|\Z)", re.DOTALL)
+_ANYWHERE = re.compile(
+    rf"{_MARK}(?P<end>(?:\n|(?<![ \t]))[ \t]*(?P=mark)[ \t]*(?=\n|\Z)|\Z)", re.DOTALL
+)
 # On lines of their own, maybe in an item of a list: what is code there.
 _ON_LINES = re.compile(
     rf"^(?P<lead>(?P<indent>[ \t>]*)(?:(?:\d{{1,3}}[.)]|[-*+])[ \t]+)?){_MARK}"

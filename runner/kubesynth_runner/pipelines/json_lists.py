@@ -13,10 +13,10 @@ from kubesynth_runner.pipelines import fences, json_text
 
 # Where JSON begins: on a line of its own, or after a colon or an equals sign.
 _START = re.compile(r"""(?:\A|\n|:|=)[ \t]*(?=[\[{]\s*[\[{"'\]}])""")
-_SINGLE_QUOTED = re.compile(r"'((?:[^'\\]|\\.|'(?=\w))*)'\s*(?=[,\]}])")
+_SINGLE_QUOTED = re.compile(r"'(?P<inside>(?:[^'\\]|\\.|'(?=\w))*+)(?P<end>'\s*(?=[,\]}]))?")
 # A text that has its line for itself, as in pretty-printed JSON, and is no key.
 _QUOTED_LINE = re.compile(
-    r'^[ \t]*"(?![^\n]*"[ \t]*:)(.+)"[ \t]*,?[ \t]*(?://[^"\n]*)?$(?!\s*:)', re.MULTILINE
+    r'^[ \t]*"(?![^\n]*"[ \t]*:)(.+)"[ \t]*+(?:,[ \t]*+)?(?://[^"\n]*)?$(?!\s*:)', re.MULTILINE
 )
 _NUMBERED = re.compile(r"\s*(\d{1,3})[.)]\s+")
 _GAP = re.compile(r"[\s,]*")
@@ -96,7 +96,7 @@ def items(body: str, item_name: str, form: ItemForm) -> list[str]:
     if not values and (start := body.find("[")) >= 0:
         values = [list(_values(body, start + 1))]  # cut off: as many elements as are whole
     if not values or values == [[]]:
-        return [_unescaped(match[1]) for match in _SINGLE_QUOTED.finditer(body)]
+        return list(map(_unescaped, _single_quoted(body)))
     try:
         found = _texts(values[0] if len(values) == 1 else values, _Wanted(item_name, form))
     except RecursionError:
@@ -125,6 +125,16 @@ def _values(body: str, position: int) -> Iterator[Any]:
         except (ValueError, RecursionError):
             return
         yield value
+
+
+def _single_quoted(body: str) -> Iterator[str]:
+    """Yield what stands between single quotes before a comma or a closing bracket."""
+    position = body.find("'")
+    while position >= 0 and (match := _SINGLE_QUOTED.match(body, position)):
+        if match["end"]:
+            yield match["inside"]
+        # Whatever begins within a text without an end ends where that does.
+        position = body.find("'", match.end())
 
 
 def _unescaped(inside: str) -> str:

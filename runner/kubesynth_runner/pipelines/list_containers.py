@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-_ELEMENT = re.compile(r"<(li|item|question|topic|fact)\b[^>]{0,200}>(.*?)</\1>", re.I | re.DOTALL)
+_TAGS = ("li", "item", "question", "topic", "fact")
+_TAG = re.compile(rf"<({'|'.join(_TAGS)})\b[^>]{{0,200}}>", re.I)
+_END_TAGS = {tag: re.compile(f"</{tag}>", re.I) for tag in _TAGS}
 _LATEX = re.compile(
     r"^[ \t]{0,12}\\item[ \t]+(.*?)(?=\n[ \t]{0,12}\\(?:item\b|end\{)|\Z)", re.MULTILINE | re.DOTALL
 )
 _ROW = re.compile(r"^[ \t]*\|", re.MULTILINE)
-_RULE_ROW = re.compile(r"\s*\|?\s*:?-{2,}:?\s*(?:\|\s*:?-{2,}:?\s*)*\|?\s*")
+_RULE_ROW = re.compile(r"\s*+(?:\|\s*+)?:?-{2,}+:?\s*+(?:\|\s*+:?-{2,}+:?\s*+)*+(?:\|\s*+)?")
 _NUMBER_HEADS = frozenset({"#", "no", "no.", "nr", "nr.", "id", "number", "\u2116"})
 _YAML_OBJECT = re.compile(
     r"^([ \t]{0,12})[-*][ \t]+(?:(?:id|no|number)[ \t]*:[ \t]*\d+[ \t]*\n[ \t]+)?"
@@ -18,10 +20,11 @@ _YAML_OBJECT = re.compile(
     re.I | re.M,
 )
 _FOLDED = re.compile(r"^([ \t]*[-*][ \t]+)[>|][-+]?[ \t]*\n[ \t]+(?=\S)", re.MULTILINE)
-_QUOTED = re.compile("\"([^\"\n]+)\"|'((?:[^'\n]|(?<=\\w)'(?=\\w))+)'|\u201c([^\u201d\n]+)\u201d")
+_STRAIGHT = re.compile("\"([^\"\n]+)\"|'((?:[^'\n]|(?<=\\w)'(?=\\w))+)'")
+_QUOTED = re.compile(f"{_STRAIGHT.pattern}|\u201c([^\u201d\n]+)(?:\u201d|(?P<open>\\Z))")
 _SEPARATORS = (";", "\uff1b", "\u3001", "\u060c", "\uff0c", "\u2022", "\u00b7", "|", ",")
 # Before the last one.
-_AND = re.compile(r",?\s+(?:and|und|et|y)\s+(?=[^,]*\Z)")
+_AND = re.compile(r"(?:,|(?<!\s))\s++(?:and|und|et|y)\s+")
 _LABEL = re.compile(r"\A[^:\uff1a,;\u3001\u060c\n]{0,60}[:\uff1a]\s*")
 _LONGEST_INLINE_ITEM = 80
 _SENTENCE_END = re.compile(r"[.!?\u3002\uff01\uff1f\u061f](?:\s|\Z)")
@@ -48,8 +51,23 @@ def unfold(text: str) -> str:
 
 
 def _elements(text: str) -> list[str]:
-    found = [match[2].strip() for match in _ELEMENT.finditer(text)]
+    found = [inside.strip() for inside in _inside_tags(text)]
     return found if len(found) > 1 else [match[1].strip() for match in _LATEX.finditer(text)]
+
+
+def _inside_tags(text: str) -> Iterator[str]:
+    """Yield what stands between a tag and the next one that closes it."""
+    open_ended: set[str] = set()
+    position = 0
+    while tag := _TAG.search(text, position):
+        name = tag[1].lower()
+        end = None if name in open_ended else _END_TAGS[name].search(text, tag.end())
+        if end is None:
+            open_ended.add(name)  # nothing closes the later ones either
+            position = tag.start() + 1
+        else:
+            yield text[tag.end() : end.start()]
+            position = end.end()
 
 
 def objects(text: str) -> list[str]:
@@ -76,11 +94,10 @@ def _table(text: str) -> list[str]:
     if not rows:
         return []
     column = 0
-    while column + 1 < len(head) and _numbers(
-        head[column], [row[column : column + 1] for row in rows]
-    ):
+    while column + 1 < len(head) and _numbers(head[column], [row[column] for row in rows]):
         column += 1
-    return [row[column] for row in rows if column < len(row) and row[column]]
+        rows = [row for row in rows if column < len(row)]
+    return [row[column] for row in rows if row[column]]
 
 
 def _until_blank(lines: list[str]) -> Iterator[str]:
@@ -96,9 +113,9 @@ def _cells(line: str) -> list[str]:
     ]
 
 
-def _numbers(head: str, cells: list[list[str]]) -> bool:
+def _numbers(head: str, cells: list[str]) -> bool:
     plain = head.strip("*_ ").lower()
-    return plain in _NUMBER_HEADS or all(cell[0].strip("*_. )").isdigit() for cell in cells if cell)
+    return plain in _NUMBER_HEADS or all(cell.strip("*_. )").isdigit() for cell in cells)
 
 
 def _on_one_line(text: str, expected: int | None) -> list[str] | None:
@@ -106,8 +123,8 @@ def _on_one_line(text: str, expected: int | None) -> list[str] | None:
     line = text.strip()
     if "\n" in line or not line:
         return None
-    quoted = [next(filter(None, match.groups())) for match in _QUOTED.finditer(line)]
-    rest = _QUOTED.sub("", line).strip(" ,;()[]=")
+    quoted, around = _quoted(line)
+    rest = around.strip(" ,;()[]=")
     if len(quoted) > 1 and (not rest or re.fullmatch(r"\w+", rest)):
         return quoted
     line = _LABEL.sub("", line)
@@ -116,8 +133,30 @@ def _on_one_line(text: str, expected: int | None) -> list[str] | None:
     for separator in _SEPARATORS:
         joined = line.rstrip(".\u3002").strip(f"{separator} ")
         parts = [part.strip() for part in joined.split(separator)]
-        if separator == "," and len(listed := _AND.sub(", ", joined).split(",")) == expected:
+        if separator == "," and len(listed := _listed(joined)) == expected:
             parts = [part.strip() for part in listed]
         if len(parts) > 1 and len(parts) == expected:
             return parts if all(0 < len(part) <= _LONGEST_INLINE_ITEM for part in parts) else None
     return None
+
+
+def _quoted(line: str) -> tuple[list[str], str]:
+    """Return what stands between quotes, and what stands around them."""
+    found: list[str] = []
+    around: list[str] = []
+    pattern = _QUOTED
+    position = start = 0
+    while match := pattern.search(line, start):
+        if match.lastgroup == "open":
+            pattern, start = _STRAIGHT, match.start() + 1  # nothing closes the later ones either
+            continue
+        found.append(next(filter(None, match.groups())))
+        around.append(line[position : match.start()])
+        position = start = match.end()
+    return found, "".join((*around, line[position:]))
+
+
+def _listed(line: str) -> list[str]:
+    """Return what stands between commas, and around the words behind the last one that are one."""
+    last = max(0, line.rfind(","))
+    return (line[:last] + _AND.sub(", ", line[last:])).split(",")

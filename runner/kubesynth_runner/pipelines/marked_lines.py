@@ -7,6 +7,8 @@ import re
 from collections.abc import Collection
 from typing import Literal
 
+from kubesynth_runner.pipelines.wrapped_text import WrappedText
+
 Kind = Literal["number", "letter", "bullet"]
 
 _LEAD = re.compile(r"(?P<indent>[ \t\u3000]*)(?:>[ \t]?)?(?:#{1,6}[ \t]+)?(?P<bold>\*\*|__)?")
@@ -191,48 +193,47 @@ def _choose(lines: list[Line], depth: int, has_numbers: bool) -> list[int]:
 
 
 def _collect(lines: list[Line], chosen: Collection[int]) -> list[str]:
-    found: list[str] = []
+    found: list[WrappedText] = []
     is_open = False
     for index, line in enumerate(lines):
         if index in chosen:
-            found.append(line.text)
+            found.append(WrappedText(line.text))
             is_open = True
         else:
             is_open = is_open and line.kind is None
-            is_open = is_open and (not found[-1] or _is_wrapped(found[-1], line.text))
-            is_open = is_open and go_on(found, line.text)
-    return found
+            is_open = is_open and (not found[-1].length or _is_wrapped(found[-1], line.text))
+            is_open = is_open and go_on(found[-1], line.text)
+    return list(map(str, found))
 
 
-def _is_wrapped(title: str, text: str) -> bool:
+def _is_wrapped(title: WrappedText, text: str) -> bool:
     """Tell whether a line goes on with the title above it, instead of describing it."""
     if not text.strip():
         return False
-    is_long = len(title) >= _WRAPPED_CHARACTERS and not ends_sentence(title)
+    is_long = title.length >= _WRAPPED_CHARACTERS and not ends_sentence(title.tail)
     return is_long or text.strip()[0].islower()
 
 
-def _is_apart(item: str, text: str) -> bool:
+def _is_apart(item: WrappedText, text: str) -> bool:
     """Tell whether an indented line says something about an item instead of going on with it."""
     if text[:1] not in (" ", "\t") or not text.strip():
         return False
-    is_title = len(item) > 4 and item[:2] == item[-2:] == "**" and "**" not in item[2:-2]
-    if is_title or _PART_NUMBER.match(text) or ASIDE.fullmatch(text):
+    if item.is_bold or _PART_NUMBER.match(text) or ASIDE.fullmatch(text):
         return True
     label = _LABEL.match(text)
     # What is below a question and has a name is no part of it; of a task it may well be.
-    return label is not None and (asks(item) or label[1].lower() in _NO_PART)
+    return label is not None and (asks(item.tail) or label[1].lower() in _NO_PART)
 
 
-def go_on(found: list[str], text: str) -> bool:
-    """Add an unmarked line to the last item if it belongs to it; return whether it stays open."""
-    if not found[-1]:  # a heading, such as "Question 1": the item stands below it
-        found[-1] = text.strip()
+def go_on(item: WrappedText, text: str) -> bool:
+    """Add an unmarked line to an item if it belongs to it; return whether the item stays open."""
+    if not item.length:  # a heading, such as "Question 1": the item stands below it
+        item.add(text.strip())
         return True
-    if _is_apart(found[-1], text):
+    if _is_apart(item, text):
         return False
-    is_wrapped = text[:1].islower() and found[-1][-1:].isalnum()
+    is_wrapped = text[:1].islower() and item.tail[-1:].isalnum()
     if (text[:1] in (" ", "\t") or is_wrapped) and text.strip():
-        found[-1] += " " + text.strip()
+        item.add(text.strip())
         return True
     return bool(text.strip())

@@ -6,6 +6,7 @@ import dataclasses
 import re
 
 from kubesynth_runner.pipelines import marked_lines
+from kubesynth_runner.pipelines.wrapped_text import WrappedText
 
 # 1.1 or 1.1.2, below an item.
 _PART_NUMBER = re.compile(
@@ -22,7 +23,7 @@ _TITLE = re.compile(r"(\*\*|__)(?!.*\1.*\1).+\1")
 @dataclasses.dataclass(slots=True)
 class _Item:
     line: marked_lines.Line
-    text: str
+    text: WrappedText
     is_parent: bool = False
     is_head: bool = False
 
@@ -34,16 +35,16 @@ def items(text: str) -> list[str]:
     itself is kept beside them. Below a title sentences need no marks.
     """
     found = _read(_with_sentences_marked(text))
-    return [item.text for item in found if not (item.is_parent and item.is_head)]
+    return [str(item.text) for item in found if not (item.is_parent and item.is_head)]
 
 
 def below(text: str) -> list[str]:
     """Return the texts of the lines below the outermost ones, where all of these are only heads."""
     found = _read(text)
     outer = [item for item in found if _is_beside(found[0].line, item.line)]
-    if any(not item.is_parent or marked_lines.ends_sentence(item.text) for item in outer):
+    if any(not item.is_parent or marked_lines.ends_sentence(item.text.tail) for item in outer):
         return []
-    return [item.text for item in found if not _is_beside(found[0].line, item.line)]
+    return [str(item.text) for item in found if not _is_beside(found[0].line, item.line)]
 
 
 def _read(text: str) -> list[_Item]:
@@ -54,15 +55,12 @@ def _read(text: str) -> list[_Item]:
         line = _part(read, number)
         number = read.number if read.kind == "number" else number
         if line.kind is None:
-            texts = [found[-1].text] if found else []
-            is_open = is_open and marked_lines.go_on(texts, line.text)
-            if texts:
-                found[-1].text = texts[0]
+            is_open = is_open and marked_lines.go_on(found[-1].text, line.text)
             continue
-        item = _Item(line, line.text)
+        item = _Item(line, WrappedText(line.text))
         if found and _is_below(found[-1].line, line):
             found[-1].is_parent = True
-            found[-1].is_head = _heads(found[-1].text, line.text)
+            found[-1].is_head = _heads(str(found[-1].text), line.text)
         found.append(item)
         is_open = True
     return found

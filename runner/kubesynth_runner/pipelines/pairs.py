@@ -12,6 +12,9 @@ from kubesynth_runner.pipelines import json_text, labelled_pairs, lists
 Pair = tuple[str, str]
 
 _START = re.compile(r"[\[{]\s*[\[{\"\]]")
+_OBJECT = re.compile(r"\{(?=\s*[\"}])")
+# Of one answer. Each costs what is behind it.
+_MOST_BROKEN_OBJECTS = 256
 
 
 def parse(text: str) -> list[Pair]:
@@ -28,15 +31,17 @@ def _of_json(text: str) -> Iterator[Pair]:
         return
     decoder = json.JSONDecoder(strict=False)
     position = start.start()
-    while position < len(text):
+    broken = 0
+    while position < len(text) and broken < _MOST_BROKEN_OBJECTS:
         try:
             value, position = decoder.raw_decode(text, position)
         except (ValueError, RecursionError):
             # Cut off, or a comma too many: on with the next object that is whole.
-            following = text.find("{", position + 1)
-            if following < 0:
+            broken += 1
+            following = _OBJECT.search(text, position + 1)
+            if following is None:
                 return
-            position = following
+            position = following.start()
             continue
         yield from _of_value(value)
         start = _START.search(text, position)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -83,7 +84,7 @@ _A = re.compile(
     r"\s*(?:\*\*)?a(?:\d{0,3}(?:\*\*)?[:\uff1a]|\d{1,3}[.)](?:\*\*)?(?=\s))", re.IGNORECASE
 )
 _IN_BRACKETS = re.compile(
-    rf"\s*[(\[]\s*[*_]{{0,3}}(?:{'|'.join(_ANSWER_WORDS)})[*_\s]{{0,4}}[:\uff1a]"
+    rf"[(\[]\s*[*_]{{0,3}}(?:{'|'.join(_ANSWER_WORDS)})[*_\s]{{0,4}}[:\uff1a]"
     r"[^()\[\]\n]*[)\]]\s*\Z",
     re.IGNORECASE,
 )
@@ -96,21 +97,24 @@ def without_answers(head: str, body: Sequence[str]) -> list[str]:
     is_question = head.rstrip(_AROUND).endswith(marked_lines.QUESTION_MARKS)
     has_options = any(_B.match(line) for line in body)
     found: list[str] = []
+    has_text = False
     for line in body:
         if is_question and not has_options and _A.match(line):
             break
-        label = _LABEL.match(line) if is_question and not any(map(str.strip, found)) else None
+        label = _LABEL.match(line) if is_question and not has_text else None
         if _ANSWER.match(line) or (label is not None and label[1].lower() not in _PARTS):
             break
         if not _ABOUT.match(line):
             found.append(line)
+            has_text = has_text or line.strip() != ""
     return found
 
 
 def without_given_answer(item: str) -> str:
     """Return an item without its answer in brackets at its end: Who built it? (Answer: Ann)."""
-    shorter = _IN_BRACKETS.sub("", item)
-    return shorter if shorter.strip() else item
+    answer = _IN_BRACKETS.search(item)
+    shorter = item[: answer.start()].rstrip() if answer else ""
+    return shorter or item
 
 
 def without_asides(bodies: Sequence[list[str]]) -> list[list[str]]:
@@ -139,9 +143,7 @@ def without_closing(lines: Sequence[str]) -> list[str]:
 
 def without_opening(lines: Sequence[str], expected: int | None) -> list[str]:
     """Return lines without the one that announces them."""
-    found = list(lines)
-    while found and not found[0].strip("-*_= "):
-        found.pop(0)
+    found = list(itertools.dropwhile(lambda line: not line.strip("-*_= "), lines))
     if len([line for line in found if line.strip()]) < 2:
         return found
     is_apart = not found[1].strip()

@@ -60,7 +60,7 @@ _CLOSING = re.compile(
 _LONGEST_CLOSING = 200
 _QUOTES = (('"', '"'), ("\u201c", "\u201d"), ("\u00ab", "\u00bb"))
 
-_HEADING = re.compile(r"^[ \t]{0,3}#{1,6}[ \t]+(.*?)[ \t]*#*[ \t]*$", re.MULTILINE)
+_HEADING = re.compile(r"^[ \t]{0,3}#{1,6}[ \t]+(.*)$", re.MULTILINE)
 _RULE = re.compile(r"^[ \t]{0,3}(?:-{3,}|\*{3,}|_{3,})[ \t]*$\n?", re.MULTILINE)
 _IMAGE = re.compile(r"!\[([^\[\]\n]{0,300})\]\([^()\s]{0,2000}(?:\s\"[^\"\n]{0,300}\")?\)")
 _LINK = re.compile(
@@ -139,11 +139,15 @@ def without_markdown(text: str) -> str:
     """Return the text without Markdown; code and lists stay as they are."""
     parts = fences.split(text)
     for index in range(0, len(parts), 2):
-        part = _RULE.sub("", _HEADING.sub(r"\1", parts[index]))
+        part = _RULE.sub("", _HEADING.sub(_title, parts[index]))
         part = _LINK.sub(r"\1", _IMAGE.sub(r"\1", part))
         part = _STRONG.sub(r"\2", _STRONG.sub(r"\2", part))
         parts[index] = _EMPHASIS.sub(r"\2", part)
     return "".join(parts)
+
+
+def _title(heading: re.Match[str]) -> str:
+    return heading[1].rstrip(" \t").rstrip("#").rstrip(" \t")
 
 
 def without_quotes(text: str) -> str:

@@ -69,19 +69,24 @@ def _begins(text: str, raw: Sequence[str]) -> list[tuple[int, marked_lines.Line]
 def _trimmed(head: str, body: list[str]) -> list[str]:
     """Return an item's lines without the heading of the next group below them."""
     body = list(body)
+    first = _blanks(body)
     while body:
         last = body[-1]
         is_apart = len(body) == 1 or not body[-2].strip()
         is_title = _HEADING.match(last) or (
             is_apart and (_BOLD.fullmatch(last) or _is_caption(last))
         )
-        has_more = head or any(line.strip() for line in body[:-1])
+        has_more = head or first < len(body) - 1
         if last.strip() and not _RULE.fullmatch(last) and not (is_title and has_more):
             break
         body.pop()
-    while body and (not body[0].strip() or _RULE.fullmatch(body[0])) and not head:
-        body.pop(0)
-    return body
+    return body if head else body[_blanks(body, _RULE) :]
+
+
+def _blanks(lines: Sequence[str], more: re.Pattern[str] | None = None) -> int:
+    """Return how many lines at the beginning are blank, or like `more`."""
+    is_blank = (not line.strip() or (more and more.fullmatch(line)) for line in lines)
+    return sum(1 for _ in itertools.takewhile(bool, is_blank))
 
 
 def _is_caption(line: str) -> bool:
@@ -141,21 +146,26 @@ def _is_complete(heads: Sequence[str]) -> bool:
 
 
 def _joined(head: str, body: list[str]) -> str:
-    lines = [head] if head else []
+    lines = [[head]] if head else []  # each in the pieces that it is wrapped over
     for line in textwrap.dedent("\n".join(body)).split("\n") if body else []:
-        is_wrapped = (
-            bool(lines)
-            and line.strip()[:1].islower()
-            and marked_lines.read_line(line).kind is None
-            and lines[-1].rstrip()[-1:].isalnum()
-            and _WORDS.fullmatch(line) is not None
-            and _WORDS.fullmatch(lines[-1]) is not None
-        )
-        if is_wrapped:
-            lines[-1] = f"{lines[-1].rstrip()} {line.strip()}"
+        if lines and _is_wrapped(lines[-1][-1], line):
+            lines[-1][-1] = lines[-1][-1].rstrip()
+            lines[-1].append(line.strip())
         else:
-            lines.append(line.rstrip())
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip("\n")
+            lines.append([line.rstrip()])
+    text = "\n".join(map(" ".join, lines))
+    return re.sub(r"\n{3,}", "\n\n", text).strip("\n")
+
+
+def _is_wrapped(before: str, line: str) -> bool:
+    """Tell whether a line goes on with the sentence of the one before."""
+    return (
+        line.strip()[:1].islower()
+        and marked_lines.read_line(line).kind is None
+        and before.rstrip()[-1:].isalnum()
+        and _WORDS.fullmatch(line) is not None
+        and _WORDS.fullmatch(before) is not None
+    )
 
 
 def of_lines(text: str, expected: int | None) -> list[str]:
@@ -236,7 +246,7 @@ def _with_code(paragraphs: list[list[str]]) -> list[list[str]]:
     found: list[list[str]] = []
     for paragraph in paragraphs:
         if found and code_blocks.count(paragraph[0]):
-            found[-1] = [*found[-1], *paragraph]
+            found[-1].extend(paragraph)
         else:
             found.append(paragraph)
     return found
