@@ -87,19 +87,37 @@ def _with_sentences_marked(text: str) -> str:
     ends = [index for index, _ in begins[1:]] + [len(raw)]
     most = 0
     for (index, line), end in zip(begins, ends, strict=True):
-        is_title = _DECORATED.match(raw[index]) and not marked_lines.ends_sentence(line.text)
-        if not line.text or not is_title or any(map(_is_marked, raw[index + 1 : end])):
+        below = raw[index + 1 : end]
+        if not _is_title(raw[index], line) or any(map(_is_marked, below)):
             continue
-        paragraphs = 0
-        for place in range(index + 1, end):
-            is_text = raw[place].strip("-*_= \t") != ""
-            is_first = place == index + 1 or not raw[place - 1].strip()
-            paragraphs += is_text and is_first
-            if is_text and (end < len(raw) or paragraphs <= most or len(begins) == 1):
-                goes_on = not is_first and not marked_lines.ends_sentence(raw[place - 1])
-                raw[place] = ("      " if goes_on else "    - ") + raw[place].strip()
+        is_last = len(begins) > 1 and end == len(raw)
+        raw[index + 1 : end], paragraphs = _bulleted(below, most if is_last else len(below))
         most = max(most, paragraphs)
     return "\n".join(raw)
+
+
+def _is_title(raw: str, line: marked_lines.Line) -> bool:
+    """Tell whether a line is a heading, or bold as a whole, and no sentence."""
+    is_sentence = marked_lines.ends_sentence(line.text)
+    return line.text != "" and not is_sentence and _DECORATED.match(raw) is not None
+
+
+def _bulleted(lines: list[str], most: int) -> tuple[list[str], int]:
+    """Return lines with the sentences of the first `most` paragraphs as bullets.
+
+    And how many paragraphs there are.
+    """
+    found: list[str] = []
+    paragraphs = 0
+    before = ""
+    for line in lines:
+        is_text = line.strip("-*_= \t") != ""
+        paragraphs += is_text and not before
+        goes_on = before != "" and not marked_lines.ends_sentence(before)
+        before = line.strip()
+        is_bullet = is_text and paragraphs <= most
+        found.append(("      " if goes_on else "    - ") + before if is_bullet else line)
+    return found, paragraphs
 
 
 def _is_marked(line: str) -> bool:
