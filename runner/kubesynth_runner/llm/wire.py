@@ -8,6 +8,7 @@ vLLM's, `reasoning` OpenRouter's and newer vLLM's, content in parts Mistral's.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,8 +29,8 @@ from kubesynth_runner.llm.errors import ClientError, ErrorKind
 
 # Around reasoning that a server without a reasoning parser leaves in the text: those of DeepSeek,
 # Qwen and most others, and Magistral's.
-_THINK_TAGS = (("<think>", "</think>"), ("[THINK]", "[/THINK]"))
-_THINK_OPENINGS = tuple(opening for opening, _ in _THINK_TAGS)
+_THINK_TAGS = {"<think>": "</think>", "[THINK]": "[/THINK]"}
+_THINK_OPENING = re.compile(r"\s*(<think>|\[THINK\])")
 # Templates that open the block themselves are only known with this one.
 _LONE_CLOSING = "</think>"
 
@@ -247,11 +248,14 @@ def split_reasoning(content: str) -> tuple[str, str | None]:
     if _LONE_CLOSING in text and "<think>" not in (before := text.partition(_LONE_CLOSING)[0]):
         thoughts.append(before.strip())
         text = text.partition(_LONE_CLOSING)[2].lstrip()
-    while (start := text.lstrip()).startswith(_THINK_OPENINGS):
-        opening, closing = next(tags for tags in _THINK_TAGS if start.startswith(tags[0]))
-        thought, _, text = start.removeprefix(opening).partition(closing)
-        thoughts.append(thought.strip())
-        text = text.lstrip()
+    position = 0
+    while opening := _THINK_OPENING.match(text, position):
+        closing = _THINK_TAGS[opening[1]]
+        end = text.find(closing, opening.end())
+        end = len(text) if end < 0 else end
+        thoughts.append(text[opening.end() : end].strip())
+        position = end + len(closing)
+    text = text[position:].lstrip() if position else text
     return text, "\n\n".join(filter(None, thoughts)) or None
 
 

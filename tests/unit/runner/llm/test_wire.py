@@ -305,6 +305,11 @@ def test_blocks_of_reasoning_are_taken_off(content: str, text: str, reasoning: s
     assert split_reasoning(content) == (text, reasoning)
 
 
+@pytest.mark.timeout(5)
+def test_a_loop_of_empty_thoughts_is_read_at_once() -> None:
+    assert split_reasoning("<think></think>\n" * 100_000 + "So.") == ("So.", None)
+
+
 @pytest.mark.parametrize("content", ["", None, "Half a sent"])
 def test_completion_that_the_server_gave_up_is_none_whatever_there_is_of_it(
     content: str | None,
