@@ -96,12 +96,12 @@ def test_what_is_asked_beside_the_v1_needs_none(
 def test_nothing_is_said_of_other_models(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    azure = {**LACKING, "azure": {"apiVersion": "2024-10-21"}}
-    for model in (
+    models: list[dict[str, Any]] = [
         {"external": {**LACKING, "url": "http://llm:8000/v1/"}},
         {"external": {**LACKING, "url": "grpc://llm:8001", "protocol": "Triton"}},
-        {"external": azure},
+        {"external": {**LACKING, "azure": {"apiVersion": "2024-10-21"}}},
         {"embedded": {}},
-    ):
+    ]
+    for model in models:
         job_run.prepare(manifest(tmp_path, model), mappings.Flags(), tmp_path)
     assert notes(capsys.readouterr().err) == []
