@@ -198,7 +198,8 @@ class ModelLimits(ApiModel):
         description=(
             "How the run finds out what the server takes, below these limits. Refusals: it slows "
             "down when the server says 429 or 503. Latency: also when more requests under way only "
-            "make answers slower, for servers that queue without limit, such as one's own vLLM."
+            "make answers slower and bring no more of them, for servers that queue without limit, "
+            "such as one's own vLLM."
         ),
     )
     requests_per_minute: int | None = Field(

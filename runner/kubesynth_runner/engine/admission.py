@@ -1,7 +1,7 @@
 """How many requests may be under way to one model on one endpoint. Pure: time is passed in.
 
 These hold requests back, and the strictest one counts: the number under way (with `gradient` also
-that at which the server has no room), a pause while the server wants none, a pace once it has
+the one beyond which more are no use), a pause while the server wants none, a pace once it has
 refused some (`pacing`), and the pace that its own headers allow (`quota`).
 
 A refusal (429, 503) begins a congestion event: a short pause in which nothing is sent, then the
@@ -80,7 +80,7 @@ class Admission:
     answers: int = 0
     closed_until: float = 0.0
     outage_since: float | None = None
-    # Where the server is watched for how many requests it takes before they only queue.
+    # Where the server is watched for how many requests it takes before more are no use.
     gradient: LatencyGradient | None = None
     quota: Quota = dataclasses.field(default_factory=Quota)
     _pacer: Pacer = dataclasses.field(default_factory=Pacer)
@@ -175,11 +175,15 @@ class Admission:
             if self._answers_until_rise < 0.0:
                 self.limit = min(float(self.concurrency), self.limit + 1.0 / self.limit)
 
-    def on_latency(self, now: float, seconds: float) -> bool:
-        """Note how long an answer took; return whether more or fewer may be under way now."""
+    def on_latency(self, now: float, seconds: float, work: float | None) -> bool:
+        """Note how long an answer took; return whether more or fewer may be under way now.
+
+        `work` is its length in tokens, 0 where the server does not say, and None where there was no
+        answer in that time.
+        """
         gradient = self.gradient
         return gradient is not None and gradient.on_answer(
-            now, seconds, self.in_flight, self.concurrency
+            now, seconds, work, self.in_flight, self.concurrency
         )
 
     def on_rate_limits(self, now: float, limits: RateLimits) -> None:

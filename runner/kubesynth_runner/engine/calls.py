@@ -285,16 +285,15 @@ class Caller:
     async def _complete(
         self, connection: ModelConnection, request: CompletionRequest
     ) -> Completion:
-        """Send once, and tell the admission what it wants to know of the answer."""
-        admission = connection.gate.admission
-        if admission.gradient is None:
-            return await connection.client.complete(request)
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        completion = await connection.client.complete(request)
-        now = loop.time()
-        if admission.on_latency(now, now - began):
-            connection.gate.on_change()
+        """Send once, and tell the gate how long it took."""
+        began = asyncio.get_running_loop().time()
+        try:
+            completion = await connection.client.complete(request)
+        except ClientError as failure:
+            if failure.kind is ErrorKind.TIMEOUT:
+                connection.gate.on_latency(began, None)
+            raise
+        connection.gate.on_latency(began, completion.usage.completion_tokens)
         return completion
 
     async def _costs_an_attempt(self, connection: ModelConnection, failure: ClientError) -> bool:

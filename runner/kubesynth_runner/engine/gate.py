@@ -102,6 +102,12 @@ class Gate:
         self.admission.on_rate_limits(asyncio.get_running_loop().time(), limits)
         self._wake()
 
+    def on_latency(self, began: float, work: float | None) -> None:
+        """Note that a request that was sent at `began` has been answered, or timed out (None)."""
+        now = asyncio.get_running_loop().time()
+        if self.admission.on_latency(now, now - began, work):
+            self._wake()
+
     def on_change(self) -> None:
         """Look again after the admission's state has changed."""
         self._wake()

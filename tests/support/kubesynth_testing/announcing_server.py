@@ -119,7 +119,10 @@ class AnnouncingServer:
 
 @dataclasses.dataclass
 class QueueingServer:
-    """Works on `slots` requests at once, lets all others wait, and refuses nobody."""
+    """Works on `slots` requests at once, lets all others wait, and refuses nobody.
+
+    It counts 100 tokens per second.
+    """
 
     slots: int
     latency_seconds: Callable[[random.Random], float]
@@ -135,8 +138,9 @@ class QueueingServer:
         arrived = loop.time()
         async with self._free:
             self.waited_seconds.append(loop.time() - arrived)
-            await asyncio.sleep(self.latency_seconds(self._draw))
-        return Completion("So.", "stop", TokenUsage(1, 1), "m")
+            seconds = self.latency_seconds(self._draw)
+            await asyncio.sleep(seconds)
+        return Completion("So.", "stop", TokenUsage(1, round(100 * seconds)), "m")
 
     async def probe(self) -> Capabilities:
         """Answer."""

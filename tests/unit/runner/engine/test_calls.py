@@ -16,6 +16,7 @@ from kubesynth_runner.engine.calls import (
     StageBinding,
 )
 from kubesynth_runner.engine.gate import Gate
+from kubesynth_runner.engine.gradient import LatencyGradient
 from kubesynth_runner.io.journal import CallFrame, Journal
 from kubesynth_runner.io.local_storage import LocalStorage
 from kubesynth_runner.llm.base import Capabilities, Completion, CompletionRequest, Message
@@ -316,5 +317,27 @@ def test_cancelled_call_gives_its_slot_back_and_journals_nothing(tmp_path: Path)
         await asyncio.gather(*tasks, return_exceptions=True)
         assert desk.gate.admission.in_flight == 0
         assert not list(tmp_path.rglob("*.log"))
+
+    virtual_time.run(main())
+
+
+def test_latency_is_told_of_answers_and_of_requests_that_time_out(tmp_path: Path) -> None:
+    told = list[tuple[float | None, int, int]]()
+
+    class Recording(LatencyGradient):
+        def on_answer(
+            self, now: float, latency_seconds: float, work: float | None, in_flight: int, most: int
+        ) -> bool:
+            told.append((work, in_flight, most))
+            return super().on_answer(now, latency_seconds, work, in_flight, most)
+
+    async def main() -> None:
+        timeout, error = failure(ErrorKind.TIMEOUT), failure(ErrorKind.SERVER_ERROR)
+        desk = Desk(ScriptedClient([timeout, error, "So it is."]), tmp_path)
+        desk.gate.admission.gradient = Recording()
+        frame = await desk.call()
+        desk.journal.close()
+        assert told == [(None, 1, 4), (frame.completion_tokens, 1, 4)]
+        assert frame.completion_tokens > 0
 
     virtual_time.run(main())
