@@ -124,6 +124,10 @@ _MARK = re.compile(r"^\s*(->|=>|[^\w\s\"'`(\[{<|#*+>\u2022-]\ufe0f?)[ \t]*(?=\S)
 _SYMBOLS = frozenset({"So", "Sm", "Po"})
 _QUOTES_AND_STOPS = frozenset("\u00bf\u00a1\u3002\u3001\u2026.,:;!?&%@\\/\u060c\u061f\"'")
 
+# Here they are: 1. one, and 2. two on the next line
+_SECOND = re.compile(r"\n{1,3}[ \t]*(?:\*\*)?2[.)][ \t]")
+_FIRST = re.compile(r"(?<=[.:!?\uff1a])[*_]{0,2}[ \t]+(?=(?:\*\*)?1[.)][ \t]+\S)")
+_MARKED = re.compile(r"[ \t>]*(?:[(\[]?\d|[-*+\u2022][ \t])")
 _INLINE = re.compile(r"(?:(?<=\s)|^)\(?(\d{1,2})[.)][ \t]+(?=\S)")
 _INLINE_LETTER = re.compile(r"(?:(?<=\s)|^)\(?([a-z])[.)][ \t]+(?=\S)", re.I)
 
@@ -140,7 +144,21 @@ def normalise(text: str) -> str:
     text = _INVISIBLE.sub("", _TOKENS.sub("", _THINKING.sub("", text)))
     text = _TILDES.sub("```", _BREAK.sub("", text))
     text = _ENTITY.sub(lambda match: _CHARACTERS[match[1]], text)
+    text = _with_first(text)
     return _CHECKBOX.sub(r"\1", text).strip("\n")
+
+
+def _with_first(text: str) -> str:
+    """Return a text whose first item stands on a line of its own, as the second one does."""
+    second = _SECOND.search(text)
+    if second is None:
+        return text
+    start = text.rfind("\n", 0, second.start()) + 1
+    line = text[start : second.start()]
+    *_, first = (None, *_FIRST.finditer(line))
+    if first is None or _MARKED.match(line):
+        return text
+    return f"{text[: start + first.start()]}\n{text[start + first.end() :]}"
 
 
 def rewrite(text: str) -> str:
@@ -251,8 +269,8 @@ def _inline(text: str) -> str | None:
     """Rewrite a line that has all items in it: 1. one 2. two."""
     if text.count("\n") > 2:
         return None
-    marks = list(_INLINE.finditer(text))
-    if len(marks) < 2 or [int(mark[1]) for mark in marks] != list(range(1, len(marks) + 1)):
+    marks = _in_order(list(_INLINE.finditer(text)))
+    if len(marks) < 2:
         marks = list(_INLINE_LETTER.finditer(text))
         letters = "".join(mark[1].lower() for mark in marks)
         # Behind anything else they are the options of a question.
@@ -265,6 +283,18 @@ def _inline(text: str) -> str | None:
         f"{number}. {text[mark.end() : end].strip()}"
         for number, (mark, end) in enumerate(zip(marks, ends, strict=True), start=1)
     )
+
+
+def _in_order(marks: Sequence[re.Match[str]]) -> list[re.Match[str]]:
+    """Return the marks that count from 1 on; none if most numbers are something else.
+
+    A sentence may end with one: 2. It was built in 19. 3. It has a roof.
+    """
+    found: list[re.Match[str]] = []
+    for mark in marks:
+        if int(mark[1]) == len(found) + 1:
+            found.append(mark)
+    return found if 2 * len(found) > len(marks) else []
 
 
 def _unbold(match: re.Match[str]) -> str:

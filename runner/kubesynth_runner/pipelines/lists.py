@@ -54,6 +54,7 @@ _FINAL = re.compile(r"\n[^\n]{0,80}\bfinal\b[^\n]{0,40}:[*_ ]*\n", re.IGNORECASE
 # That of ASCII, which Greek asks with.
 _SEMICOLON = re.compile(r"(?<![\u0370-\u03ff])\s?;\Z")
 _QUOTED = re.compile(r"^[ \t]{0,3}>(?!>)[ \t]?", re.MULTILINE)
+_PROSE_WORDS = 16
 # Enough to tell the end of an item from that of a text behind the list.
 _LAST_CHARACTERS = 12
 _HASHES = re.compile("#*")
@@ -268,9 +269,17 @@ def _from_lines(text: str, reader: _Reader) -> list[str]:
     ]
     if 2 * len(questions) >= len(lines):
         return _without_offer(questions, expected)
+    return _plain(lines, reader)
+
+
+def _plain(lines: list[str], reader: _Reader) -> list[str]:
+    """Return lines that nothing marks, if they may be items."""
     if len(lines) > 1 and all(line.endswith(",") for line in lines[:-1]):
         lines = [line.removesuffix(",") for line in lines]
-    return lines if len(lines) > 1 or expected == 1 else []
+    if len(lines) == reader.expected:
+        return lines
+    has_prose = reader.form == "Titles" and any(map(_is_prose, lines))
+    return lines if len(lines) > 1 and not has_prose else []
 
 
 def _says_no(text: str, lines: list[str]) -> bool:
@@ -297,6 +306,11 @@ def _is_bold(line: str) -> bool:
     return (
         len(line) > 4 and line.startswith("**") and line.endswith("**") and "**" not in line[2:-2]
     )
+
+
+def _is_prose(line: str) -> bool:
+    """Tell whether a line is a sentence that is too long for a title."""
+    return line.endswith(".") and len(line.split()) >= _PROSE_WORDS
 
 
 def _without_offer(questions: list[str], expected: int | None) -> list[str]:

@@ -22,7 +22,7 @@ _MARKERS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     (
         "number",
         re.compile(
-            r"(?:question|item|topic|fact|entry|q) ?(?:no\.? ?)?#? ?(\d{1,4})"
+            r"(?:question|item|topic|fact|entry|q):? ?(?:no\.? ?)?#? ?(\d{1,4})"
             rf"(?=\s*(?:[.:){_DASHES}*_]|$))",
             re.IGNORECASE,
         ),
@@ -82,6 +82,8 @@ def read_line(line: str) -> Line:
         if match is None:
             continue
         text = _text(line, match.end(), kind, lead["bold"])
+        if kind == "number" and text in (f"{match[1]}.", f"{match[1]})"):
+            text = ""  # 1. 1. and the item below it
         return Line(text, kind, len(lead["indent"]), _number(kind, match[1]))
     return Line(line)
 

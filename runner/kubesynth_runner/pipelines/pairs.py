@@ -17,10 +17,14 @@ _OBJECT = re.compile(r"\{(?=\s*[\"}])")
 _MOST_BROKEN_OBJECTS = 256
 
 
-def parse(text: str) -> list[Pair]:
-    """Return the pairs in a text, in order; a question without an answer is none."""
+def parse(text: str, *, is_cut_off: bool = False) -> list[Pair]:
+    """Return the pairs in a text, in order; a question without an answer is none.
+
+    Of a text that `is_cut_off` the last one may be half a pair, and is left out.
+    """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     found = list(_of_json(json_text.mend(text))) or labelled_pairs.find(text)
+    found = found[:-1] if is_cut_off else found
     pairs = {lists.fold(question): (question, answer) for question, answer in reversed(found)}
     return list(reversed(pairs.values()))
 

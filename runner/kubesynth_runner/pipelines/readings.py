@@ -123,9 +123,7 @@ class PairsReading:
         self, completion: Completion, segment: str, draw: random.Random
     ) -> list[tuple[str, ...]]:
         """Return the pairs to keep; the last one of an answer that is cut off is not whole."""
-        found = pairs.parse(accept_text(completion))
-        if base.is_cut_off(completion):
-            found = found[:-1]
+        found = pairs.parse(accept_text(completion), is_cut_off=base.is_cut_off(completion))
         if self.spec.clean_markdown:
             clean = tidying.without_markdown
             found = [(clean(question), clean(answer)) for question, answer in found]

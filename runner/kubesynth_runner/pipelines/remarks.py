@@ -88,19 +88,24 @@ _IN_BRACKETS = re.compile(
     r"[^()\[\]\n]*[)\]]\s*\Z",
     re.IGNORECASE,
 )
+# Code stands below it.
+_A_ALONE = re.compile(r"\s*(?:\*\*)?a(?:\*\*)?[:\uff1a](?:\*\*)?\s*\Z", re.IGNORECASE)
+_THE_ANSWER = re.compile(r"\s*the (?:(?:correct|right|final) )?answers? (?:is|are)\b", re.I)
 _B = re.compile(r"\s*(?:\*\*)?b(?:\*\*)?[:\uff1a]", re.IGNORECASE)
 _AROUND = "\"'*_\u201d\u00bb "
 
 
 def without_answers(head: str, body: Sequence[str]) -> list[str]:
     """Return the lines below an item as far as they do not answer it."""
-    is_question = head.rstrip(_AROUND).endswith(marked_lines.QUESTION_MARKS)
+    is_question = has_asked = head.rstrip(_AROUND).endswith(marked_lines.QUESTION_MARKS)
     has_options = any(_B.match(line) for line in body)
     found: list[str] = []
     has_text = False
     for line in body:
-        if is_question and not has_options and _A.match(line):
+        is_answer = (_A if is_question else _A_ALONE).match(line) is not None
+        if (is_answer and not has_options) or (has_asked and _THE_ANSWER.match(line)):
             break
+        has_asked = has_asked or line.rstrip(_AROUND).endswith(marked_lines.QUESTION_MARKS)
         label = _LABEL.match(line) if is_question and not has_text else None
         if _ANSWER.match(line) or (label is not None and label[1].lower() not in _PARTS):
             break

@@ -163,6 +163,71 @@ def test_titles_that_are_wrapped_stay_whole() -> None:
     assert lists.parse(text, 2) == [first, "Trade in salt"]
 
 
+INLINE = "1. It was founded in 19. 2. It has 12. 3. It is old."
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "items"),
+    [
+        pytest.param(
+            "Here they are: 1. One\n2. Two\n3. Three\n4. Four",
+            "Whole",
+            ["One", "Two", "Three", "Four"],
+            id="first",
+        ),
+        pytest.param(
+            "Do both: 1. a\n\nOr none.", "Titles", ["Do both: 1. a", "Or none."], id="no-second"
+        ),
+        pytest.param(
+            "1. Compute: 1. a\n2. Sort: 1. b", "Whole", ["Compute: 1. a", "Sort: 1. b"], id="parts"
+        ),
+        pytest.param(
+            INLINE,
+            "Titles",
+            ["It was founded in 19.", "It has 12.", "It is old."],
+            id="sentences-that-end-with-numbers",
+        ),
+        pytest.param("1. 1.\n\nOne.\n2. 2.\n\nTwo.", "Whole", ["One.", "Two."], id="twice"),
+        pytest.param("1. 2.\n2. 3.", "Whole", ["2.", "3."], id="numbers"),
+        pytest.param(
+            "Question: 1. Who?\nQuestion: 2. Why?", "Whole", ["Who?", "Why?"], id="label-and-number"
+        ),
+        pytest.param(
+            "1. Who?\nThe answer is Ann.\n2. Why?\nThe correct answer is: so.",
+            "Whole",
+            ["Who?", "Why?"],
+            id="answers-in-sentences",
+        ),
+        pytest.param(
+            "1. Guess.\n   The answer is even.\n2. Add.",
+            "Whole",
+            ["Guess.\nThe answer is even.", "Add."],
+            id="a-task-that-speaks-of-its-answer",
+        ),
+        pytest.param(
+            "1. Add.\n\nA:\n\nprint(1)\n\n2. Sort.",
+            "Whole",
+            ["Add.", "Sort."],
+            id="code-below-an-a",
+        ),
+        pytest.param(
+            "1. Choose.\n   A:\n   x\n   B:\n   y\n2. Sort.",
+            "Whole",
+            ["Choose.\nA:\nx\nB:\ny", "Sort."],
+            id="options",
+        ),
+    ],
+)
+def test_forms_of_small_models_are_read(text: str, form: lists.Form, items: list[str]) -> None:
+    assert lists.parse(text, len(items), form=form) == items
+
+
+def test_sentences_are_no_topics_unless_there_are_as_many() -> None:
+    text = "The topic is the sky.\n\n" + "It is about the colours that one sees in it " * 2 + "."
+    assert lists.parse(text, 5) == []
+    assert len(lists.parse(text, 2)) == 2
+
+
 @pytest.mark.parametrize("form", ["Titles", "Whole", "Leaves"])
 @pytest.mark.parametrize(
     "piece",

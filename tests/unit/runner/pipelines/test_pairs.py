@@ -190,6 +190,12 @@ def test_no_pairs(text: str) -> None:
     assert pairs.parse(text) == []
 
 
+def test_half_a_pair_that_was_there_before_takes_nothing_with_it() -> None:
+    text = "Question: Who?\nAnswer: Ann.\n\n" * 3 + "Question: Who?\nAnswer: An"
+    assert pairs.parse(text, is_cut_off=True) == [("Who?", "Ann.")]
+    assert pairs.parse("Question: Who?\nAnswer: An", is_cut_off=True) == []
+
+
 @pytest.mark.timeout(5)
 @pytest.mark.parametrize(
     "piece",
