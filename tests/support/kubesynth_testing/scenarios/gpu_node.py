@@ -63,7 +63,7 @@ def class_of(world: World, name: str, **spec: Any) -> Manifest:
             "args": ["--host=0.0.0.0", "--port={port}", "--slots=4"],
             "servedModel": "smollm2-135m-instruct",
             "tolerations": [{"key": RESOURCE, "operator": "Exists"}],
-            "resources": {"requests": {"cpu": "500m"}},
+            "resources": {"requests": {"cpu": "200m"}},
             "podSecurityContext": RESTRICTED_POD,
             "securityContext": RESTRICTED_CONTAINER,
             "startupTimeoutSeconds": 600,

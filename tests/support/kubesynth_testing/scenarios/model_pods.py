@@ -117,8 +117,9 @@ def start_real(
     """Serve the embedded model behind a counting proxy; wait until it is ready."""
     command = ["kubesynth", "local", "serve", "--port", str(_UPSTREAM_PORT)]
     server = _beside(space.world.model_image, [*command, "--slots", str(slots)])
-    # The kernel gives it its share whatever else runs: without one it hardly moves.
-    server["resources"] = {"requests": {"cpu": "1"}}
+    # The kernel gives it its share whatever else runs: without one it hardly moves. With more,
+    # two nodes of two cores have no room for what other scenarios run beside it.
+    server["resources"] = {"requests": {"cpu": "500m"}}
     return _serve_counted(space, name, server, claim)
 
 

@@ -243,7 +243,7 @@ def restricted_pod(name: str, image: str, command: list[str], **container: Any) 
                     "image": image,
                     "imagePullPolicy": "IfNotPresent",
                     "command": command,
-                    "resources": {"requests": {"cpu": "100m"}},
+                    "resources": {"requests": {"cpu": "20m"}},
                     "securityContext": RESTRICTED_CONTAINER,
                     **container,
                 }
