@@ -216,14 +216,20 @@ async def test_requests_of_different_sampling_never_meet_in_one_batch(
 ) -> None:
     client = connect(TritonEndpoint(triton.url, "pure"))
     mixed = [*_stories(0.3, 40), *_stories(0.9, 40)]
-    before = triton.inferences("pure")
+    before = await settled_inferences(triton, "pure")
     completions = await asyncio.gather(*map(client.complete, mixed))
     assert len({completion.text for completion in completions}) == 40
-    # The server counts an answer after it has sent it.
+    assert await settled_inferences(triton, "pure", least=before + 80) - before == 80
+
+
+async def settled_inferences(triton: TritonServer, model: str, least: int = 0) -> int:
+    """Return how many answers were counted: the server counts one after it has sent it."""
     deadline = time.monotonic() + 10
-    while (counted := triton.inferences("pure") - before) < 80 and time.monotonic() < deadline:
-        await asyncio.sleep(0.1)
-    assert counted == 80
+    counted, seen = triton.inferences(model), -1
+    while counted != seen or (counted < least and time.monotonic() < deadline):
+        await asyncio.sleep(0.5)
+        counted, seen = triton.inferences(model), counted
+    return counted
 
 
 async def test_server_fails_mixed_batches_of_clients_that_do_not_know_of_each_other(
