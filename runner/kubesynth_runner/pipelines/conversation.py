@@ -22,9 +22,13 @@ _REFUSAL = re.compile(
     r"|as an ai\b[^.]*\b(?:can.?t|cannot|unable|not able))",
     re.IGNORECASE | re.DOTALL,
 )
-_OWN_LABEL = re.compile(r"^[*_#>\s\[<]*(?:user|human|you)[*_\]>]*\s*[:\n>][*_\s]*", re.IGNORECASE)
+_OWN_LABEL = re.compile(
+    r"^[*_#>\s\[<]*(?:(?:the )?(?:user|human)|you)[*_\]>]*\s*[:\n>][*_\s]*", re.IGNORECASE
+)
 _OTHER_LABEL = re.compile(
-    r"\n[*_#\[< \t]*(?:assistant|ai|chatbot)[*_\]>]*\s*(?::|\n|$)|</user>", re.IGNORECASE
+    r"\n[*_#\[< \t]*(?:assistant|ai|chatbot)[*_\]>]*\s*(?::|\n|$)|</(?:user|assistant)>"
+    r"|\n[*_# \t]*the user(?:'|\u2019)s next message(?: is)?[*_]*:",
+    re.IGNORECASE,
 )
 _QUOTES = (('"', '"'), ("\u201c", "\u201d"), ("\u00ab", "\u00bb"))
 
