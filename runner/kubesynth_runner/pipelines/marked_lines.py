@@ -22,10 +22,15 @@ _MARKERS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     (
         "number",
         re.compile(
-            r"(?:question|item|topic|fact|entry|q):? ?(?:no\.? ?)?#? ?(\d{1,4})"
+            r"(?:question|item|topic|fact|entry|q) ?(?:no\.? ?)?#? ?(\d{1,4})"
             rf"(?=\s*(?:[.:){_DASHES}*_]|$))",
             re.IGNORECASE,
         ),
+    ),
+    # Question: 1. but not Question: 1984: a novel
+    (
+        "number",
+        re.compile(r"(?:question|item|topic|fact|entry|q): ?(\d{1,3})[.)](?=\s)", re.IGNORECASE),
     ),
     ("letter", re.compile(r"\(?([a-zA-Z])[.)](?=\s)")),
     ("bullet", re.compile(rf"[*+{_DASHES}](?=\s+\S)()")),

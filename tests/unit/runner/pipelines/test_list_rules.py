@@ -193,6 +193,12 @@ INLINE = "1. It was founded in 19. 2. It has 12. 3. It is old."
             "Question: 1. Who?\nQuestion: 2. Why?", "Whole", ["Who?", "Why?"], id="label-and-number"
         ),
         pytest.param(
+            "Topic: 1984: a novel\nTopic: 2001: a film",
+            "Titles",
+            ["1984: a novel", "2001: a film"],
+            id="label-and-year",
+        ),
+        pytest.param(
             "1. Who?\nThe answer is Ann.\n2. Why?\nThe correct answer is: so.",
             "Whole",
             ["Who?", "Why?"],
