@@ -315,10 +315,16 @@ def _describe_transport_error(exc: Exception, endpoint: OpenAIEndpoint) -> tuple
             return ErrorKind.MALFORMED_RESPONSE, f"the answer is no HTTP: {exc}"
         case aiohttp.InvalidURL():
             return ErrorKind.MODEL_NOT_FOUND, "the url is no valid URL"
-        case ValueError():  # a header with a line break in it
+        case ValueError() if _is_unsendable(endpoint):
             return ErrorKind.BAD_REQUEST, f"the request cannot be sent: {exc}"
         case _:
             return ErrorKind.CONNECTION, f"the connection failed: {exc or type(exc).__name__}"
+
+
+def _is_unsendable(endpoint: OpenAIEndpoint) -> bool:
+    """Tell whether the API key or a header has a line break in it, which waiting does not mend."""
+    texts = (endpoint.api_key or "").strip(), *endpoint.headers, *endpoint.headers.values()
+    return any(character in text for text in texts for character in "\r\n\0")
 
 
 def _describe_failed_connection(exc: aiohttp.ClientConnectorError) -> str:

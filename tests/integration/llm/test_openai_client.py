@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+import aiohttp
 import pytest
 
 from kubesynth_runner.llm.base import CompletionRequest, JsonSchemaFormat, Message
@@ -224,6 +225,30 @@ async def test_broken_http_is_a_client_error(
 ) -> None:
     async with await _raw_server(answer) as raw:
         assert (await _fail(connect(_raw_endpoint(raw)))).kind is kind
+
+
+@pytest.mark.parametrize(
+    "unsendable", [{"api_key": "two\nlines"}, {"headers": {"X-Team": "two\r\nlines"}}]
+)
+async def test_line_break_in_a_header_is_nothing_to_wait_for(
+    server: FakeLlm, connect: Connect, unsendable: dict[str, Any]
+) -> None:
+    error = await _fail(connect(OpenAIEndpoint(server.url, MODEL, **unsendable)))
+    assert error.kind is ErrorKind.BAD_REQUEST
+    assert "cannot be sent" in str(error)
+
+
+async def test_whatever_else_goes_wrong_below_http_may_pass(
+    server: FakeLlm, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("no addresses")
+
+    client = connect(OpenAIEndpoint(server.url, MODEL, api_key="key\n"))
+    monkeypatch.setattr(aiohttp.TCPConnector, "connect", fail)
+    error = await _fail(client)
+    assert error.kind is ErrorKind.CONNECTION
+    assert "no addresses" in str(error)
 
 
 async def test_nobody_listening_is_a_connection_error(connect: Connect) -> None:
