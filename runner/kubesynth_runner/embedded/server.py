@@ -71,7 +71,11 @@ def parse(arguments: Sequence[str]) -> ServerOptions:
 
 
 def serve(options: ServerOptions) -> int:
-    """Serve until SIGTERM, SIGINT or the parent's end; return the exit code."""
+    """Serve until SIGTERM, SIGINT or the parent's end, and end the process with 0.
+
+    Returns:
+        Another exit code, if it cannot serve.
+    """
     if options.parent_pid is not None and not _die_with(options.parent_pid):
         return 1
     stop = threading.Event()
@@ -98,7 +102,9 @@ def serve(options: ServerOptions) -> int:
     while not stop.wait(1):
         if options.parent_pid is not None and os.getppid() != options.parent_pid:
             break  # where there is no death signal
-    return 0
+    # Not by returning: while answers are under way, the server's destructor does not come back. Who
+    # waits for them sees the connection close, and asks again elsewhere.
+    os._exit(0)
 
 
 def _parameters(params: Any, options: ServerOptions) -> Any:

@@ -67,6 +67,19 @@ async def test_killed_server_fails_its_request_and_shows_its_log(
     assert "serving smollm2-135m-instruct" in str(failure)
 
 
+async def test_server_that_is_told_to_end_does_so_with_an_answer_under_way(
+    smollm2: weights.Weights, connect: Connect
+) -> None:
+    async with process.EmbeddedServer(smollm2, SMALL) as server:
+        client = connect(OpenAIEndpoint(server.url, server.model))
+        story = asyncio.create_task(client.complete(STORY))
+        await asyncio.sleep(0.5)
+        os.kill(server.pid, signal.SIGTERM)
+        with pytest.raises(ClientError) as caught:
+            await asyncio.wait_for(story, 20)  # it used to be for ever
+        assert caught.value.kind is ErrorKind.CONNECTION
+
+
 async def test_server_dies_with_its_parent(smollm2: weights.Weights) -> None:
     command = [sys.executable, "-c", PARENT]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
