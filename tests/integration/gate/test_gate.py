@@ -31,18 +31,15 @@ def steps_that_pass(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(gate, "INTEGRATION", Step("integration", PASSES))
     monkeypatch.setattr(gate, "CLUSTER", Step("cluster", PASSES))
     monkeypatch.setattr(gate, "CLEAN_UP", (Step("cluster-down", PASSES),))
-    prepare(monkeypatch, PASSES)
+    prepare(monkeypatch, PASSES, PASSES)
 
 
 def prepare(
-    monkeypatch: pytest.MonkeyPatch,
-    servers: tuple[str, ...],
-    images: tuple[str, ...] = PASSES,
-    cluster: tuple[str, ...] | None = PASSES,
+    monkeypatch: pytest.MonkeyPatch, first: tuple[str, ...], image: tuple[str, ...] | None
 ) -> None:
-    """Set what is built and started beside the other steps; without a cluster no images."""
-    second = (Step("images", images), Step("cluster-up", cluster)) if cluster is not None else None
-    monkeypatch.setattr(gate, "preparation", lambda: (Step("servers", servers), second))
+    """Set what is built beside the other steps."""
+    second = Step("cluster-up", image) if image is not None else None
+    monkeypatch.setattr(gate, "preparation", lambda: (Step("servers", first), second))
 
 
 def names(results: list[Result]) -> list[str]:
@@ -57,7 +54,6 @@ def test_every_step_runs_in_order() -> None:
         "types",
         "servers",
         "integration",
-        "images",
         "cluster-up",
         "cluster",
     ]
@@ -73,7 +69,7 @@ def test_ci_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, check: tuple[
 
 def test_failed_check_stops_before_anything_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     slow = (sys.executable, "-c", "import time; time.sleep(60)")
-    prepare(monkeypatch, slow)
+    prepare(monkeypatch, slow, PASSES)
     monkeypatch.setattr(gate, "QUICK", (Step("lint", FAILS),))
     began = time.monotonic()
     results = gate.run_all()
@@ -93,7 +89,7 @@ def test_failed_integration_test_does_not_hide_the_cluster(monkeypatch: pytest.M
 def test_without_an_image_to_build_the_cluster_tests_follow_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    prepare(monkeypatch, PASSES, cluster=None)
+    prepare(monkeypatch, PASSES, None)
     assert names(gate.run_all()) == [
         "lint",
         "unit",
@@ -106,47 +102,18 @@ def test_without_an_image_to_build_the_cluster_tests_follow_at_once(
 
 @pytest.mark.parametrize(
     ("commands", "last"),
-    [
-        ((BROKEN, PASSES, PASSES), "servers"),
-        ((PASSES, BROKEN, PASSES), "images"),
-        ((PASSES, PASSES, BROKEN), "cluster-up"),
-    ],
-    ids=["servers", "images", "cluster"],
+    [((BROKEN, PASSES), "servers"), ((PASSES, BROKEN), "cluster-up")],
+    ids=["servers", "image"],
 )
 def test_failed_preparation_is_shown_and_stops_what_needs_it(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    commands: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]],
+    commands: tuple[tuple[str, ...], tuple[str, ...]],
     last: str,
 ) -> None:
     prepare(monkeypatch, *commands)
     assert names(gate.run_all())[-1] == last
     assert "no compiler" in capsys.readouterr().out
-
-
-def test_cluster_starts_when_the_integration_tests_are_nearly_through(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    mark = tmp_path / "started"
-    tests = (
-        "import pathlib, sys, time",
-        f"mark = pathlib.Path({str(mark)!r})",
-        "print('.... [  5%]', flush=True)",
-        "time.sleep(1)",
-        "early = mark.exists()",
-        "print('.... [ 80%]', flush=True)",
-        "deadline = time.monotonic() + 20",
-        "while not mark.exists() and time.monotonic() < deadline: time.sleep(0.05)",
-        "sys.exit(early or not mark.exists())",
-    )
-    monkeypatch.setattr(
-        gate, "INTEGRATION", Step("integration", (sys.executable, "-c", "\n".join(tests)))
-    )
-    touch = f"import pathlib; pathlib.Path({str(mark)!r}).touch()"
-    prepare(monkeypatch, PASSES, cluster=(sys.executable, "-c", touch))
-    results = gate.run_all()
-    assert [result.name for result in results if not result.passed] == []
-    assert ".... [ 80%]" in capfd.readouterr().out
 
 
 def test_summary_ends_with_the_sum_of_all_tests() -> None:

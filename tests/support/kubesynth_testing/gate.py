@@ -2,23 +2,21 @@
 
 What is quick to fail comes first. The programs and images that the slow tests need are built beside
 it and at a lower priority: the integration tests wait for their servers, the cluster tests for the
-rest. The cluster starts when the integration tests are nearly through, since an idle one takes a
-quarter of a core. After a failed check or unit test nothing slower is started; a failed
-integration test does not keep the cluster tests back.
+rest. After a failed check or unit test nothing slower is started; a failed integration test
+does not keep the cluster tests back.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,9 +27,6 @@ _BIN = Path(sys.executable).parent
 _HARNESS = (sys.executable, "-m", "kubesynth_testing.cluster")
 _NO_TESTS_COLLECTED = 5  # pytest's exit status; without a cluster the cluster tests are deselected
 _LOG_TAIL_LINES = 40
-_PERCENT = re.compile(rb"\[ *(\d+)%\]")
-# Then the rest takes about as long as the cluster does to start.
-_START_CLUSTER_AT_PERCENT = 75
 _SOURCES = ("crds", "operator", "runner", "tests/support", "benchmarks")
 _PROCESSES = min(os.cpu_count() or 1, 4)  # each starts servers of its own: memory sets a limit
 
@@ -91,33 +86,20 @@ CLEAN_UP = (
 )
 
 
-def preparation() -> tuple[Step, tuple[Step, Step] | None]:
-    """Return what is built for the integration tests, and for a cluster and to start it here."""
+def preparation() -> tuple[Step, Step | None]:
+    """Return the steps that build what integration and cluster tests need on this host."""
     servers = Step("servers", ("nice", sys.executable, "-m", "kubesynth_testing.servers"))
     if fixtures.cluster_source() is not fixtures.Source.KIND:
         return servers, None
-    build = ("nice", *_HARNESS, "prebuild")
-    return servers, (Step("images", build), Step("cluster-up", (*build, "--start")))
+    return servers, Step("cluster-up", ("nice", *_HARNESS, "prebuild", "--start"))
 
 
-def run(step: Step, reached: Callable[[int], None] | None = None) -> Result:
-    """Run a step to its end; what it prints is seen at once.
-
-    Args:
-        step: The step.
-        reached: Told how many percent of its tests pytest says to have run.
-    """
+def run(step: Step) -> Result:
+    """Run a step to its end; what it prints is seen at once."""
     print(f"\n=== {step.name}: {' '.join(step.command)}", flush=True)
     began = time.monotonic()
-    output = subprocess.PIPE if reached else None
-    with subprocess.Popen(step.command, stdin=subprocess.DEVNULL, stdout=output) as process:
-        for line in process.stdout or ():
-            sys.stdout.write(line.decode(errors="replace"))
-            sys.stdout.flush()
-            percent = _PERCENT.search(line)
-            if percent and reached:
-                reached(int(percent[1]))
-    return finished(step, process.returncode, time.monotonic() - began)
+    status = subprocess.run(step.command, check=False, stdin=subprocess.DEVNULL).returncode
+    return finished(step, status, time.monotonic() - began)
 
 
 def finished(step: Step, status: int, seconds: float) -> Result:
@@ -202,28 +184,12 @@ def run_tests() -> list[Result]:
     if second is None:
         results += [run(INTEGRATION), run(CLUSTER)]
         return results
-    tested, *prepared = run_before_the_cluster(*second)
-    results += [tested, *prepared]
-    if all(result.passed for result in prepared):
+    with Background.started(second, REPORTS / "prepare-cluster.log") as prepare:
+        results.append(run(INTEGRATION))
+        results.append(prepare.result())
+    if results[-1].passed:
         results.append(run(CLUSTER))
     return results
-
-
-def run_before_the_cluster(build: Step, start: Step) -> list[Result]:
-    """Run the integration tests, and beside them what leads to a cluster."""
-    with ExitStack() as stack:
-        images = stack.enter_context(Background.started(build, REPORTS / "prepare-cluster.log"))
-        cluster: list[Background] = []
-
-        def reached(percent: int) -> None:
-            if percent >= _START_CLUSTER_AT_PERCENT and not cluster:
-                started = Background.started(start, REPORTS / "cluster-up.log")
-                cluster.append(stack.enter_context(started))
-
-        results = [run(INTEGRATION, reached), images.result()]
-        if results[-1].passed:
-            reached(100)
-        return results + [started.result() for started in cluster]
 
 
 def summary(results: Sequence[Result], seconds: float) -> str:
