@@ -50,18 +50,25 @@ async def test_server_is_gone_after_its_context(smollm2: weights.Weights) -> Non
     assert not _is_running(pid)
 
 
+async def loses_an_answer(
+    server: process.EmbeddedServer, connect: Connect, number: signal.Signals
+) -> None:
+    """Send a server a signal while it answers; the request fails soon, as a lost connection."""
+    client = connect(OpenAIEndpoint(server.url, server.model))
+    story = asyncio.create_task(client.complete(STORY))
+    await asyncio.sleep(0.5)
+    os.kill(server.pid, number)
+    with pytest.raises(ClientError) as caught:
+        await asyncio.wait_for(story, 20)  # after SIGTERM it might be never
+    assert caught.value.kind is ErrorKind.CONNECTION
+
+
 async def test_killed_server_fails_its_request_and_shows_its_log(
     smollm2: weights.Weights, connect: Connect
 ) -> None:
     async with process.EmbeddedServer(smollm2, SMALL) as server:
-        client = connect(OpenAIEndpoint(server.url, server.model))
-        story = asyncio.create_task(client.complete(STORY))
-        await asyncio.sleep(0.5)
-        os.kill(server.pid, signal.SIGKILL)
-        with pytest.raises(ClientError) as caught:
-            await story
+        await loses_an_answer(server, connect, signal.SIGKILL)
         failure = await server.wait_failed()
-    assert caught.value.kind is ErrorKind.CONNECTION
     assert isinstance(failure, errors.RetryLaterError)
     assert "SIGKILL" in str(failure)
     assert "serving smollm2-135m-instruct" in str(failure)
@@ -71,13 +78,7 @@ async def test_server_that_is_told_to_end_does_so_with_an_answer_under_way(
     smollm2: weights.Weights, connect: Connect
 ) -> None:
     async with process.EmbeddedServer(smollm2, SMALL) as server:
-        client = connect(OpenAIEndpoint(server.url, server.model))
-        story = asyncio.create_task(client.complete(STORY))
-        await asyncio.sleep(0.5)
-        os.kill(server.pid, signal.SIGTERM)
-        with pytest.raises(ClientError) as caught:
-            await asyncio.wait_for(story, 20)  # it used to be for ever
-        assert caught.value.kind is ErrorKind.CONNECTION
+        await loses_an_answer(server, connect, signal.SIGTERM)
 
 
 async def test_server_dies_with_its_parent(smollm2: weights.Weights) -> None:

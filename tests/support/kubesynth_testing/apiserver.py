@@ -31,7 +31,7 @@ from typing import Any
 import trustme
 
 from kubesynth_testing.cluster import binaries, recipe
-from kubesynth_testing.cluster.shell import Shell
+from kubesynth_testing.cluster.shell import SHORT_LIVED
 from kubesynth_testing.ports import free_port
 
 _READY_TIMEOUT_SECONDS = 90.0
@@ -157,8 +157,7 @@ class ApiServer:
             CommandError: kubectl failed; its `output` has the API server's message.
         """
         command = (self.bin_folder / "kubectl", "--kubeconfig", self.kubeconfig, *arguments)
-        shell = Shell(env=recipe.NO_COLLECTIONS)
-        return shell.run(*command, stdin=stdin, timeout_seconds=timeout_seconds)
+        return SHORT_LIVED.run(*command, stdin=stdin, timeout_seconds=timeout_seconds)
 
     def wait_for_crds(self) -> None:
         """Wait until all kinds that were made known can be used.

@@ -20,7 +20,7 @@ from kubesynth_testing.cluster import (
 )
 from kubesynth_testing.cluster.docker_client import Docker
 from kubesynth_testing.cluster.progress import say, step
-from kubesynth_testing.cluster.shell import CommandError, Shell
+from kubesynth_testing.cluster.shell import SHORT_LIVED, CommandError, Shell
 
 NAME = "kubesynth"
 WORKERS = (f"{NAME}-worker", f"{NAME}-worker2")
@@ -50,8 +50,7 @@ class Cluster:
             CommandError: kubectl failed; its `output` has the message.
         """
         command = (self.kubectl_program, "--kubeconfig", self.kubeconfig, *arguments)
-        shell = Shell(env=recipe.NO_COLLECTIONS)
-        return shell.run(*command, stdin=stdin, timeout_seconds=timeout_seconds)
+        return SHORT_LIVED.run(*command, stdin=stdin, timeout_seconds=timeout_seconds)
 
 
 def kubeconfig() -> Path:

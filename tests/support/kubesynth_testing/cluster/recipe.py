@@ -52,9 +52,6 @@ CONTROL_PLANE = (*API_SERVER, "kube-controller-manager", "kube-scheduler")
 FEWER_COLLECTIONS = {"GOGC": "400"}
 """Set for Kubernetes' programs. With Go's own 100 a test's API server takes 1.6 times the CPU."""
 
-NO_COLLECTIONS = {"GOGC": "off"}
-"""Set for programs that soon end, such as kubectl: a tenth less CPU."""
-
 STOCK_NODE_IMAGE = "kindest/node:v1.37.0"
 """The node image that this version of kind goes with, for hosts that can pull it."""
 

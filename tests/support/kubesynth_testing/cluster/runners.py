@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kubesynth_testing.cluster import recipe
-from kubesynth_testing.cluster.shell import CommandError, Shell
+from kubesynth_testing.cluster.shell import SHORT_LIVED, CommandError
 
 _LOG_LINES = 60
 
@@ -36,8 +35,7 @@ class Runner:
             CommandError: It failed; `output` has the message.
         """
         bound = (self.program, "--kubeconfig", self.kubeconfig, "--namespace", self.namespace)
-        shell = Shell(env=recipe.NO_COLLECTIONS)
-        return shell.run(*bound, *arguments, stdin=stdin, timeout_seconds=timeout_seconds)
+        return SHORT_LIVED.run(*bound, *arguments, stdin=stdin, timeout_seconds=timeout_seconds)
 
 
 @dataclass(frozen=True, slots=True)
