@@ -57,7 +57,11 @@ def _documents(tmp_path: Path) -> None:
 
 
 def _external(server: FakeLlm) -> str:
-    return JOB.format(model=f"external: {{url: '{server.url}', model: {MODEL}}}")
+    return _at(server.url)
+
+
+def _at(url: str) -> str:
+    return JOB.format(model=f"external: {{url: '{url}', model: {MODEL}}}")
 
 
 async def test_job_runs_to_a_dataset_next_to_its_manifest(
@@ -132,8 +136,7 @@ async def test_model_that_cannot_be_reached_is_named_at_once_and_when_stopped(
     write_manifest: Callable[[str], Path],
 ) -> None:
     url = f"http://127.0.0.1:{free_port()}/v1"
-    path = write_manifest(JOB.format(model=f"external: {{url: '{url}', model: {MODEL}}}"))
-    async with running("run", path) as process:
+    async with running("run", write_manifest(_at(url))) as process:
         line = await read_until(process.stderr, "generating (waiting for generator: ")
         assert url in line
         process.send_signal(signal.SIGINT)
@@ -147,8 +150,7 @@ async def test_url_that_may_lack_its_version_is_noted_before_the_run_begins(
     write_manifest: Callable[[str], Path],
 ) -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    path = write_manifest(JOB.format(model=f"external: {{url: '{url}', model: {MODEL}}}"))
-    async with running("run", path) as process:
+    async with running("run", write_manifest(_at(url))) as process:
         line = await read_until(process.stderr, "")
         # No SIGINT: whoever starts the tests in the background has it ignored until a run begins.
         process.kill()
