@@ -25,14 +25,13 @@ from kubesynth_runner.engine.waiting import Waiting
 from kubesynth_runner.environment import RunEnvironment
 from kubesynth_runner.io import layout
 from kubesynth_runner.io.storage import Storage
+from kubesynth_runner.llm.absence import Absence
 from kubesynth_runner.llm.base import ChatClient
 from kubesynth_runner.llm.errors import ClientError, ErrorKind
 from kubesynth_runner.llm.openai import OpenAIChatClient
 
 FIRST_POLL_SECONDS = 0.2
 LAST_POLL_SECONDS = 5.0
-# A gateway answers 404 for a model that it is only about to serve; later the name is wrong.
-MODEL_MISSING_SECONDS = 10.0
 # A server that takes so long over the first question, and has not failed either, is spoken of.
 NOTICE_SECONDS = 5.0
 # Of connections: the gate limits requests, and by more or less while the run goes on.
@@ -217,6 +216,7 @@ class _Wait:
         self._patience = patience
         # One of our own is on its way, and refuses connections until it is there.
         self._quiet_seconds = NOTICE_SECONDS if model.embedded else 0.0
+        self._absence = Absence()
         where = f" [{model.external.url}]" if model.external else ""
         self._last_failure = ClientError(ErrorKind.TIMEOUT, f"no answer yet{where}")
 
@@ -262,9 +262,9 @@ class _Wait:
                 return StoredCapabilities(found.json_schema, found.schema_bounds)
             except ClientError as failure:
                 self._last_failure = failure
-                waited = asyncio.get_running_loop().time() - started
-                self._give_up_if_hopeless(failure, waited)
-                if waited >= self._quiet_seconds:
+                now = asyncio.get_running_loop().time()
+                self._give_up_if_hopeless(failure, now)
+                if now - started >= self._quiet_seconds:
                     self._patience.waiting.waits(self._role, failure)
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, LAST_POLL_SECONDS)
@@ -273,11 +273,9 @@ class _Wait:
         await asyncio.sleep(NOTICE_SECONDS)
         self._patience.waiting.waits(self._role, self._last_failure)
 
-    def _give_up_if_hopeless(self, failure: ClientError, waited_seconds: float) -> None:
-        hopeless = failure.kind in (ErrorKind.AUTHENTICATION, ErrorKind.BAD_REQUEST) or (
-            failure.kind is ErrorKind.MODEL_NOT_FOUND and waited_seconds > MODEL_MISSING_SECONDS
-        )
-        if hopeless:
+    def _give_up_if_hopeless(self, failure: ClientError, now: float) -> None:
+        absent = self._absence.is_final(failure, now)
+        if absent or failure.kind in (ErrorKind.AUTHENTICATION, ErrorKind.BAD_REQUEST):
             raise errors.ConfigurationError(
                 Reason.MODEL_STARTUP_FAILED, f"models[{self._role}]: {failure}"
             ) from failure

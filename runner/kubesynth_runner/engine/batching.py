@@ -29,9 +29,10 @@ from kubesynth_runner.engine.calls import Caller, Deferred, ModelConnection, New
 from kubesynth_runner.io.batch_book import BatchBook, OpenBatch
 from kubesynth_runner.io.journal import CallFrame, Journal
 from kubesynth_runner.llm import batch_wire
+from kubesynth_runner.llm.absence import Absence
 from kubesynth_runner.llm.base import Completion, CompletionRequest
 from kubesynth_runner.llm.batches import BatchApi, BatchState
-from kubesynth_runner.llm.errors import BACKPRESSURE, FATAL, ClientError, ErrorKind
+from kubesynth_runner.llm.errors import BACKPRESSURE, FATAL, UNREACHED, ClientError, ErrorKind
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -49,9 +50,7 @@ FRUITLESS_BATCHES = 3
 # Too many tokens are waiting in the account's other batches.
 _FULL_QUEUE_CODES = frozenset({"token_limit_exceeded", "rate_limit_exceeded"})
 FULL_QUEUE_PAUSE_SECONDS = 60.0
-_HOPELESS = frozenset(
-    {ErrorKind.MODEL_NOT_FOUND, ErrorKind.BAD_REQUEST, ErrorKind.CONTEXT_OVERFLOW}
-)
+_HOPELESS = frozenset({ErrorKind.BAD_REQUEST, ErrorKind.CONTEXT_OVERFLOW})
 
 
 class _Outbox:
@@ -208,20 +207,21 @@ class BatchCaller(Caller):
             RetryLaterError: there was none for too long, or the key is wrong.
             StoppedError: the process is stopping.
         """
-        began, attempts = asyncio.get_running_loop().time(), 0
+        loop, absence = asyncio.get_running_loop(), Absence()
+        began, attempts = loop.time(), 0
         while True:
             try:
                 answer = await ask()
             except ClientError as error:
                 where = f"model {connection.role!r}, execution: Batch: "
-                if error.kind in _HOPELESS:
+                if absence.is_final(error, loop.time()) or error.kind in _HOPELESS:
                     raise errors.ConfigurationError(
                         Reason.INVALID_SPEC,
                         f"{where}the endpoint does not know it; does it have OpenAI's /files and "
                         f"/batches? {error}",
                     ) from error
-                silent_seconds = asyncio.get_running_loop().time() - began
-                if error.kind in FATAL or silent_seconds > connection.outage_limit_seconds:
+                is_long = loop.time() - began > connection.outage_limit_seconds
+                if is_long or error.kind in FATAL - UNREACHED:
                     raise errors.RetryLaterError(
                         Reason.MODEL_UNHEALTHY, f"{where}{error}"
                     ) from error

@@ -13,18 +13,18 @@ from typing import Any
 import msgspec
 import xxhash
 
-from kubesynth_api.conditions import Reason
 from kubesynth_runner import errors
 from kubesynth_runner.engine import frames, metering, retry
 from kubesynth_runner.engine.admission import RETRY_AFTER_LIMIT_SECONDS
 from kubesynth_runner.engine.breaker import SUSPECT, Breaker
 from kubesynth_runner.engine.gate import Gate
 from kubesynth_runner.engine.purse import Purse
+from kubesynth_runner.engine.silence import Silence
 from kubesynth_runner.engine.waiting import Waiting
 from kubesynth_runner.io.journal import CallFrame, Journal, call_key
 from kubesynth_runner.llm.base import ChatClient, Completion, CompletionRequest, TokenUsage
 from kubesynth_runner.llm.batches import BatchApi
-from kubesynth_runner.llm.errors import BACKPRESSURE, FATAL, ClientError, ErrorKind
+from kubesynth_runner.llm.errors import BACKPRESSURE, UNREACHED, ClientError, ErrorKind
 from kubesynth_runner.pipelines.base import ModelFailure
 from kubesynth_runner.tally import Tally
 
@@ -135,8 +135,8 @@ class Caller:
         self.stopped = asyncio.Event()
         # Who is told of models that do not answer.
         self.waiting = Waiting()
-        # When a model began to give no answers, by role.
-        self._silent_since: dict[str, float] = {}
+        # What is known of models that give no answers, by role.
+        self._silences: dict[str, Silence] = {}
         self._breakers: dict[str, Breaker] = {}
         # The question under way whether a model answers anybody, by role.
         self._verdicts: dict[str, asyncio.Task[bool]] = {}
@@ -220,7 +220,7 @@ class Caller:
     ) -> bool:
         """Return whether a request without an answer is at fault itself; if not, send it again."""
         admission = connection.gate.admission
-        is_broken = failure.kind is ErrorKind.CONNECTION
+        is_broken = failure.kind in UNREACHED
         if is_broken and patience.on_break(admission.answers):
             return True
         if patience.on_refusal():
@@ -300,10 +300,7 @@ class Caller:
         """Tell the gate about a failure; return whether it is the record's own affair."""
         admission = connection.gate.admission
         now = asyncio.get_running_loop().time()
-        if failure.kind in FATAL:
-            raise errors.RetryLaterError(
-                Reason.MODEL_UNHEALTHY, f"model {connection.role!r}: {failure}"
-            ) from failure
+        self._silence(connection).give_up_if_fatal(failure, now)
         if failure.kind in BACKPRESSURE:
             if failure.kind is ErrorKind.RATE_LIMITED:
                 self.process_tally.requests_rate_limited += 1
@@ -320,7 +317,7 @@ class Caller:
             admission.on_outage(asyncio.get_running_loop().time())
             connection.gate.on_change()
             return False
-        if failure.kind is not ErrorKind.CONNECTION:
+        if failure.kind not in UNREACHED:
             self._on_answer(connection)
             return True
         admission.on_unreachable(now)
@@ -359,7 +356,7 @@ class Caller:
 
     def _on_answer(self, connection: ModelConnection) -> None:
         self.waiting.answers(connection.role)
-        self._silent_since.pop(connection.role, None)
+        self._silence(connection).on_answer()
         if (breaker := self._breakers.get(connection.role)) is not None:
             breaker.on_answer()
         connection.gate.admission.on_answer()
@@ -368,12 +365,11 @@ class Caller:
         """Tell of an outage; give up on a model that has answered nobody for too long."""
         if connection.gate.admission.outage_since is not None:
             self.waiting.waits(connection.role, failure)
-        since = self._silent_since.setdefault(connection.role, now)
-        if now - since > connection.outage_limit_seconds:
-            raise errors.RetryLaterError(
-                Reason.MODEL_UNHEALTHY,
-                f"model {connection.role!r} has not answered for {now - since:.0f} s: {failure}",
-            ) from failure
+        self._silence(connection).give_up_if_long(failure, now)
+
+    def _silence(self, connection: ModelConnection) -> Silence:
+        limit_seconds = connection.outage_limit_seconds
+        return self._silences.setdefault(connection.role, Silence(connection.role, limit_seconds))
 
     async def _answers_others(self, connection: ModelConnection) -> bool:
         """Ask the model for next to nothing; return whether it answers."""

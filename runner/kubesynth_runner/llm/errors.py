@@ -29,7 +29,7 @@ class ErrorKind(StrEnum):
     MALFORMED_RESPONSE = "MalformedResponse"  # 200 with a body that is no chat completion
     EMPTY_COMPLETION = "EmptyCompletion"  # no choices, or no content and no refusal
     AUTHENTICATION = "Authentication"  # 401, 403, an untrusted certificate: nobody's record helps
-    MODEL_NOT_FOUND = "ModelNotFound"  # 404
+    MODEL_NOT_FOUND = "ModelNotFound"  # 404: no such model, or none at the moment (`absence`)
     CONTEXT_OVERFLOW = "ContextOverflow"  # 400/413/422 because prompt and completion do not fit
     REFUSAL = "Refusal"  # 400: a content filter in front of the model does not take the prompt
     SCHEMA_REFUSED = "SchemaRefused"  # 400, 422: every record of the stage would meet it
@@ -44,11 +44,15 @@ RETRYABLE = frozenset(
         ErrorKind.TIMEOUT,
         ErrorKind.MALFORMED_RESPONSE,
         ErrorKind.EMPTY_COMPLETION,
+        ErrorKind.MODEL_NOT_FOUND,  # of some servers behind one address; see also FATAL
     }
 )
 # The server asks for patience: the record waits, and no attempt is spent.
 BACKPRESSURE = frozenset({ErrorKind.RATE_LIMITED, ErrorKind.OVERLOADED})
-# No record can succeed until a person changes something: the run stops, with its state intact.
+# The model itself may not have seen the request: whoever stands before it may have answered.
+UNREACHED = frozenset({ErrorKind.CONNECTION, ErrorKind.MODEL_NOT_FOUND})
+# No record can succeed until a person changes something: the run stops, with its state intact; for
+# a model that is not there only when it stays away.
 FATAL = frozenset({ErrorKind.AUTHENTICATION, ErrorKind.MODEL_NOT_FOUND, ErrorKind.SCHEMA_REFUSED})
 
 

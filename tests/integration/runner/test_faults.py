@@ -190,6 +190,7 @@ async def test_outage_in_the_middle_pauses_and_goes_on(tmp_path: Path, nursery: 
     [
         pytest.param(Faults(error_rate=1.0, error_status=500), id="500"),
         pytest.param(Faults(error_rate=1.0, error_status=503), id="503"),
+        pytest.param(Faults(error_rate=1.0, error_status=404), id="404"),
         pytest.param(Faults(garbage_rate=1.0), id="garbage"),
         pytest.param(Faults(half_closed_rate=1.0), id="half-closed"),
         pytest.param(Faults(hang_rate=1.0), id="hang"),

@@ -37,6 +37,13 @@ def test_a_node_routes_to_the_others_and_not_to_itself() -> None:
     assert "ip route replace 10.244.0.0/24" not in script
 
 
+def test_what_is_sent_to_nobody_stays_in_the_cluster() -> None:
+    script = pod_network.routing_script(ONE, [ONE, TWO])
+    assert "ip route replace unreachable 10.244.0.0/16" in script
+    for chain in ("FORWARD", "OUTPUT"):
+        assert f"iptables -w -t filter -A {chain} -d 10.96.0.0/16 -j REJECT" in script
+
+
 def test_pods_take_addresses_of_their_nodes_range() -> None:
     configuration = json.loads(pod_network.cni_configuration(TWO))
     (ranges,) = configuration["plugins"][0]["ipam"]["ranges"]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 
 import pytest
 
 from kubesynth_api.v1alpha1.models import ModelSpec
 from kubesynth_runner import errors, models
 from kubesynth_runner.engine.waiting import Waiting
+from kubesynth_runner.llm.absence import ABSENCE_LIMIT_SECONDS
 from kubesynth_runner.llm.base import Capabilities
 from kubesynth_runner.llm.errors import ClientError, ErrorKind
 from kubesynth_runner.llm.fake import FakeChatClient
@@ -21,19 +23,24 @@ EMBEDDED = ModelSpec.model_validate({"name": "judge", "embedded": {}})
 
 
 class _Starting(FakeChatClient):
-    """Refuses, or hangs, until `there_at`."""
+    """Refuses, or hangs, until `there_at`; says from `missing_from` on that there is no model."""
 
-    def __init__(self, there_at: float, *, hangs: bool = False) -> None:
+    def __init__(
+        self, there_at: float, *, hangs: bool = False, missing_from: float = math.inf
+    ) -> None:
         super().__init__("So.")
         self._there_at = there_at
         self._hangs = hangs
+        self._missing_from = missing_from
 
     async def probe(self) -> Capabilities:
-        left = self._there_at - asyncio.get_running_loop().time()
-        if left > 0:
+        now = asyncio.get_running_loop().time()
+        if now < self._there_at:
+            if now >= self._missing_from:
+                raise ClientError(ErrorKind.MODEL_NOT_FOUND, "HTTP 404: no such model")
             if not self._hangs:
                 raise ClientError(ErrorKind.CONNECTION, f"refused [{URL}/models]")
-            await asyncio.sleep(left)
+            await asyncio.sleep(self._there_at - now)
         return await super().probe()
 
 
@@ -89,3 +96,25 @@ def test_what_was_waited_for_is_still_known_after_a_stop() -> None:
         return waiting.sentence
 
     assert virtual_time.run(main()) == f"waiting for judge: refused [{URL}/models]"
+
+
+def _probe(client: FakeChatClient) -> float:
+    """Wait for a model; return how long it took, on virtual time."""
+
+    async def main() -> float:
+        patience = models.Patience(asyncio.Event(), Waiting())
+        await models._Wait(EXTERNAL, client, 3600.0, patience).probe()
+        return asyncio.get_running_loop().time()
+
+    return virtual_time.run(main())
+
+
+def test_a_gateway_that_knows_no_model_for_a_moment_is_waited_for() -> None:
+    """However long the server was not there before: its address may be somebody else's by then."""
+    late = _Starting(60.0 + ABSENCE_LIMIT_SECONDS - 1.0, missing_from=60.0)
+    assert _probe(late) < 60.0 + ABSENCE_LIMIT_SECONDS + models.LAST_POLL_SECONDS
+
+
+def test_a_model_that_stays_away_is_hopeless() -> None:
+    with pytest.raises(errors.ConfigurationError, match=r"models\[judge\]: HTTP 404"):
+        _probe(_Starting(300.0, missing_from=60.0))

@@ -163,6 +163,7 @@ def kind_configuration(*, own_image: bool, shared: Path) -> dict[str, object]:
             "kubeProxyMode": "iptables",
             "disableDefaultCNI": own_image,
             "podSubnet": pod_network.POD_SUBNET,
+            "serviceSubnet": pod_network.SERVICE_SUBNET,
         },
         "nodes": [{"role": role, "extraMounts": mounts} for role in roles],
         "kubeadmConfigPatches": [json.dumps(patch) for patch in _kubeadm_patches()],

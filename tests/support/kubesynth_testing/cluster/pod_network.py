@@ -3,6 +3,9 @@
 Each node gives its pods addresses of its own range (the CNI plugins ptp and host-local), knows a
 route to the range of every other node, and hides pods behind its own address when they leave the
 cluster. It enforces no NetworkPolicy, as kindnetd of the stock image does.
+
+What is sent to an address of the cluster that nobody has, such as that of a pod that has just been
+deleted, must not leave the cluster: some networks answer for any address there is.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from dataclasses import dataclass
 from kubesynth_testing.cluster.docker_client import Docker
 
 POD_SUBNET = "10.244.0.0/16"
+SERVICE_SUBNET = "10.96.0.0/16"
 
 _RANGES_SECONDS = 60.0
 _POLL_SECONDS = 0.3
@@ -89,10 +93,15 @@ def cni_configuration(node: NodeAddress) -> str:
 def routing_script(node: NodeAddress, nodes: list[NodeAddress]) -> str:
     """Return the shell script that a node runs now and whenever it starts."""
     leaving = f"POSTROUTING -s {node.pod_range} ! -d {POD_SUBNET} -j MASQUERADE"
-    lines = [
-        "set -eu",
-        f"iptables -w -t nat -C {leaving} 2>/dev/null || iptables -w -t nat -A {leaving}",
+    # Services that kube-proxy knows have other addresses by then.
+    unknown = [f"{chain} -d {SERVICE_SUBNET} -j REJECT" for chain in ("FORWARD", "OUTPUT")]
+    rules = [f"-t nat {{}} {leaving}", *(f"-t filter {{}} {rule}" for rule in unknown)]
+    lines = ["set -eu"]
+    lines += [
+        f"iptables -w {rule.format('-C')} 2>/dev/null || iptables -w {rule.format('-A')}"
+        for rule in rules
     ]
+    lines += [f"ip route replace unreachable {POD_SUBNET}"]
     lines += [
         f"ip route replace {other.pod_range} via {other.address}"
         for other in nodes

@@ -19,6 +19,7 @@ from kubesynth_runner.engine.gate import Gate
 from kubesynth_runner.engine.gradient import LatencyGradient
 from kubesynth_runner.io.journal import CallFrame, Journal
 from kubesynth_runner.io.local_storage import LocalStorage
+from kubesynth_runner.llm.absence import ABSENCE_LIMIT_SECONDS
 from kubesynth_runner.llm.base import Capabilities, Completion, CompletionRequest, Message
 from kubesynth_runner.llm.errors import ClientError, ErrorKind
 from kubesynth_runner.llm.fake import FakeChatClient, FakeReply
@@ -272,9 +273,37 @@ def test_server_that_answers_nobody_for_too_long_ends_the_process(
     virtual_time.run(main())
 
 
-@pytest.mark.parametrize(
-    "kind", [ErrorKind.AUTHENTICATION, ErrorKind.MODEL_NOT_FOUND, ErrorKind.SCHEMA_REFUSED]
-)
+def test_model_that_is_missing_for_a_moment_costs_its_records_nothing(tmp_path: Path) -> None:
+    def check(_: Desk, result: CallFrame | CallFailed, seconds: float) -> None:
+        assert isinstance(result, CallFrame)
+        assert (result.text, result.attempts) == ("So.", 1)
+        assert seconds < ABSENCE_LIMIT_SECONDS
+
+    away = [failure(ErrorKind.MODEL_NOT_FOUND)] * 3
+    run([*away, "So."], tmp_path, check, max_attempts=1, is_alive=False)
+
+
+def test_model_that_stays_missing_is_given_up_long_before_the_outage_limit(tmp_path: Path) -> None:
+    async def main() -> None:
+        desk = Desk(ScriptedClient([failure(ErrorKind.MODEL_NOT_FOUND)], is_alive=False), tmp_path)
+        with pytest.raises(errors.RetryLaterError, match=r"'generator': it was ModelNotFound"):
+            await desk.call()
+        assert 10.0 < asyncio.get_running_loop().time() < 30.0
+        assert desk.gate.admission.in_flight == 0
+        assert not list(tmp_path.rglob("*.log"))
+
+    virtual_time.run(main())
+
+
+def test_record_is_not_failed_by_one_server_of_several_that_lacks_the_model(tmp_path: Path) -> None:
+    def check(_: Desk, result: CallFrame | CallFailed, __: float) -> None:
+        assert isinstance(result, CallFrame)
+        assert result.text == "So."
+
+    run([failure(ErrorKind.MODEL_NOT_FOUND)] * 5 + ["So."], tmp_path, check)
+
+
+@pytest.mark.parametrize("kind", [ErrorKind.AUTHENTICATION, ErrorKind.SCHEMA_REFUSED])
 def test_failure_that_only_a_person_can_mend_ends_the_process_and_journals_nothing(
     tmp_path: Path, kind: ErrorKind
 ) -> None:
