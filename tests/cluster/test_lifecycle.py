@@ -243,10 +243,9 @@ def operator_is_upgraded_during_a_run(world: World) -> Upgraded:
             begin(space, model, 24, JobShape(shards=2))
             wait_for_answers(model, 6)
             model.set_faults(latency_seconds=8)
-            world.operator.install({"log": {"level": "DEBUG"}})
+            world.operator.install({"log": {"level": "DEBUG"}})  # nobody minds if it stays so
             model.set_faults()
             end = ended(space, 24)
-            world.operator.install()
         levels = {item["metadata"]["name"]: log_level(item) for item in jobs.last_versions()}
         return Upgraded(end, levels, jobs.uids_by_name())
 

@@ -38,9 +38,8 @@ def files_become_allowed(world: World) -> Plugin:
         refused = space.wait_for_phase(JOB, "Rejected")
         children = space.names("jobs", "pods", selector=f"kubesynth.io/job-name={JOB}")
         with world.operator.lock:
-            world.operator.install(ALLOWED)
+            world.operator.install(ALLOWED)  # nobody minds if it stays so
             end = space.wait_for_end(JOB)
-            world.operator.install()
         calls = model.statistics()["answered"]
         return Plugin(refused, children, end, space.read_output(JOB, claim="datasets"), calls)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from kubesynth_testing.cluster.shell import CommandError
@@ -10,6 +11,7 @@ from kubesynth_testing.scenarios import job_manifests, model_pods
 from kubesynth_testing.scenarios.dataset import Dataset
 from kubesynth_testing.scenarios.job_manifests import JobShape
 from kubesynth_testing.scenarios.patience import eventually
+from kubesynth_testing.scenarios.release import Release
 from kubesynth_testing.scenarios.stage import seen_in
 from kubesynth_testing.scenarios.world import Manifest, Workspace, World
 
@@ -69,18 +71,18 @@ def pods_run(world: World) -> RunningPods:
         runners = eventually(lambda: with_nodes(space, selector), what="both runners have nodes")
         look = ("--", "python", "-c", _LOOK)
         inside_runner = space.kubectl("exec", runners[0]["metadata"]["name"], *look)
-        with world.operator.lock:
-            (operator,) = operators = world.operator.pods()
-            name = operator["metadata"]["name"]
-            inside_operator = world.operator.kubectl("exec", name, *look)
-            seen = eventually(lambda: live_progress(space), what="live progress")
+        operator = eventually(
+            lambda: the_operator_from_inside(world.operator, look), what="the operator is there"
+        )
+        assert operator is not None
+        seen = eventually(lambda: live_progress(space), what="live progress")
         model.set_faults()
         space.wait_for_end("qa")
         return RunningPods(
             runners,
-            operators,
+            operator[0],
             inside_runner.splitlines(),
-            inside_operator.splitlines(),
+            operator[1].splitlines(),
             space.read("networkpolicies", "qa-runner"),
             seen,
             refused(space, world.image),
@@ -92,6 +94,19 @@ def with_nodes(space: Workspace, selector: str) -> list[Manifest]:
     """Return the pods once all have a node; one shard may be well under way before the other."""
     pods = space.list("pods", labels=selector)
     return pods if len(pods) == 2 and all("nodeName" in pod["spec"] for pod in pods) else []
+
+
+def the_operator_from_inside(
+    operator: Release, look: Sequence[str]
+) -> tuple[list[Manifest], str] | None:
+    """Return the operator's pods and what one sees; None while another scenario has it away."""
+    pods = operator.pods()
+    if len(pods) != 1:
+        return None
+    try:
+        return pods, operator.kubectl("exec", pods[0]["metadata"]["name"], *look)
+    except CommandError:
+        return None
 
 
 def live_progress(space: Workspace) -> Manifest:

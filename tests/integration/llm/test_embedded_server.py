@@ -21,7 +21,10 @@ from kubesynth_runner.llm.openai import OpenAIChatClient, OpenAIEndpoint
 
 Connect = Callable[[OpenAIEndpoint], OpenAIChatClient]
 SMALL = process.EmbeddedOptions(slots=1, context_tokens=512)
-STORY = CompletionRequest((Message("user", "Tell a very long story."),), {"max_tokens": 400})
+# Without ignore_eos, a field of llama.cpp's, some stories end with their first sentence.
+STORY = CompletionRequest(
+    (Message("user", "Tell a very long story."),), {"max_tokens": 400, "ignore_eos": True}
+)
 
 PARENT = """
 import asyncio, sys

@@ -76,9 +76,9 @@ QUICK = (
 # They run side by side; what mypy has found out about unchanged files outlives the clone.
 TYPES = tool("types", "mypy", f"--cache-dir={paths.cache_root() / 'mypy'}")
 UNIT = pytest_step("unit", f"--numprocesses={_PROCESSES}")
-# They wait for servers a fifth of the time: one process more keeps the cores busy.
+# They wait for servers a third of the time: two processes more keep the cores busy.
 # Their conftest.py tells what stays together.
-INTEGRATION = pytest_step("integration", f"--numprocesses={_PROCESSES + 1}", "--dist=loadscope")
+INTEGRATION = pytest_step("integration", f"--numprocesses={_PROCESSES + 2}", "--dist=loadscope")
 CLUSTER = pytest_step("cluster")
 CLEAN_UP = (
     Step("cluster-down", (*_HARNESS, "down")),

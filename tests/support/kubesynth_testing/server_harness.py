@@ -174,12 +174,13 @@ class Servers:
         Not the pod of that name which may be made in its place, as a group's are when one fails.
         """
         uid = (await self.namespace.client.get(PODS, self.namespace.name, pod))["metadata"]["uid"]
+        await self._until_judged(pod)
         await self._bind(pod)
 
         async def set_it() -> bool:
             try:
                 await self.namespace.set_pod_status(pod, pod_status(**step), uid)
-                # The scheduler may be about to write what it found before the pod had a node.
+                # The scheduler may be about to write what it found when it looked once more.
                 await asyncio.sleep(_SCHEDULER_SECONDS)
                 found = await self.namespace.client.get(PODS, self.namespace.name, pod)
             except errors.NotFoundError:
@@ -196,6 +197,20 @@ class Servers:
             return [found[name] for name in names] if set(found) == set(names) else None
 
         return await eventually(look, f"{server} has the pods {', '.join(names)}")
+
+    async def _until_judged(self, pod: str) -> None:
+        """Wait until the scheduler has found no node; on a busy host it says so seconds later."""
+
+        async def look() -> bool:
+            try:
+                found = await self.namespace.client.get(PODS, self.namespace.name, pod)
+            except errors.NotFoundError:
+                return True
+            return "PodScheduled" in {
+                each["type"] for each in found["status"].get("conditions", ())
+            }
+
+        await eventually(look, f"the scheduler has looked at {pod}")
 
     async def _bind(self, pod: str) -> None:
         """Give a pod to a node that is not there, so that the scheduler leaves it alone."""
