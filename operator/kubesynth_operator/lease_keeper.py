@@ -26,7 +26,7 @@ from kubesynth_api.runner_contract import (
     RunnerPhase,
 )
 from kubesynth_api.shares import whole_caps
-from kubesynth_operator import status
+from kubesynth_operator import pod_requests, status
 from kubesynth_operator.child_cache import ChildCache
 from kubesynth_operator.kube import errors
 from kubesynth_operator.kube.client import KubeClient
@@ -46,7 +46,6 @@ from kubesynth_operator.settings import Limits, OperatorSettings
 from kubesynth_operator.unreadable import Unreadable
 
 _logger = logging.getLogger(__name__)
-_REPORT_MAX_BYTES = 65536
 
 
 @dataclasses.dataclass(slots=True)
@@ -198,9 +197,9 @@ class LeaseKeeper:
     ) -> None:
         async def ask(uid: str, url: str) -> None:
             try:
-                async with desk.gate, self._gate, session.get(url + PROGRESS_PATH) as response:
-                    body = await response.content.read(_REPORT_MAX_BYTES)
-                report = ProgressReport.from_peer(body).lease
+                async with desk.gate, self._gate:
+                    answer = await pod_requests.ask(session, url + PROGRESS_PATH)
+                report = ProgressReport.from_peer(answer.body).lease
             except (aiohttp.ClientError, TimeoutError, OSError, ValidationError) as exc:
                 _logger.debug("no lease report", extra={"pod": uid, "error": str(exc)})
                 return
@@ -223,14 +222,10 @@ class LeaseKeeper:
             url = targets[item.uid] + LEASE_PATH
             body = item.lease.model_dump_json(by_alias=True, exclude_none=True)
             try:
-                async with (
-                    desk.gate,
-                    self._gate,
-                    session.post(url, data=body, headers=headers) as response,
-                ):
-                    answer = await response.content.read(_REPORT_MAX_BYTES)
+                async with desk.gate, self._gate:
+                    answer = await pod_requests.tell(session, url, body, headers)
                 # 200 and 409 come with a report, and whatever else there is does not.
-                report = LeaseReport.from_peer(answer)
+                report = LeaseReport.from_peer(answer.body)
             except (aiohttp.ClientError, TimeoutError, OSError, ValidationError) as exc:
                 _logger.info("lease not taken", extra={"pod": item.uid, "error": str(exc)})
                 desk.leases.silent(item.uid)

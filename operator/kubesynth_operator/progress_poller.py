@@ -18,6 +18,7 @@ import aiohttp
 from pydantic import ValidationError
 
 from kubesynth_api.runner_contract import PROGRESS_PATH, ProgressReport, RunnerPhase
+from kubesynth_operator import pod_requests
 from kubesynth_operator.child_cache import ChildCache
 from kubesynth_operator.observation import JobKey, Pod
 from kubesynth_operator.progress_book import ProgressBook
@@ -25,8 +26,6 @@ from kubesynth_operator.settings import OperatorSettings
 from kubesynth_operator.unreadable import Unreadable
 
 _logger = logging.getLogger(__name__)
-# A report is a few hundred bytes; a pod that sends more is not a runner.
-_REPORT_MAX_BYTES = 65536
 
 
 class ProgressPoller:
@@ -94,11 +93,10 @@ class ProgressPoller:
         host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
         url = f"http://{host}:{self._settings.runner_port}{PROGRESS_PATH}"
         try:
-            async with session.get(url) as response:
-                if response.status != 200:
-                    return False
-                body = await response.content.read(_REPORT_MAX_BYTES)
-            report = ProgressReport.from_peer(body)
+            answer = await pod_requests.ask(session, url)
+            if answer.status != 200:
+                return False
+            report = ProgressReport.from_peer(answer.body)
         except (aiohttp.ClientError, TimeoutError, OSError, ValidationError) as exc:
             _logger.debug("no progress", extra={"pod": pod.name, "error": str(exc)})
             return False
