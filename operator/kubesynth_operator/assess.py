@@ -89,12 +89,14 @@ def _early_end(observation: Observation) -> Outcome | None:
     """Return how the job ends because its budget is spent or its target reached.
 
     Once that was decided it stays so, whoever has forgotten why: shards have been stopped for it.
+    A job of one shard is a single pod, which ends by itself at a cap: to stop it then would take
+    its report away.
     """
     running = status.find(observation.job.status, ConditionType.RUNNING)
     if running is not None and running.reason in (Reason.BUDGET_SPENT, Reason.TARGET_REACHED):
         return outcome.early(Reason(running.reason), observation.spec)
     leases = observation.leases
-    if leases is None or leases.ended is None:
+    if leases is None or leases.ended is None or observation.spec.shards.count == 1:
         return None
     return outcome.early(leases.ended, observation.spec)
 

@@ -227,8 +227,11 @@ class Scheduler:
 
     @property
     def is_held_back(self) -> bool:
-        """Whether nothing is under way, though there is input, because of a cap."""
-        held = self._purse is not None and not self._purse.may_begin(0)
+        """Whether nothing is under way, though there is input, because of a cap.
+
+        What is about to end, or has, waits for nothing.
+        """
+        held = self._purse is not None and not self._purse.may_begin(0) and not self._stopping
         return held and not self._live_roots and not self._is_over and not self._fetching
 
     def end_early(self) -> None:

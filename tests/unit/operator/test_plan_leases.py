@@ -54,3 +54,12 @@ def test_spent_budget_stops_the_shards_and_finalizes_what_there_is() -> None:
     env = finalize.manifest["spec"]["template"]["spec"]["containers"][0]["env"]
     found = {item["name"]: item.get("value") for item in env}
     assert (found["KUBESYNTH_PARTIAL"], found["KUBESYNTH_OUTCOME"]) == ("true", "BudgetSpent")
+
+
+def test_the_one_pod_that_does_everything_is_left_to_end_by_itself() -> None:
+    """It goes on to write its report when it has enough, and its last words tell why it ended."""
+    job = a_job(target={"acceptedRecords": 10})
+    seen = observation(job, [a_child(job, GENERATE, active=1, ready=1)])
+    result = decide(dataclasses.replace(seen, leases=LeaseView(1, Reason.TARGET_REACHED)))
+    assert result.actions == ()
+    assert conditions(result)["Running"] == ("True", "ShardsActive")

@@ -13,6 +13,7 @@ from kubesynth_api.conditions import Reason
 from kubesynth_runner import errors, records
 from kubesynth_runner.engine.calls import Caller, ModelConnection, StageBinding
 from kubesynth_runner.engine.gate import Gate
+from kubesynth_runner.engine.purse import Caps, Purse
 from kubesynth_runner.engine.scheduler import STOP_GRACE_SECONDS, BoundStage, Scheduler
 from kubesynth_runner.io.journal import Journal
 from kubesynth_runner.io.local_storage import LocalStorage
@@ -67,6 +68,7 @@ class Shard:
         self.journal = Journal(LocalStorage(folder), "run", 0, epoch=1)
         self.caller = Caller(self.journal)
         self.outcomes: list[RootOutcome] = []
+        self.purse = Purse(Caps(), {})
         self._refusal = refusal
         connections = [
             ModelConnection(f"m{n}", "m", client, Gate(concurrency), True, 2, 60.0)
@@ -77,7 +79,7 @@ class Shard:
             for n, stage in enumerate(stages)
         ]
         source = make_roots(roots) if isinstance(roots, int) else roots
-        self.scheduler = Scheduler(bound, self.caller, source, self._deliver)
+        self.scheduler = Scheduler(bound, self.caller, source, self._deliver, self.purse)
 
     async def _deliver(self, outcome: RootOutcome) -> None:
         if self._refusal is not None:
@@ -349,6 +351,21 @@ def test_stop_does_not_wait_for_a_server_that_hangs(tmp_path: Path) -> None:
             await task
         assert seconds() == pytest.approx(1 + STOP_GRACE_SECONDS)
         assert client.in_flight == 0
+
+    virtual_time.run(main())
+
+
+def test_run_that_has_ended_at_its_cap_waits_for_nothing_any_more(tmp_path: Path) -> None:
+    async def main() -> None:
+        shard = Shard(tmp_path, [FanOut()], [SlowClient(lambda: 1.0)])
+        shard.purse.change(Caps(records=0))
+        run = asyncio.create_task(shard.run())
+        while not shard.scheduler.is_held_back:
+            await asyncio.sleep(0.1)
+        shard.scheduler.end_early()
+        await run
+        assert shard.scheduler.ended_early
+        assert not shard.scheduler.is_held_back
 
     virtual_time.run(main())
 
