@@ -227,10 +227,7 @@ class Scheduler:
 
     @property
     def is_held_back(self) -> bool:
-        """Whether nothing is under way, though there is input, because of a cap.
-
-        What is about to end, or has, waits for nothing.
-        """
+        """Whether a cap keeps input from being begun, nothing is under way, and it is to go on."""
         held = self._purse is not None and not self._purse.may_begin(0) and not self._stopping
         return held and not self._live_roots and not self._is_over and not self._fetching
 
