@@ -34,6 +34,9 @@ from kubesynth_operator.policies.sequence import Situation, State
 from kubesynth_operator.settings import OperatorSettings
 
 _TOTALS_PHASES = frozenset({RunnerPhase.FINALIZE, RunnerPhase.ALL, RunnerPhase.REPORT})
+# Only shards end a job early.
+_EARLY = frozenset({Reason.BUDGET_SPENT, Reason.TARGET_REACHED})
+_SAID_OF_SHARDS = frozenset({Reason.SHARDS_ACTIVE, Reason.FINALIZING}) | _EARLY
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -93,7 +96,7 @@ def _early_end(observation: Observation) -> Outcome | None:
     its report away.
     """
     running = status.find(observation.job.status, ConditionType.RUNNING)
-    if running is not None and running.reason in (Reason.BUDGET_SPENT, Reason.TARGET_REACHED):
+    if running is not None and running.reason in _EARLY:
         return outcome.early(Reason(running.reason), observation.spec)
     leases = observation.leases
     if leases is None or leases.ended is None or observation.spec.shards.count == 1:
@@ -200,9 +203,10 @@ def _generate_state(observation: Observation) -> State | Outcome:
 
 
 def _generate_was_there(observation: Observation) -> bool:
+    """Tell whether shards were started, by what was said when they were last seen or stopped."""
     before = observation.job.status
     running = status.find(before, ConditionType.RUNNING)
-    started = running is not None and running.reason in (Reason.SHARDS_ACTIVE, Reason.FINALIZING)
+    started = running is not None and running.reason in _SAID_OF_SHARDS
     return started or before.shards.succeeded + before.shards.failed + before.shards.active > 0
 
 

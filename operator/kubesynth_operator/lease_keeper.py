@@ -87,9 +87,8 @@ class LeaseKeeper:
         self._look_at = look_at
         self._gate = asyncio.Semaphore(settings.limits.lease_concurrency)
         self._desks: dict[str, _Desk] = {}
-        # Jobs that had no shards when they were first looked at: nobody else can have leased them
-        # anything.
-        self._fresh: set[str] = set()
+        # Jobs whose shards are not there yet: nobody else can have leased them anything.
+        self._fresh: dict[str, JobKey] = {}
 
     def view(self, job_uid: str) -> LeaseView | None:
         """Return what dividing a job's limits has shown; None before there was anything to."""
@@ -101,18 +100,18 @@ class LeaseKeeper:
         job, child = observation.job, observation.children.get(RunnerPhase.GENERATE)
         if job.spec is None or status.has_ended(job.status) or job.deleting:
             self._desks.pop(job.uid, None)
-            self._fresh.discard(job.uid)
+            self._fresh.pop(job.uid, None)
             return
         if child is None:
-            if not _has_begun(observation):
-                self._fresh.add(job.uid)
+            if not observation.has_lease_secret:
+                self._fresh[job.uid] = job.key
             return
         terms = _terms(observation, child)
         if terms is None or child.finished:
             return
         desk = self._desks.get(job.uid)
         if desk is None:
-            book = JobLeases(terms, fresh=job.uid in self._fresh)
+            book = JobLeases(terms, fresh=self._fresh.pop(job.uid, None) is not None)
             gate = asyncio.Semaphore(self._settings.limits.poll_concurrency)
             desk = self._desks[job.uid] = _Desk(job.key, book, gate)
         desk.leases.go_by(terms)
@@ -133,6 +132,7 @@ class LeaseKeeper:
     def forget(self, key: JobKey) -> None:
         """Drop what is known about a job that is gone."""
         self._desks = {uid: desk for uid, desk in self._desks.items() if desk.key != key}
+        self._fresh = {uid: other for uid, other in self._fresh.items() if other != key}
 
     async def run(self) -> None:
         """Lease until cancelled; no job waits for another one's round."""
@@ -256,14 +256,6 @@ def _is_shard_of(pod: Pod, job_uid: str) -> bool:
 
 def _is_at_work(pod: Pod) -> bool:
     return pod.status == "Running" and not pod.deleting and bool(pod.ip)
-
-
-def _has_begun(observation: Observation) -> bool:
-    """Tell whether shards may have been started before."""
-    running = status.find(observation.job.status, ConditionType.RUNNING)
-    shards = observation.job.status.shards
-    began = running is not None and running.reason in (Reason.SHARDS_ACTIVE, Reason.FINALIZING)
-    return began or shards.succeeded + shards.failed + shards.active > 0
 
 
 def _terms(observation: Observation, child: ChildJob) -> Terms | None:

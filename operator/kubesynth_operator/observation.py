@@ -322,8 +322,10 @@ class Observation:
     `children` holds only Jobs that this very job owns (by uid), by phase; a one-shard job's only
     Job is under GENERATE. `referents` is None when nothing needed looking up. `report` is the
     termination message that holds the run's totals, if there is one. `servers` are the model
-    servers behind the roles that have one. `podless_since` says of the Jobs that have no pod now,
-    although they may, since when they were seen so: a hint, forgotten on restart.
+    servers behind the roles that have one. `has_lease_secret` says, of a job without a Job of
+    shards, that one may have been there: the Secret comes before it and stays. `podless_since` says
+    of the Jobs that have no pod now, although they may, since when they were seen so: a hint,
+    forgotten on restart.
     """
 
     now: datetime
@@ -333,6 +335,7 @@ class Observation:
     referents: Referents | None = None
     live: LiveProgress | None = None
     leases: LeaseView | None = None
+    has_lease_secret: bool = False
     obstacles: tuple[Obstacle, ...] = ()
     servers: Mapping[str, ServerView] = dataclasses.field(default_factory=dict)
     podless_since: Mapping[RunnerPhase, datetime] = dataclasses.field(default_factory=dict)

@@ -1,9 +1,10 @@
 """One consistent look at a job, from the API server and the watches' snapshots.
 
 The job itself is always read afresh: a decision on an old status could repeat what was done. Its
-children come from the watches. Two things are read on demand: what the spec refers to (the operator
-may not watch Secrets), and the pods of a Job that has ended but whose last words have not come
-through the watch yet, so that "the pod is gone" is a fact and not a race.
+children come from the watches. Some things are read on demand: what the spec refers to (the
+operator may not watch Secrets); of a job without shards, whether it has had any; and the pods of a
+Job that has ended but whose last words have not come through the watch yet, so that "the pod is
+gone" is a fact and not a race.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from kubesynth_operator.observation import (
 )
 from kubesynth_operator.policies import podless
 from kubesynth_operator.progress_book import ProgressBook
+from kubesynth_operator.resources import naming
 from kubesynth_operator.servers import views
 from kubesynth_operator.servers.catalog import Catalog
 
@@ -111,7 +113,11 @@ class Observer:
             pods = await self._list_pods(job)
             observation = dataclasses.replace(observation, pods=pods)
         if RunnerPhase.GENERATE not in own:
-            observation = dataclasses.replace(observation, referents=await self._look_up(job))
+            observation = dataclasses.replace(
+                observation,
+                referents=await self._look_up(job),
+                has_lease_secret=await self._has_lease_secret(job),
+            )
         return dataclasses.replace(observation, podless_since=self._without_pods(observation))
 
     def _without_pods(self, observation: Observation) -> dict[RunnerPhase, datetime]:
@@ -138,6 +144,17 @@ class Observer:
             )
         ]
         return tuple(pod for pod in pods if pod is not None)
+
+    async def _has_lease_secret(self, job: Job) -> bool:
+        """Tell whether the job's own Secret to lease with is there, or may be."""
+        name = naming.lease_secret_name(job.key.name)
+        try:
+            raw = await self._client.get(SECRETS, job.key.namespace, name)
+        except errors.NotFoundError:
+            return False
+        except errors.ForbiddenError:
+            return True
+        return wire.controller_uid(raw) == job.uid
 
     async def _look_up(self, job: Job) -> Referents:
         if job.spec is None:

@@ -1,4 +1,4 @@
-"""Leases beside pods that take connections and never answer. The pods are real servers here."""
+"""Rounds of leasing: silent pods, and shards of which nothing is known. Pods are real servers."""
 
 from __future__ import annotations
 
@@ -50,16 +50,20 @@ class Runner:
 
     def __init__(self) -> None:
         self.lease: dict[str, Any] = {"generation": 0, "models": {"generator": {"concurrency": 1}}}
+        self.spent: dict[str, Any] = {}
         self.leased = asyncio.Event()
 
     async def progress(self, _: web.Request) -> web.Response:
         await asyncio.sleep(0.1)  # it has other work to do
-        return web.json_response({"phase": "generate", "lease": {"lease": self.lease}})
+        return web.json_response({"phase": "generate", "lease": self.report()})
 
     async def take(self, request: web.Request) -> web.Response:
         self.lease = await request.json()
         self.leased.set()
-        return web.json_response({"lease": self.lease})
+        return web.json_response(self.report())
+
+    def report(self) -> dict[str, Any]:
+        return {"lease": self.lease, "spent": self.spent}
 
 
 @asynccontextmanager
@@ -92,25 +96,90 @@ def add_pods(cache: ChildCache[Pod], seen: Observation, ip: str) -> None:
         cache.upsert(pod_object(seen.job, RunnerPhase.GENERATE, state))
 
 
+def a_keeper(port: int) -> tuple[ChildCache[Pod], LeaseKeeper]:
+    """Return a keeper, and the pods that it sees."""
+    settings = OperatorSettings(runner_image="none", runner_port=port, limits=LIMITS)
+    cache: ChildCache[Pod] = ChildCache(wire.parse_pod, lambda key: None)
+    client, unreadable = cast(KubeClient, Secrets()), Unreadable(Metrics())
+    return cache, LeaseKeeper(client, cache, settings, unreadable, look_at=lambda key: None)
+
+
+@asynccontextmanager
+async def leasing(keeper: LeaseKeeper) -> AsyncIterator[None]:
+    task = asyncio.create_task(keeper.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
 async def test_pods_that_never_answer_do_not_keep_other_jobs_from_their_leases() -> None:
     runner = Runner()
     async with pods(runner) as port:
-        settings = OperatorSettings(runner_image="none", runner_port=port, limits=LIMITS)
-        cache: ChildCache[Pod] = ChildCache(wire.parse_pod, lambda key: None)
-        client = cast(KubeClient, Secrets())
-        unreadable = Unreadable(Metrics())
-        keeper = LeaseKeeper(client, cache, settings, unreadable, look_at=lambda key: None)
+        cache, keeper = a_keeper(port)
         silent, healthy = running("a-silent", f"{UID[:-1]}1", 40), running("qa", UID, 1)
         for seen, ip in ((silent, SILENT), (healthy, HEALTHY)):
             add_pods(cache, seen, ip)
             keeper.observed(seen)
-        task = asyncio.create_task(keeper.run())
-        try:
+        async with leasing(keeper):
             # One round over the silent pods alone takes ten seconds.
             async with asyncio.timeout(5):
                 await runner.leased.wait()
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
     assert runner.lease["models"]["generator"]["concurrency"] == 4
+
+
+SHARDS, BUDGET, HELD = 4, 1000, 40
+
+
+def at_work() -> Observation:
+    """Return a job of which one shard has told what it holds, and the others may have spent."""
+    job = a_job(raw=job_object(shards=SHARDS, budget={"tokens": BUDGET}))
+    child = a_child(job, RunnerPhase.GENERATE, active=SHARDS)
+    return observation(job, [child])
+
+
+def before_it(seen: Observation, *, has_lease_secret: bool) -> Observation:
+    return dataclasses.replace(seen, children={}, has_lease_secret=has_lease_secret)
+
+
+def with_what_others_have_left() -> Runner:
+    """Return a shard whose share was taken back for another one, and that wants more."""
+    runner = Runner()
+    runner.lease |= {"generation": 5, "caps": {"tokens": HELD}}
+    runner.spent = {"tokens": HELD - 10}
+    return runner
+
+
+async def caps_after_some_rounds(keeper: LeaseKeeper, runner: Runner) -> int:
+    async with leasing(keeper):
+        await asyncio.sleep(5 * LIMITS.lease_seconds + 0.5)
+    return int(runner.lease["caps"]["tokens"])
+
+
+async def test_shards_that_may_have_run_before_are_not_taken_for_new() -> None:
+    """As when a queued job was suspended, the operator replaced, and the job resumed."""
+    runner = with_what_others_have_left()
+    async with pods(runner) as port:
+        cache, keeper = a_keeper(port)
+        seen = at_work()
+        state = PodState(index=0, ip=HEALTHY)
+        cache.upsert(pod_object(seen.job, RunnerPhase.GENERATE, state))
+        keeper.observed(before_it(seen, has_lease_secret=True))
+        keeper.observed(seen)
+        assert await caps_after_some_rounds(keeper, runner) == HELD
+
+
+async def test_shards_are_new_once() -> None:
+    runner = with_what_others_have_left()
+    async with pods(runner) as port:
+        cache, keeper = a_keeper(port)
+        seen = at_work()
+        state = PodState(index=0, ip=HEALTHY)
+        cache.upsert(pod_object(seen.job, RunnerPhase.GENERATE, state))
+        keeper.observed(before_it(seen, has_lease_secret=False))
+        keeper.observed(seen)
+        keeper.forget(seen.job.key)
+        keeper.observed(seen)
+        assert await caps_after_some_rounds(keeper, runner) == HELD

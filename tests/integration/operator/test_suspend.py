@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
+from kubesynth_operator import wire
 from kubesynth_operator.app import Application
+from kubesynth_operator.child_cache import ChildCache
 from kubesynth_operator.kube.resources import JOBS
+from kubesynth_operator.observation import JobKey
+from kubesynth_operator.observe import Observer, Snapshots
+from kubesynth_operator.progress_book import ProgressBook
+from kubesynth_operator.servers.catalog import Catalog
 from kubesynth_testing.operator_harness import (
     Namespace,
     eventually,
@@ -45,6 +53,32 @@ async def test_suspend_takes_the_pods_away_and_resume_keeps_what_is_done(
     assert generate is not None
     assert generate["status"]["succeeded"] == 2, "shard 0 ran once"
     assert not generate["status"].get("failed"), "a suspended pod is no failure"
+
+
+async def test_an_operator_that_begins_sees_whether_a_job_has_had_shards(
+    operator: Application, namespace: Namespace
+) -> None:
+    def nothing_seen() -> Observer:
+        snapshots = Snapshots(
+            ChildCache(wire.parse_child_job, lambda key: None),
+            ChildCache(wire.parse_pod, lambda key: None),
+            ProgressBook(),
+            Catalog(lambda key: None, lambda key: None),
+        )
+        return Observer(
+            namespace.client, snapshots, lambda: datetime.now(UTC), referent_age=timedelta(0)
+        )
+
+    async def has_had_shards() -> bool:
+        seen = await nothing_seen().observe(JobKey(namespace.name, "qa"))
+        return seen is not None and seen.has_lease_secret
+
+    await namespace.apply(shards=2)
+    await namespace.pod("qa-plan")
+    assert not await has_had_shards()
+    await namespace.play("qa-plan", message=plan_message(6))
+    await namespace.pod("qa-generate")
+    assert await has_had_shards()
 
 
 async def test_a_job_created_suspended_makes_nothing_until_it_is_resumed(

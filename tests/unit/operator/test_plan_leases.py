@@ -6,7 +6,7 @@ import dataclasses
 
 from kubesynth_api.conditions import Reason
 from kubesynth_api.runner_contract import RunnerPhase
-from kubesynth_operator.actions import CreateJob, PatchJob
+from kubesynth_operator.actions import CreateJob, DeleteJob, PatchJob
 from kubesynth_operator.observation import LeaseView
 from kubesynth_testing.builders import a_child, a_job, observation
 from kubesynth_testing.decisions import after, conditions, created, decide, outcome_of
@@ -63,3 +63,20 @@ def test_the_one_pod_that_does_everything_is_left_to_end_by_itself() -> None:
     result = decide(dataclasses.replace(seen, leases=LeaseView(1, Reason.TARGET_REACHED)))
     assert result.actions == ()
     assert conditions(result)["Running"] == ("True", "ShardsActive")
+
+
+def test_queued_shards_that_were_stopped_by_deletion_are_reported_all_the_same() -> None:
+    job = a_job(shards=4, queue="team-a", target={"acceptedRecords": 100})
+    planned = a_child(job, PLAN, complete=True)
+    seen = observation(job, [planned, a_child(job, GENERATE, suspended=False, active=4)])
+    seen = dataclasses.replace(seen, leases=LeaseView(4, Reason.TARGET_REACHED))
+    stopping = decide(seen)
+    assert [type(action) for action in stopping.actions] == [DeleteJob]
+    # The Job controller counts pods that are being deleted as terminating alone.
+    dying = a_child(job, GENERATE, suspended=False, deleting=True, terminating=4)
+    seen = after(seen, stopping, children={PLAN: planned, GENERATE: dying})
+    waiting = decide(seen)
+    assert waiting.actions == ()
+    result = decide(after(seen, waiting, children={PLAN: planned}))
+    assert created(result.actions) == ["qa-finalize"]
+    assert conditions(result)["Complete"] == ("False", "NotComplete")
