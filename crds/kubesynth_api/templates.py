@@ -15,6 +15,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 _ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined)
+del _ENVIRONMENT.globals["lipsum"]  # the same record shall always get the same prompt
 # Jinja2's own names inside loops, macros and blocks.
 _SPECIAL = frozenset({"loop", "caller", "varargs", "kwargs", "self", "super"})
 _GUARDS = {"defined", "undefined", "default", "d"}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import jinja2
@@ -62,3 +64,42 @@ def test_what_cannot_be_rendered_fails_the_record_alone(source: str, problem: st
 
 def test_prompts_that_ship_are_found_by_name() -> None:
     assert "{{ document }}" in templates.load("closed_qa.v1.user")
+
+
+PICK = "{% for _ in range(20) %}{{ range(100) | list | random }} {% endfor %}{{ text }}"
+
+
+def test_random_picks_vary_but_are_the_same_for_the_same_record() -> None:
+    def ask(text: str) -> str:
+        return PromptTemplate.compile(PICK).render({"text": text})[0].content
+
+    assert ask("a") == ask("a")
+    assert ask("a")[:-1] != ask("b")[:-1]
+    assert len(set(ask("a").split())) > 10
+
+
+def test_random_picks_are_the_same_in_every_process() -> None:
+    """What a crashed run has paid for is found again by its prompt."""
+    code = (
+        "from kubesynth_runner.pipelines.templates import PromptTemplate as T;"
+        f"print(T.compile({PICK!r}).render({{'text': 'a'}})[0].content)"
+    )
+    texts = {subprocess.check_output([sys.executable, "-c", code]) for _ in range(2)}
+    assert len(texts) == 1
+
+
+def test_a_pick_from_nothing_fails_the_record() -> None:
+    with pytest.raises(StageFailure, match="nothing to pick from"):
+        PromptTemplate.compile("{{ [] | random }}").render({})
+
+
+def test_a_condition_that_is_left_to_chance_decides_once_for_a_record() -> None:
+    condition = templates.Condition.compile("range(2) | random == number - number")
+    seen = {number: {condition.holds({"number": number}) for _ in range(5)} for number in range(20)}
+    assert {len(answers) for answers in seen.values()} == {1}
+    assert set().union(*seen.values()) == {True, False}
+
+
+def test_text_that_is_new_each_time_is_not_to_be_had() -> None:
+    with pytest.raises(StageFailure, match="'lipsum' is undefined"):
+        PromptTemplate.compile("{{ lipsum() }}").render({})
