@@ -98,6 +98,7 @@ def _triton(
             Reason.INVALID_SPEC,
             f"models[{model.name}].external.triton.chatTemplate: {problem}",
         ) from problem
+    sampling = _sampling(spec, model)
     return TritonChatClient(
         TritonEndpoint(
             external.url,
@@ -109,8 +110,9 @@ def _triton(
             model_version=options.model_version or "",
             contract=None if options.contract == "Auto" else options.contract,
             render=render,
-            sampling_fields=frozenset(contracts.asked(_sampling(spec, model))),
-            extra_inputs=frozenset(external.extra_body or {}),
+            sampling_fields=frozenset(contracts.asked(sampling)),
+            sampling=sampling,
+            extra_body=external.extra_body or {},
             max_message_bytes=options.max_message_bytes,
             keepalive_seconds=options.keepalive_seconds,
             connections=options.connections,

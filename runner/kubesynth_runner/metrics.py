@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from kubesynth_runner.engine.calls import ModelConnection
+from kubesynth_runner.engine.connection import ModelConnection
 from kubesynth_runner.tally import Tally
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST

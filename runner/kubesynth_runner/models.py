@@ -12,13 +12,13 @@ import msgspec
 from kubesynth_api.conditions import Reason
 from kubesynth_api.runner_contract import ModelShare
 from kubesynth_api.shares import whole_share
-from kubesynth_api.v1alpha1.models import EmbeddedModel, ModelLimits, ModelSpec
+from kubesynth_api.v1alpha1.models import EmbeddedModel, ExternalModel, ModelLimits, ModelSpec
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
 from kubesynth_runner import clients, errors
 from kubesynth_runner.embedded import weights
 from kubesynth_runner.embedded.process import EmbeddedOptions, EmbeddedServer
 from kubesynth_runner.engine.buckets import Buckets
-from kubesynth_runner.engine.calls import ModelConnection
+from kubesynth_runner.engine.connection import ModelConnection
 from kubesynth_runner.engine.gate import Gate
 from kubesynth_runner.engine.gradient import LatencyGradient
 from kubesynth_runner.engine.waiting import Waiting
@@ -127,7 +127,7 @@ async def connect(
             client: ChatClient
             if model.external is not None:
                 name = model.external.model
-                client = clients.connect(spec, model, model.external, environment, ANY_NUMBER)
+                client = _client(spec, model, model.external, environment)
             elif model.embedded is not None:
                 # More would only queue in the server, on the time of their own timeouts.
                 share = min(share, model.embedded.slots)
@@ -172,6 +172,20 @@ async def _understood(store: CapabilityStore, wait: _Wait) -> StoredCapabilities
             found = msgspec.structs.replace(found, schema_lengths=True)
         known = await asyncio.to_thread(store.save, model.name, found)
     return known
+
+
+def _client(
+    spec: SyntheticDataJobSpec,
+    model: ModelSpec,
+    external: ExternalModel,
+    environment: RunEnvironment,
+) -> ChatClient:
+    try:
+        return clients.connect(spec, model, external, environment, ANY_NUMBER)
+    except ClientError as failure:  # before anything was sent
+        raise errors.ConfigurationError(
+            Reason.MODEL_STARTUP_FAILED, f"models[{model.name}].external: {failure}"
+        ) from failure
 
 
 def _not_available(role: str) -> errors.ConfigurationError:

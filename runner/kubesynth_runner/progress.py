@@ -21,7 +21,7 @@ from kubesynth_api.runner_contract import (
 )
 from kubesynth_api.v1alpha1.spending import Price
 from kubesynth_runner import errors
-from kubesynth_runner.engine.calls import ModelConnection
+from kubesynth_runner.engine.connection import ModelConnection
 from kubesynth_runner.engine.waiting import Waiting
 from kubesynth_runner.shard_lease import ShardLease, StaleLeaseError, is_token
 from kubesynth_runner.tally import Tally, told

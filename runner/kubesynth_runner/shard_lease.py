@@ -17,7 +17,7 @@ import msgspec
 from kubesynth_api.runner_contract import CapShare, InitialShare, Lease, LeaseReport, ModelShare
 from kubesynth_api.shares import initial_caps
 from kubesynth_runner import errors
-from kubesynth_runner.engine.calls import ModelConnection
+from kubesynth_runner.engine.connection import ModelConnection
 from kubesynth_runner.engine.purse import Caps, Purse
 from kubesynth_runner.io import layout
 from kubesynth_runner.io.storage import Storage

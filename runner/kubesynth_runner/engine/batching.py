@@ -25,7 +25,8 @@ import msgspec
 from kubesynth_api.conditions import Reason
 from kubesynth_runner import errors
 from kubesynth_runner.engine import frames, retry
-from kubesynth_runner.engine.calls import Caller, Deferred, ModelConnection, NewCall
+from kubesynth_runner.engine.calls import Caller, Deferred, NewCall
+from kubesynth_runner.engine.connection import ModelConnection
 from kubesynth_runner.io.batch_book import BatchBook, OpenBatch
 from kubesynth_runner.io.journal import CallFrame, Journal
 from kubesynth_runner.llm import batch_wire
@@ -207,8 +208,8 @@ class BatchCaller(Caller):
             RetryLaterError: there was none for too long, or the key is wrong.
             StoppedError: the process is stopping.
         """
-        loop, absence = asyncio.get_running_loop(), Absence()
-        began, attempts = loop.time(), 0
+        loop, absence, attempts = asyncio.get_running_loop(), Absence(), 0
+        began = loop.time()
         while True:
             try:
                 answer = await ask()
@@ -222,9 +223,8 @@ class BatchCaller(Caller):
                     ) from error
                 is_long = loop.time() - began > connection.outage_limit_seconds
                 if is_long or error.kind in FATAL - UNREACHED:
-                    raise errors.RetryLaterError(
-                        Reason.MODEL_UNHEALTHY, f"{where}{error}"
-                    ) from error
+                    unhealthy = errors.RetryLaterError(Reason.MODEL_UNHEALTHY, f"{where}{error}")
+                    raise unhealthy from error
                 wait_seconds = error.retry_after_seconds or 0.0
                 self.waiting.waits(connection.role, error)
             else:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import logging
 import random
 import uuid
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -16,48 +16,16 @@ import xxhash
 from kubesynth_runner import errors
 from kubesynth_runner.engine import frames, metering, retry
 from kubesynth_runner.engine.admission import RETRY_AFTER_LIMIT_SECONDS
-from kubesynth_runner.engine.breaker import SUSPECT, Breaker
-from kubesynth_runner.engine.gate import Gate
+from kubesynth_runner.engine.breaker import SUSPECT
+from kubesynth_runner.engine.connection import ModelConnection
+from kubesynth_runner.engine.outages import Outages
 from kubesynth_runner.engine.purse import Purse
-from kubesynth_runner.engine.silence import Silence
 from kubesynth_runner.engine.waiting import Waiting
 from kubesynth_runner.io.journal import CallFrame, Journal, call_key
-from kubesynth_runner.llm.base import ChatClient, Completion, CompletionRequest, TokenUsage
-from kubesynth_runner.llm.batches import BatchApi
+from kubesynth_runner.llm.base import Completion, CompletionRequest, TokenUsage
 from kubesynth_runner.llm.errors import BACKPRESSURE, UNREACHED, ClientError, ErrorKind
 from kubesynth_runner.pipelines.base import ModelFailure
 from kubesynth_runner.tally import Tally
-
-LOG = logging.getLogger(__name__)
-
-# A server that takes longer for next to nothing does not answer.
-PROBE_LIMIT_SECONDS = 30.0
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ModelConnection:
-    """A model as the engine uses it: one per role, shared by all stages."""
-
-    role: str
-    model: str
-    client: ChatClient
-    gate: Gate
-    json_schema: bool
-    max_attempts: int
-    # An outage longer than this ends the process; its work is taken up again later.
-    outage_limit_seconds: float
-    extra_body: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    # Place of the model in the spec, and whether tokens are counted by model.
-    place: int = 0
-    has_price: bool = False
-    # Requests that the server takes at once, whatever is leased; None for any number.
-    most_slots: int | None = None
-    # Where the run's calls are carried out in batches.
-    batches: BatchApi | None = None
-    # Whether the server's strict mode takes schemas that bound lists and numbers.
-    schema_bounds: bool = True
-    # Whether its grammars for texts of a length are good ones.
-    schema_lengths: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -133,15 +101,14 @@ class Caller:
         self._hash_encode = msgspec.json.Encoder(order="sorted").encode
         self._random = random.Random()
         self.stopped = asyncio.Event()
-        # Who is told of models that do not answer.
-        self.waiting = Waiting()
-        # What is known of models that give no answers, by role.
-        self._silences: dict[str, Silence] = {}
-        self._breakers: dict[str, Breaker] = {}
-        # The question under way whether a model answers anybody, by role.
-        self._verdicts: dict[str, asyncio.Task[bool]] = {}
+        self.outages = Outages()
         # Retries and 429s of this process; they belong to no record.
         self.process_tally = Tally()
+
+    @property
+    def waiting(self) -> Waiting:
+        """Who is told of models that do not answer."""
+        return self.outages.waiting
 
     async def call(
         self,
@@ -200,7 +167,7 @@ class Caller:
         while True:
             failure = await self._try(connection, request)
             if isinstance(failure, Completion):
-                self._on_answer(connection)
+                self.outages.on_answer(connection)
                 return failure, attempts + 1
             self._note_lost(connection, call, failure.answer)
             costs_an_attempt = await self._costs_an_attempt(connection, failure)
@@ -224,7 +191,7 @@ class Caller:
         if is_broken and patience.on_break(admission.answers):
             return True
         if patience.on_refusal():
-            return await self._answers_others(connection)
+            return await self.outages.answers_others(connection)
         if is_broken and admission.outage_since is None:
             await self._pause(retry.delay_seconds(patience.refusals, self._random.random()))
             self.process_tally.requests_retried += 1
@@ -288,7 +255,8 @@ class Caller:
         """Send once, and tell the gate how long it took."""
         began = asyncio.get_running_loop().time()
         try:
-            completion = await connection.client.complete(request)
+            async with self.outages.asking_beside(connection):
+                completion = await connection.client.complete(request)
         except ClientError as failure:
             if failure.kind is ErrorKind.TIMEOUT:
                 connection.gate.on_latency(began, None)
@@ -300,87 +268,37 @@ class Caller:
         """Tell the gate about a failure; return whether it is the record's own affair."""
         admission = connection.gate.admission
         now = asyncio.get_running_loop().time()
-        self._silence(connection).give_up_if_fatal(failure, now)
+        if failure.kind is ErrorKind.AUTHENTICATION and failure.status_code == HTTPStatus.FORBIDDEN:
+            others = await self.outages.ask(connection)
+            if others is None:
+                # Of this prompt alone, by a filter or a firewall in front of the model.
+                failure.kind = ErrorKind.REFUSAL
+            elif others.kind is not ErrorKind.AUTHENTICATION:
+                return await self._costs_an_attempt(connection, others)
+        self.outages.give_up_if_fatal(connection, failure)
         if failure.kind in BACKPRESSURE:
             if failure.kind is ErrorKind.RATE_LIMITED:
                 self.process_tally.requests_rate_limited += 1
             else:
-                self._note_silence(connection, failure, now)
+                self.outages.note_silence(connection, failure)
             limits_rate = failure.kind is ErrorKind.RATE_LIMITED
             admission.on_backpressure(now, failure.retry_after_seconds, limits_rate=limits_rate)
             connection.gate.on_change()
             return False
         if failure.kind in SUSPECT:
-            if not await self._is_outage(connection):
+            if not await self.outages.is_one(connection):
                 return True
-            self._note_silence(connection, failure, now)
+            self.outages.note_silence(connection, failure)
             admission.on_outage(asyncio.get_running_loop().time())
             connection.gate.on_change()
             return False
         if failure.kind not in UNREACHED:
-            self._on_answer(connection)
+            self.outages.on_answer(connection)
             return True
         admission.on_unreachable(now)
         connection.gate.on_change()
-        self._note_silence(connection, failure, now)
+        self.outages.note_silence(connection, failure)
         return False
-
-    async def _is_outage(self, connection: ModelConnection) -> bool:
-        """Return whether an error of the server is one of an outage, asking it if need be."""
-        role, admission = connection.role, connection.gate.admission
-        if admission.outage_since is not None:
-            return True
-        breaker = self._breakers.setdefault(role, Breaker())
-        loop = asyncio.get_running_loop()
-        if role not in self._verdicts:
-            if not breaker.on_error(loop.time()):
-                return False
-            self._verdicts[role] = asyncio.create_task(self._judge(connection, breaker))
-        # Shared by all who wait, so that one of them may be cancelled.
-        return not await asyncio.shield(self._verdicts[role])
-
-    async def _judge(self, connection: ModelConnection, breaker: Breaker) -> bool:
-        """Find out whether a model that has failed several records in a row answers others."""
-        try:
-            answers = await self._answers_others(connection)
-        finally:
-            del self._verdicts[connection.role]
-        now = asyncio.get_running_loop().time()
-        if answers:
-            breaker.acquit(now)
-        else:
-            LOG.warning("the model answers nobody: pausing", extra={"model": connection.role})
-            connection.gate.admission.on_outage(now)
-            connection.gate.on_change()
-        return answers
-
-    def _on_answer(self, connection: ModelConnection) -> None:
-        self.waiting.answers(connection.role)
-        self._silence(connection).on_answer()
-        if (breaker := self._breakers.get(connection.role)) is not None:
-            breaker.on_answer()
-        connection.gate.admission.on_answer()
-
-    def _note_silence(self, connection: ModelConnection, failure: ClientError, now: float) -> None:
-        """Tell of an outage; give up on a model that has answered nobody for too long."""
-        if connection.gate.admission.outage_since is not None:
-            self.waiting.waits(connection.role, failure)
-        self._silence(connection).give_up_if_long(failure, now)
-
-    def _silence(self, connection: ModelConnection) -> Silence:
-        limit_seconds = connection.outage_limit_seconds
-        return self._silences.setdefault(connection.role, Silence(connection.role, limit_seconds))
-
-    async def _answers_others(self, connection: ModelConnection) -> bool:
-        """Ask the model for next to nothing; return whether it answers."""
-        try:
-            async with asyncio.timeout(PROBE_LIMIT_SECONDS):
-                await connection.client.probe()
-        except (ClientError, TimeoutError):
-            return False
-        self._on_answer(connection)
-        connection.gate.on_change()
-        return True
 
     async def _pause(self, seconds: float) -> None:
         """Sleep, but not into a stop.

@@ -21,14 +21,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 import msgspec
 
 from kubesynth_runner import errors, records
-from kubesynth_runner.engine.calls import (
-    Caller,
-    CallFailed,
-    Deferred,
-    ModelConnection,
-    StageBinding,
-    StagePlace,
-)
+from kubesynth_runner.engine.calls import Caller, CallFailed, Deferred, StageBinding, StagePlace
+from kubesynth_runner.engine.connection import ModelConnection
 from kubesynth_runner.engine.failed_records import failed_call, failed_stage
 from kubesynth_runner.engine.purse import Purse
 from kubesynth_runner.engine.stage_calls import NO_CALLS, NoCalls, StageCalls, children

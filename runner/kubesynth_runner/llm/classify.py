@@ -4,6 +4,7 @@ Servers that call themselves OpenAI-compatible agree on the path and little else
 read in every shape they use:
 
     {"error": {"message", "type", "param", "code"}}        OpenAI, vLLM since 0.10, llama.cpp
+    {"error": {"message", "code", "metadata"}}             OpenRouter; metadata.reasons: moderated
     {"object": "error", "message", "type", "code"}         older vLLM, NIM, SGLang
     {"error": "...", "error_type": "validation"}           TGI
     {"detail": "..."} or {"detail": [{"msg": ...}]}        FastAPI in front of anything
@@ -35,6 +36,8 @@ class ErrorDetail:
     type: str = ""
     code: str = ""
     param: str = ""
+    # What a moderator found in the prompt.
+    reasons: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -126,6 +129,8 @@ def classify(status: int, body: str, api: str = "chat completions") -> Failure:
     detail = read_error(body)
     kind = _kind(status, detail)
     said = detail.message or "no reason given"
+    if detail.reasons:
+        said += f" ({detail.reasons})"
     return Failure(kind, f"HTTP {status}: {_hint(status, kind, detail, api)}{said}")
 
 
@@ -160,7 +165,12 @@ def _detail(document: Any) -> ErrorDetail:
         type=_text(fields.get("type") or fields.get("error_type")),
         code=_text(fields.get("code")),
         param=_text(fields.get("param")),
+        reasons=_reasons(fields.get("metadata")),
     )
+
+
+def _reasons(metadata: Any) -> str:
+    return _text(metadata.get("reasons")) if isinstance(metadata, dict) else ""
 
 
 def _kind(status: int, detail: ErrorDetail) -> ErrorKind:
@@ -177,7 +187,7 @@ def _kind(status: int, detail: ErrorDetail) -> ErrorKind:
         return ErrorKind.AUTHENTICATION
     if status == 400 and codes & _MODEL_CODES:
         return ErrorKind.MODEL_NOT_FOUND
-    if status in _FILTER_STATUSES and codes & _FILTER_CODES:
+    if status in _FILTER_STATUSES and (codes & _FILTER_CODES or detail.reasons):
         return ErrorKind.REFUSAL
     if status in _SCHEMA_STATUSES and (
         detail.param.startswith("response_format") or _SCHEMA_PHRASES.search(detail.message)
@@ -194,6 +204,8 @@ def _hint(status: int, kind: ErrorKind, detail: ErrorDetail, api: str) -> str:
     """Return what a person should look at, for the refusals that only a person can mend."""
     if {detail.code.lower(), detail.type.lower()} & _QUOTA_CODES or status == 402:
         return "the account behind the API key is out of credit: "
+    if kind is ErrorKind.AUTHENTICATION and status == 403:
+        return "the server refused the API key (apiKey), or what it is to be used for: "
     if kind is ErrorKind.AUTHENTICATION:
         return "the server refused the API key (apiKey): "
     if 300 <= status < 400:

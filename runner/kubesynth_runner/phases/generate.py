@@ -89,7 +89,7 @@ class _Attempt:
         )
         self._purse.change(to_caps(self.lease.lease.caps))
         self._caller: Caller = Caller(journal, self._purse)
-        self._caller.waiting = context.progress.waiting
+        self._caller.outages.waiting = context.progress.waiting
         self._counted = Tally()
         self.pipeline = pipelines.compile_pipeline(
             spec, context.environment.read_prompt, plan.column_types, count
@@ -197,7 +197,7 @@ class _Attempt:
 
         settings = BatchSettings(book.check_fence, report)
         caller = BatchCaller(self._journal, batches, pool.connections, settings)
-        caller.waiting = self._context.progress.waiting
+        caller.outages.waiting = self._context.progress.waiting
         self._caller = caller
         return BatchRounds(
             caller, self._journal, book, lambda: self._scheduler(pool), self._output.flush

@@ -65,7 +65,7 @@ class Generation:
         self._purse = spending.purse(self._context, self._book, journal)
         self._purse.change(spending.of_whole_job(self._context))
         self._caller = Caller(journal, self._purse)
-        self._caller.waiting = self._context.progress.waiting
+        self._caller.outages.waiting = self._context.progress.waiting
 
     async def run(self) -> list[Seed]:
         """Return the generated records, at least one.

@@ -8,7 +8,8 @@ from typing import Protocol
 
 from kubesynth_api.conditions import Reason
 from kubesynth_runner import models
-from kubesynth_runner.engine.calls import ModelConnection, StageBinding, StagePlace
+from kubesynth_runner.engine.calls import StageBinding, StagePlace
+from kubesynth_runner.engine.connection import ModelConnection
 from kubesynth_runner.engine.scheduler import BoundStage
 from kubesynth_runner.io.journal import Journal
 from kubesynth_runner.io.ledger import Ledger

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from kubesynth_api.runner_contract import ExitCode
 from kubesynth_runner.cli import job_run
+from kubesynth_runner.cli.__main__ import main
 from kubesynth_runner.cli.errors import CommandError
 from kubesynth_runner.cli.mappings import Flags
 
@@ -218,3 +220,22 @@ def test_identity_follows_output_and_pipeline(
     assert identity(JOB, "b") == first
     assert identity(JOB.replace("datasets/qa", "datasets/qa2"), "c") != first
     assert identity(JOB.replace("closedQA: {}", "closedQA: {questions: 2}"), "d") != first
+
+
+def test_a_ca_bundle_that_is_none_is_told_by_its_model(
+    tmp_path: Path, flags: Flags, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`ca.crt` holds no certificate: nothing was sent, and trying again is no use."""
+    (tmp_path / "job.yaml").write_text(JOB)
+    (tmp_path / "corpus/docs").mkdir()
+    (tmp_path / "corpus/docs/a.jsonl").write_text('{"text": "A mill."}\n')
+    given = [
+        f"--{name}={value}"
+        for name in ("config", "secret", "volume")
+        for value in getattr(flags, name)
+    ]
+    assert main(["run", *given, str(tmp_path / "job.yaml")]) == ExitCode.CONFIGURATION
+    told = capsys.readouterr().err
+    assert "models[generator].external: caBundle" in told
+    assert "holds no certificate authority in PEM" in told
+    assert "Traceback" not in told

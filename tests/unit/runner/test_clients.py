@@ -48,7 +48,7 @@ def test_triton_is_told_what_the_manifest_says() -> None:
     told = endpoint(connect(TRITON | {"triton": options, "extraBody": {"lora_uids": "1"}}))
     assert (told.address, told.has_tls) == ("triton:8001", False)
     assert (told.contract, told.model_version, told.connections) == ("TextGeneration", "2", 3)
-    assert told.extra_inputs == {"lora_uids"}
+    assert set(told.extra_body) == {"lora_uids"}
     assert told.render is not None
     assert told.render((Message("user", "a"), Message("user", "b"))) == "ab"
 

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
 from kubesynth_api.runner_contract import RunnerPhase
-from kubesynth_runner.engine.calls import ModelConnection
+from kubesynth_runner.engine.connection import ModelConnection
 from kubesynth_runner.engine.gate import Gate
 from kubesynth_runner.llm.fake import FakeChatClient
 from kubesynth_runner.metrics import ProgressCollector

@@ -93,7 +93,7 @@ class TritonChatClient:
     async def _is_constrained(self, contract: Contract, *, bounds: bool) -> bool:
         request = probing.probe_request(constrained=True, bounds=bounds)
         try:
-            completion = await self._complete(contract, _fitted(contract, request))
+            completion = await self._complete(contract, self._fitted(contract, request))
         except ClientError as error:
             if error.kind in probing.UNSUPPORTED_KINDS or probing.was_cut_off(error):
                 return False
@@ -104,10 +104,22 @@ class TritonChatClient:
         """See that the model gives an answer at all; an empty one is one."""
         try:
             request = probing.probe_request(constrained=False)
-            await self._complete(contract, _fitted(contract, request))
+            await self._complete(contract, self._fitted(contract, request))
         except ClientError as error:
             if error.kind is not ErrorKind.EMPTY_COMPLETION:
                 raise
+
+    def _fitted(self, contract: Contract, request: CompletionRequest) -> CompletionRequest:
+        """Return the probe's request with what the model takes, and may need, besides.
+
+        That is a limit on its length, and the values that every record's request has.
+        """
+        wanted = {**self._endpoint.sampling, **request.sampling}
+        lacking = contract.missing(wanted)
+        sampling = {name: value for name, value in wanted.items() if name not in lacking}
+        return msgspec.structs.replace(
+            request, sampling=sampling, extra_body=dict(self._endpoint.extra_body)
+        )
 
     async def _complete(self, contract: Contract, request: CompletionRequest) -> Completion:
         prompt = self._prompt(request.messages)
@@ -193,10 +205,3 @@ class TritonChatClient:
             f"{message} [{self._endpoint.where}]",
             answer=completion,
         )
-
-
-def _fitted(contract: Contract, request: CompletionRequest) -> CompletionRequest:
-    """Return the probe's request, with a limit on its length if the model takes one."""
-    lacking = contract.missing(request.sampling)
-    sampling = {name: value for name, value in request.sampling.items() if name not in lacking}
-    return msgspec.structs.replace(request, sampling=sampling)

@@ -115,7 +115,7 @@ class Discovery:
         if "stop" in fields:
             fields["stop"] = ("x",)
         given = contract.values(CompletionRequest((), fields), server_template=False)
-        unmet = contract.unmet({*given, *endpoint.extra_inputs})
+        unmet = contract.unmet({*given, *endpoint.extra_body})
         if unmet:
             raise self._misfit(
                 f"requires {', '.join(map(str, unmet))}; set sampling.maxTokens if that is its "

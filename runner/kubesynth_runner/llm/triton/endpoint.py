@@ -21,8 +21,8 @@ class TritonEndpoint:
     `url` is grpc://HOST:PORT, grpcs://HOST:PORT or HOST:PORT. `ca_bundle_path` is a PEM file that
     replaces the system's certificate authorities. `request_timeout_seconds` is the deadline of a
     call. `contract` None is found out. `render` None lets the server apply its model's template.
-    `sampling_fields` are the wire fields that requests are going to have, `extra_inputs` the names
-    of further inputs.
+    `sampling_fields` are the wire fields that requests are going to have, `extra_body` what they
+    have for further inputs. `sampling` is what is asked with before them: a model may need it.
     """
 
     url: str
@@ -35,7 +35,8 @@ class TritonEndpoint:
     contract: str | None = None
     render: Render | None = None
     sampling_fields: frozenset[str] = frozenset()
-    extra_inputs: frozenset[str] = frozenset()
+    sampling: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    extra_body: Mapping[str, object] = dataclasses.field(default_factory=dict)
     max_message_bytes: int = 64 * 1024 * 1024
     keepalive_seconds: int = 330
     connections: int = 1

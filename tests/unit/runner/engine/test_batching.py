@@ -18,13 +18,8 @@ from kubesynth_runner.engine.batching import (
     BatchCaller,
     BatchSettings,
 )
-from kubesynth_runner.engine.calls import (
-    CallFailed,
-    Deferred,
-    ModelConnection,
-    RecordCall,
-    StageBinding,
-)
+from kubesynth_runner.engine.calls import CallFailed, Deferred, RecordCall, StageBinding
+from kubesynth_runner.engine.connection import ModelConnection
 from kubesynth_runner.engine.gate import Gate
 from kubesynth_runner.io.batch_book import BatchBook
 from kubesynth_runner.io.journal import CallFrame, Journal

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from kubesynth_runner.engine import breaker
-from kubesynth_runner.engine.calls import Caller, CallFailed, ModelConnection, RecordCall
+from kubesynth_runner.engine.calls import Caller, CallFailed, RecordCall
 from kubesynth_runner.engine.calls import StageBinding as Binding
+from kubesynth_runner.engine.connection import ModelConnection
 from kubesynth_runner.engine.gate import Gate
 from kubesynth_runner.io.journal import CallFrame, Journal
 from kubesynth_runner.io.local_storage import LocalStorage

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from kubesynth_runner.engine.buckets import Buckets, Meter, TokenEstimator
-from kubesynth_runner.engine.calls import Caller, ModelConnection, RecordCall, StageBinding
+from kubesynth_runner.engine.calls import Caller, RecordCall, StageBinding
+from kubesynth_runner.engine.connection import ModelConnection
 from kubesynth_runner.engine.gate import Gate
 from kubesynth_runner.io.journal import Journal
 from kubesynth_runner.io.local_storage import LocalStorage

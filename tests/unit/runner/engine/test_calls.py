@@ -1,99 +1,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from kubesynth_runner import errors
 from kubesynth_runner.engine import retry
-from kubesynth_runner.engine.calls import (
-    Caller,
-    CallFailed,
-    ModelConnection,
-    RecordCall,
-    StageBinding,
-)
-from kubesynth_runner.engine.gate import Gate
+from kubesynth_runner.engine.calls import CallFailed
 from kubesynth_runner.engine.gradient import LatencyGradient
 from kubesynth_runner.io.journal import CallFrame, Journal
 from kubesynth_runner.io.local_storage import LocalStorage
-from kubesynth_runner.llm.absence import ABSENCE_LIMIT_SECONDS
 from kubesynth_runner.llm.base import Capabilities, Completion, CompletionRequest, Message
-from kubesynth_runner.llm.errors import ClientError, ErrorKind
+from kubesynth_runner.llm.errors import ErrorKind
 from kubesynth_runner.llm.fake import FakeChatClient, FakeReply
 from kubesynth_testing import virtual_time
-
-REQUEST = CompletionRequest((Message("user", "Why?"),), {"temperature": 0.5})
-OUTAGE_LIMIT_SECONDS = 600.0
-
-
-def failure(kind: ErrorKind, retry_after_seconds: float | None = None) -> ClientError:
-    return ClientError(kind, f"it was {kind}", retry_after_seconds=retry_after_seconds)
-
-
-class ScriptedClient(FakeChatClient):
-    """Gives one reply after the other, the last one for ever; `is_alive` is what a probe finds."""
-
-    def __init__(self, replies: Sequence[FakeReply], *, is_alive: bool = True) -> None:
-        super().__init__(self._next)
-        self._replies = list(replies)
-        self.is_alive = is_alive
-        self.probes = 0
-
-    def _next(self, _request: CompletionRequest) -> FakeReply:
-        return self._replies.pop(0) if len(self._replies) > 1 else self._replies[0]
-
-    async def probe(self) -> Capabilities:
-        self.probes += 1
-        if not self.is_alive:
-            raise failure(ErrorKind.CONNECTION)
-        return await super().probe()
-
-
-class Desk:
-    """A caller with one model, over a journal in a folder."""
-
-    def __init__(
-        self, client: FakeChatClient, folder: Path, *, max_attempts: int = 3, epoch: int = 1
-    ) -> None:
-        self.client = client
-        self.journal = Journal(LocalStorage(folder), "run", 0, epoch)
-        self.journal.load(bytearray(1))
-        self.caller = Caller(self.journal)
-        self.gate = Gate(4)
-        connection = ModelConnection(
-            "generator", "m", client, self.gate, True, max_attempts, OUTAGE_LIMIT_SECONDS
-        )
-        self.binding = StageBinding(0, "s", connection, {}, None)
-
-    async def call(self, record_id: str = "r", request: CompletionRequest = REQUEST) -> CallFrame:
-        return await self.caller.call(self.binding, RecordCall(record_id, 0, 0), request)
-
-
-def run(
-    replies: Sequence[FakeReply],
-    folder: Path,
-    check: Callable[[Desk, CallFrame | CallFailed, float], None],
-    *,
-    max_attempts: int = 3,
-    is_alive: bool = True,
-) -> None:
-    """Make one call on virtual time, and check what came of it and how long it took."""
-
-    async def main() -> None:
-        desk = Desk(ScriptedClient(replies, is_alive=is_alive), folder, max_attempts=max_attempts)
-        result: CallFrame | CallFailed
-        try:
-            result = await desk.call()
-        except CallFailed as exc:
-            result = exc
-        assert desk.gate.admission.in_flight == 0
-        check(desk, result, asyncio.get_running_loop().time())
-        desk.journal.close()
-
-    virtual_time.run(main())
+from kubesynth_testing.call_desk import (
+    OUTAGE_LIMIT_SECONDS,
+    REQUEST,
+    Desk,
+    ScriptedClient,
+    failure,
+    run,
+)
 
 
 def test_answer_is_journalled_before_it_is_used(tmp_path: Path) -> None:
@@ -271,36 +200,6 @@ def test_server_that_answers_nobody_for_too_long_ends_the_process(
         assert desk.gate.admission.in_flight == 0
 
     virtual_time.run(main())
-
-
-def test_model_that_is_missing_for_a_moment_costs_its_records_nothing(tmp_path: Path) -> None:
-    def check(_: Desk, result: CallFrame | CallFailed, seconds: float) -> None:
-        assert isinstance(result, CallFrame)
-        assert (result.text, result.attempts) == ("So.", 1)
-        assert seconds < ABSENCE_LIMIT_SECONDS
-
-    away = [failure(ErrorKind.MODEL_NOT_FOUND)] * 3
-    run([*away, "So."], tmp_path, check, max_attempts=1, is_alive=False)
-
-
-def test_model_that_stays_missing_is_given_up_long_before_the_outage_limit(tmp_path: Path) -> None:
-    async def main() -> None:
-        desk = Desk(ScriptedClient([failure(ErrorKind.MODEL_NOT_FOUND)], is_alive=False), tmp_path)
-        with pytest.raises(errors.RetryLaterError, match=r"'generator': it was ModelNotFound"):
-            await desk.call()
-        assert 10.0 < asyncio.get_running_loop().time() < 30.0
-        assert desk.gate.admission.in_flight == 0
-        assert not list(tmp_path.rglob("*.log"))
-
-    virtual_time.run(main())
-
-
-def test_record_is_not_failed_by_one_server_of_several_that_lacks_the_model(tmp_path: Path) -> None:
-    def check(_: Desk, result: CallFrame | CallFailed, __: float) -> None:
-        assert isinstance(result, CallFrame)
-        assert result.text == "So."
-
-    run([failure(ErrorKind.MODEL_NOT_FOUND)] * 5 + ["So."], tmp_path, check)
 
 
 @pytest.mark.parametrize("kind", [ErrorKind.AUTHENTICATION, ErrorKind.SCHEMA_REFUSED])

@@ -11,7 +11,8 @@ import pytest
 from kubesynth_api.v1alpha1.spending import Price
 from kubesynth_runner import records
 from kubesynth_runner.engine.buckets import Buckets
-from kubesynth_runner.engine.calls import Caller, CallFailed, ModelConnection, StageBinding
+from kubesynth_runner.engine.calls import Caller, CallFailed, StageBinding
+from kubesynth_runner.engine.connection import ModelConnection
 from kubesynth_runner.engine.gate import Gate
 from kubesynth_runner.engine.purse import Caps, Purse
 from kubesynth_runner.engine.stage_calls import StageCalls

@@ -11,7 +11,8 @@ import pytest
 
 from kubesynth_api.conditions import Reason
 from kubesynth_runner import errors, records
-from kubesynth_runner.engine.calls import Caller, ModelConnection, StageBinding
+from kubesynth_runner.engine.calls import Caller, StageBinding
+from kubesynth_runner.engine.connection import ModelConnection
 from kubesynth_runner.engine.gate import Gate
 from kubesynth_runner.engine.purse import Caps, Purse
 from kubesynth_runner.engine.scheduler import STOP_GRACE_SECONDS, BoundStage, Scheduler

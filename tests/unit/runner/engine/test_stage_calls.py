@@ -15,7 +15,8 @@ from kubesynth_api.v1alpha1.pipeline import Stage as StageSpec
 from kubesynth_api.v1alpha1.stages.judgement import DEFAULT_CRITERIA
 from kubesynth_api.v1alpha1.stages.records import PromptOutput
 from kubesynth_runner import records
-from kubesynth_runner.engine.calls import Caller, CallFailed, ModelConnection, StageBinding
+from kubesynth_runner.engine.calls import Caller, CallFailed, StageBinding
+from kubesynth_runner.engine.connection import ModelConnection
 from kubesynth_runner.engine.gate import Gate
 from kubesynth_runner.engine.stage_calls import CallNumbers, StageCalls, children
 from kubesynth_runner.io.journal import Journal

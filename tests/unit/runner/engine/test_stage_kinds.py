@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from kubesynth_runner import records
-from kubesynth_runner.engine.calls import Caller, ModelConnection, StageBinding, StagePlace
+from kubesynth_runner.engine.calls import Caller, StageBinding, StagePlace
+from kubesynth_runner.engine.connection import ModelConnection
 from kubesynth_runner.engine.gate import Gate
 from kubesynth_runner.engine.scheduler import BoundStage, Scheduler
 from kubesynth_runner.io.journal import Journal

@@ -9,6 +9,12 @@ import pytest
 from kubesynth_runner.llm.classify import MESSAGE_MAX_CHARACTERS, classify, read_error
 from kubesynth_runner.llm.errors import ErrorKind
 
+# OpenRouter's documentation of errors, "Moderation errors".
+_MODERATED = (
+    '{"error": {"code": 403, "message": "Your chosen model requires moderation", '
+    '"metadata": {"reasons": ["violence"], "flagged_input": "..."}}}'
+)
+
 
 def _openai(message: str, code: str | None = None, type_: str = "invalid_request_error") -> str:
     return json.dumps({"error": {"message": message, "type": type_, "param": None, "code": code}})
@@ -176,6 +182,7 @@ def test_prompt_that_does_not_fit_is_context_overflow(status: int, body: str) ->
         pytest.param(401, _openai("Incorrect API key provided"), ErrorKind.AUTHENTICATION,
                      id="401"),
         pytest.param(403, "<title>Forbidden</title>", ErrorKind.AUTHENTICATION, id="403"),
+        pytest.param(403, _MODERATED, ErrorKind.REFUSAL, id="openrouter-moderation"),
         pytest.param(402, "{}", ErrorKind.AUTHENTICATION, id="402"),
         pytest.param(400, _openai("API key not valid. Please pass a valid API key."),
                      ErrorKind.AUTHENTICATION, id="gemini-key"),
