@@ -1,7 +1,7 @@
 """Where a start stands, what keeps it, and when it has taken too long.
 
-The clock runs from the moment that a pod has a node: a queue for GPUs is not a broken server. It
-runs again when a server that was ready no longer is.
+The clock runs from the moment that a pod has a node: a queue for GPUs is not a broken server, nor
+is a quota that lets no pod be made. It runs again when a server that was ready no longer is.
 
 Where a replica has several nodes, its pods are one: it is as far as the pod that keeps the others
 waiting, and the clock runs from the moment that all of them have a node. One that fails has all of
@@ -196,15 +196,15 @@ class Start:
 
 
 def clock(pods: Sequence[ServerPod], start: Start, now: datetime) -> Clock:
-    """Compare the clock with the startup timeout."""
+    """Compare the clock with the startup timeout; without a pod that has a node it stands still."""
     groups = _groups(pods)
     begins = [found for group in groups if (found := _placed_at(group, start.nodes)) is not None]
     failed_at = wire.parse_time(start.failure.start_time) if start.failure else None
     if failed_at is not None:
         begins.append(failed_at)
-    if groups and not begins:
+    if not begins:
         return Clock()
-    begin = max(start.began_at, min(begins)) if begins else start.began_at
+    begin = max(start.began_at, min(begins))
     remaining = (begin + timedelta(seconds=start.timeout_seconds) - now).total_seconds()
     return Clock(timed_out=True) if remaining <= 0 else Clock(due_in_seconds=max(remaining, 1.0))
 

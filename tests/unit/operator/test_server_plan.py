@@ -188,6 +188,16 @@ def test_the_startup_timeout_counts_from_a_node(
     assert ("Stalled" in found) is late
 
 
+def test_pods_that_nobody_may_make_have_no_node_either() -> None:
+    before = ModelServerStatus(start_time=format_time(NOW - timedelta(hours=2)))
+    server = a_server(status=before)
+    failure = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: gpus"}
+    deployment = a_deployment(server, status={"conditions": [failure]})
+    result = decide(server, workload=deployment)
+    assert conditions(result)["Ready"][:2] == ("False", "Provisioning")
+    assert result.requeue_after_seconds is None
+
+
 def test_a_change_of_a_failing_server_starts_the_clock_again() -> None:
     before = ModelServerStatus(start_time=format_time(NOW - timedelta(hours=2)))
     server = a_server(status=before)
