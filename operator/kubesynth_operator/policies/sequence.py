@@ -29,8 +29,8 @@ class Situation:
     `interruption` is a reason to end the job now (a deadline, say); while it lasts nothing is
     started but finalize. `verdict` is how the job will end once finalize is done, as recorded when
     finalize was created. `generate_was_there` says that shards were started, though their Job may
-    be deleted since: that is how a queued Job is stopped. `finalize_overdue` ends the patience with
-    finalize and report.
+    be deleted since: that is how a queued Job is stopped. `finalize_overdue` is how the job ends
+    when there is no time left for finalize, `report_overdue` ends the patience with report.
     """
 
     sharded: bool
@@ -42,7 +42,8 @@ class Situation:
     totals_known: bool
     generate_was_there: bool = False
     interruption: Outcome | None = None
-    finalize_overdue: bool = False
+    finalize_overdue: Outcome | None = None
+    report_overdue: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def next_step(situation: Situation) -> Step:
     if situation.finalize is not State.ABSENT:
         return _after_finalize(situation)
     if isinstance(situation.generate, Outcome):
-        return Create(RunnerPhase.FINALIZE, situation.generate)
+        return _finalize(situation, situation.generate)
     if situation.interruption is not None:
         return _wind_down(situation, situation.interruption)
     if situation.generate is not State.ABSENT:
@@ -109,8 +110,15 @@ def _wind_down(situation: Situation, interruption: Outcome) -> Step:
         if state is State.RUNNING:
             return Stop(phase, interruption)
     if situation.generate is State.STOPPED or situation.generate_was_there:
-        return Create(RunnerPhase.FINALIZE, interruption)
+        return _finalize(situation, interruption)
     return Finish(interruption)
+
+
+def _finalize(situation: Situation, end: Outcome) -> Step:
+    """Report what is there, if there is time: a queued finalize has been deleted to stop it."""
+    if situation.finalize_overdue is None:
+        return Create(RunnerPhase.FINALIZE, end)
+    return Finish(end if end.failed else situation.finalize_overdue)
 
 
 def _single(situation: Situation) -> Step:
@@ -129,9 +137,9 @@ def _single(situation: Situation) -> Step:
 def _after_finalize(situation: Situation) -> Step:
     finalize, verdict = situation.finalize, situation.verdict
     if not isinstance(finalize, Outcome):
-        if not situation.finalize_overdue or situation.interruption is None:
+        if situation.finalize_overdue is None:
             return Await(RunnerPhase.FINALIZE)
-        end = verdict if verdict and verdict.failed else situation.interruption
+        end = verdict if verdict and verdict.failed else situation.finalize_overdue
         return Stop(RunnerPhase.FINALIZE, end) if finalize is State.RUNNING else Finish(end)
     if verdict is not None and verdict.failed:
         # The report is a courtesy here: the job fails with its own reason, with or without it.
@@ -145,7 +153,7 @@ def _with_totals(situation: Situation, end: Outcome) -> Step:
     """Finish once the totals are known, or cannot be had: they never decide how a job ends."""
     if situation.totals_known or isinstance(situation.report, Outcome):
         return Finish(end)
-    if situation.finalize_overdue and situation.report is not State.ABSENT:
+    if situation.report_overdue and situation.report is not State.ABSENT:
         return Finish(end)
     return _create_or_await(RunnerPhase.REPORT, situation.report)
 

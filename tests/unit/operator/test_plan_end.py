@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import timedelta
 
 import pytest
@@ -19,10 +20,28 @@ from kubesynth_api.v1alpha1.synthetic_data_job import (
     ShardStatus,
     SyntheticDataJobStatus,
 )
-from kubesynth_operator import status, wire
-from kubesynth_operator.actions import CreateJob, DeleteCustomResource, PatchJob
-from kubesynth_testing.builders import NOW, SETTINGS, a_child, a_job, a_pod, a_status, observation
-from kubesynth_testing.decisions import ALL_GOOD, CLAIMS, conditions, created, decide, outcome_of
+from kubesynth_operator import plan, status, wire
+from kubesynth_operator.actions import CreateJob, DeleteCustomResource, DeleteJob, PatchJob
+from kubesynth_operator.observation import LeaseView, Outcome
+from kubesynth_testing.builders import (
+    NOW,
+    SETTINGS,
+    a_child,
+    a_job,
+    a_pod,
+    a_status,
+    job_object,
+    observation,
+)
+from kubesynth_testing.decisions import (
+    ALL_GOOD,
+    CLAIMS,
+    after,
+    conditions,
+    created,
+    decide,
+    outcome_of,
+)
 from kubesynth_testing.operator_harness import error_message, run_message
 
 PLAN, GENERATE = RunnerPhase.PLAN, RunnerPhase.GENERATE
@@ -176,6 +195,28 @@ def test_a_deadline_stops_the_shards_then_reports_then_fails() -> None:
     assert conditions(ended)["Failed"] == ("True", "DeadlineExceeded")
     assert ended.status is not None
     assert ended.status.progress.records.done == 6, "what was done is counted all the same"
+
+
+@pytest.mark.parametrize("queue_all", [False, True])
+def test_a_finalize_that_takes_too_long_fails_a_job_that_had_enough(queue_all: bool) -> None:
+    settings = dataclasses.replace(SETTINGS, queue_all_jobs=queue_all)
+    start = wire.format_time(NOW - timedelta(seconds=3600 + 700))
+    before = a_status((ConditionType.RUNNING, True, Reason.FINALIZING), start_time=start)
+    raw = job_object(shards=3, deadlines={"activeSeconds": 3600}, target={"acceptedRecords": 10})
+    job = a_job(queue="team-a" if queue_all else None, status=before, raw=raw)
+    enough = Outcome(ConditionType.COMPLETE, Reason.TARGET_REACHED, "Enough.")
+    done = a_child(job, GENERATE, complete=True, completed="0-2", suspended=False)
+    at_work = a_child(job, FINALIZE, active=1, suspended=False, verdict=enough)
+    seen = observation(job, [done, dataclasses.replace(at_work, queued=queue_all)])
+    seen = dataclasses.replace(seen, leases=LeaseView(3, Reason.TARGET_REACHED))
+    stopping = plan.reconcile(seen, settings)
+    assert [type(action) for action in stopping.actions] == [DeleteJob if queue_all else PatchJob]
+    stopped = (
+        {} if queue_all else {FINALIZE: a_child(job, FINALIZE, suspended=True, verdict=enough)}
+    )
+    ended = plan.reconcile(after(seen, stopping, children={GENERATE: done, **stopped}), settings)
+    assert conditions(ended)["Failed"] == ("True", "DeadlineExceeded")
+    assert created(ended.actions) == []
 
 
 def test_a_job_before_its_deadline_is_looked_at_when_it_comes() -> None:

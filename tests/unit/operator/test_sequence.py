@@ -25,6 +25,7 @@ GOOD = Outcome(ConditionType.COMPLETE, Reason.ALL_SHARDS_SUCCEEDED, "all")
 SOME = Outcome(ConditionType.COMPLETE, Reason.SOME_SHARDS_FAILED, "some")
 BAD = failure(Reason.SHARD_BACKOFF_EXCEEDED, "bad")
 BROKEN = failure(Reason.RUNNER_FAILED, "broken")
+ENOUGH = Outcome(ConditionType.COMPLETE, Reason.TARGET_REACHED, "enough")
 LATE = failure(Reason.DEADLINE_EXCEEDED, "late")
 
 SHARDED = Situation(
@@ -75,7 +76,7 @@ FINALIZE, REPORT = RunnerPhase.FINALIZE, RunnerPhase.REPORT
         pytest.param(FINALIZED, {"report": BROKEN}, Finish(GOOD), id="report-may-fail"),
         pytest.param(
             FINALIZED,
-            {"report": State.RUNNING, "finalize_overdue": True},
+            {"report": State.RUNNING, "report_overdue": True},
             Finish(GOOD),
             id="report-may-hang",
         ),
@@ -133,19 +134,43 @@ def test_each_state_has_one_next_step(
         pytest.param(GENERATED, {}, Create(FINALIZE, GOOD), id="finished-shards-are-not-wasted"),
         pytest.param(FINALIZING, {}, Await(FINALIZE), id="finalize-has-some-grace"),
         pytest.param(
-            FINALIZING, {"finalize_overdue": True}, Stop(FINALIZE, LATE), id="but-not-for-ever"
+            FINALIZING, {"finalize_overdue": LATE}, Stop(FINALIZE, LATE), id="but-not-for-ever"
         ),
         pytest.param(
             FINALIZING,
-            {"finalize_overdue": True, "finalize": State.STOPPED},
+            {"finalize_overdue": LATE, "finalize": State.STOPPED},
             Finish(LATE),
             id="finalize-has-stopped",
         ),
         pytest.param(
             FINALIZING,
-            {"finalize_overdue": True, "finalize": State.STOPPED, "verdict": BAD},
+            {"finalize_overdue": LATE, "finalize": State.STOPPED, "verdict": BAD},
             Finish(BAD),
             id="the-first-reason-stays",
+        ),
+        pytest.param(
+            FINALIZING,
+            {"finalize_overdue": LATE, "interruption": ENOUGH, "verdict": ENOUGH},
+            Stop(FINALIZE, LATE),
+            id="enough-is-late-too-without-its-report",
+        ),
+        pytest.param(
+            FINALIZING,
+            {"finalize_overdue": LATE, "finalize": State.ABSENT},
+            Finish(LATE),
+            id="finalize-was-deleted-to-stop-it",
+        ),
+        pytest.param(
+            GENERATED,
+            {"finalize_overdue": LATE, "generate": BAD},
+            Finish(BAD),
+            id="no-time-is-left-for-a-report-of-failed-shards",
+        ),
+        pytest.param(
+            GENERATING,
+            {"finalize_overdue": LATE, "generate": State.STOPPED, "interruption": ENOUGH},
+            Finish(LATE),
+            id="nor-of-stopped-ones",
         ),
         pytest.param(ALONE, {"generate": State.RUNNING}, Stop(GENERATE, LATE), id="one-shard"),
         pytest.param(ALONE, {"generate": State.STOPPED}, Finish(LATE), id="one-shard-stopped"),
@@ -154,5 +179,5 @@ def test_each_state_has_one_next_step(
 def test_an_interrupted_job_stops_its_writers_and_reports(
     situation: Situation, changes: dict[str, Any], step: Step
 ) -> None:
-    interrupted = dataclasses.replace(situation, interruption=LATE, **changes)
+    interrupted = dataclasses.replace(situation, **{"interruption": LATE, **changes})
     assert next_step(interrupted) == step
