@@ -84,9 +84,9 @@ class FailedRecord:
     """A record that will not become a row, and why. Goes to errors/.
 
     `kind` is an `llm.errors.ErrorKind`, or BadInput, DuplicateId, UnparsableCompletion,
-    TooFewItems, Refusal, TemplateError. `raw` is what the model or the file said. With `path`,
-    `provenance`, and `made`, how many children the stage had made before it failed, another run can
-    go on where this one was.
+    TooFewItems, Refusal, TemplateError, InternalError. `raw` is what the model or the file said.
+    With `path`, `provenance`, and `made`, how many children the stage had made before it failed,
+    another run can go on where this one was.
     """
 
     record_id: str

@@ -19,7 +19,7 @@ def failed_stage(
     """Return the error of a record that a stage could make nothing, or nothing more, of."""
     return dataclasses.replace(
         _failed(place, record, failure.kind, str(failure)),
-        raw=failure.raw,
+        raw=_sayable(failure.raw),
         attempts=attempts,
         made=made,
     )
@@ -31,7 +31,7 @@ def failed_call(
     """Return the error of a record whose call failed for good."""
     return dataclasses.replace(
         _failed(place, record, failure.kind, str(failure)),
-        raw=failure.body,
+        raw=_sayable(failure.body),
         status_code=failure.status_code,
         attempts=failure.attempts,
         made=made,
@@ -49,8 +49,13 @@ def _failed(
         record.source,
         place.stage_id,
         kind,
-        message,
+        _sayable(message),
         columns=record.columns,
         path=record.path,
         provenance=record.provenance,
     )
+
+
+def _sayable(text: str) -> str:
+    """Return a text without what is none, such as a file name that is no UTF-8 in an exception."""
+    return text.encode("utf-8", "replace").decode()

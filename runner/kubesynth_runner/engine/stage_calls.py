@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 import msgspec
 import xxhash
 
-from kubesynth_runner import records
+from kubesynth_runner import errors, records
 from kubesynth_runner.engine import frames
 from kubesynth_runner.engine.calls import Caller, CallFailed, Deferred, RecordCall, StageBinding
 from kubesynth_runner.io.journal import CallFrame
@@ -21,6 +22,8 @@ from kubesynth_runner.llm.base import (
 )
 from kubesynth_runner.pipelines.base import Stage, StageFailure, StageLlm
 from kubesynth_runner.tally import Tally
+
+LOG = logging.getLogger(__name__)
 
 
 class CallNumbers:
@@ -84,6 +87,8 @@ class StageCalls:
         # By number: calls that are made side by side may end in any order.
         self._notes: dict[int, records.CallProvenance] = {}
         self.reasoning: str | None = None
+        # What a call has ended with that is nobody's answer, such as a disk that is gone.
+        self.trouble: Exception | None = None
         self.tally = Tally()
 
     @property
@@ -172,9 +177,15 @@ class StageCalls:
             )
         request = CompletionRequest(messages, sampling, response_format, connection.extra_body)
         job = RecordCall(self._record.record_id, self._ordinal, number)
-        frame = await self._caller.call(
-            binding, job, request, lambda usage: self._count(binding, usage)
-        )
+        try:
+            frame = await self._caller.call(
+                binding, job, request, lambda usage: self._count(binding, usage)
+            )
+        except (CallFailed, Deferred):
+            raise
+        except Exception as exc:
+            self.trouble = exc
+            raise
         if number == 0 and binding is self._binding:
             self._first = frame, seed
         self.tally.requests_ok += 1
@@ -233,6 +244,7 @@ class NoCalls:
     has_answer = False
     reasoning_column: str | None = None
     reasoning: str | None = None
+    trouble: Exception | None = None
     provenance: tuple[records.CallProvenance, ...] = ()
     tally = Tally()
 
@@ -297,6 +309,7 @@ async def children(
         StageFailure: the record fails, or some of its choices do; what was yielded stays.
         CallFailed: the first call failed for good.
         Deferred: a call is to be answered later.
+        RunnerError: the process cannot go on.
     """
     reasoning_column = calls.reasoning_column
     failures: list[StageFailure | CallFailed] = []
@@ -304,7 +317,7 @@ async def children(
     for number in range(calls.choices):
         calls.choose(number)
         try:
-            async for columns in stage.run(record, calls):
+            async for columns in _made(stage, record, calls):
                 if reasoning_column is not None:
                     yield {**columns, reasoning_column: calls.reasoning}
                 else:
@@ -321,6 +334,25 @@ async def children(
         raise Deferred
     if failures:
         raise _summary(failures, calls.choices)
+
+
+async def _made(
+    stage: Stage, record: records.Record, calls: StageCalls | NoCalls
+) -> AsyncIterator[records.Columns]:
+    """Yield what a stage makes of a record; a bug that it meets there is the record's failure.
+
+    Otherwise its answer, which is in the journal, would end every later attempt as well.
+    """
+    try:
+        async for columns in stage.run(record, calls):
+            yield columns
+    except (StageFailure, CallFailed, Deferred, errors.RunnerError):
+        raise
+    except Exception as exc:
+        if calls.trouble is not None:
+            raise calls.trouble from None
+        LOG.exception("a stage has a bug", extra={"record": record.record_id})
+        raise StageFailure("InternalError", f"{type(exc).__name__}: {exc}") from exc
 
 
 def _summary(failures: list[StageFailure | CallFailed], choices: int) -> StageFailure:

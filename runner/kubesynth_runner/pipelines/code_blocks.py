@@ -16,7 +16,9 @@ _OF_LISTS = frozenset(
     )
 )
 _LEFT, _RIGHT = "\ue000", "\ue001"
-_HIDDEN = re.compile(rf"^([^\n]*?){_LEFT}(\d+){_RIGHT}", re.MULTILINE)
+_HIDDEN = re.compile(rf"^([^\n]*?){_LEFT}(\d{{1,6}}){_RIGHT}", re.MULTILINE)
+# The marks where an answer has them itself, also as JSON escapes, which are read later.
+_NOT_OURS = re.compile(rf"[{_LEFT}{_RIGHT}]|(?<!\\)((?:\\\\)*+)\\u[eE]00[01]")
 
 
 def hide(text: str, expected: int | None) -> tuple[str, list[str]]:
@@ -24,8 +26,7 @@ def hide(text: str, expected: int | None) -> tuple[str, list[str]]:
 
     A block that holds the list itself stays.
     """
-    text = text.replace("\r\n", "\n").replace(_LEFT, "").replace(_RIGHT, "")
-    text = _unwrapped(text)
+    text = _unwrapped(_NOT_OURS.sub(r"\1", text.replace("\r\n", "\n")))
     found = list(fences.on_lines(text))
     blocks: list[str] = []
     pieces: list[str] = []
@@ -44,12 +45,14 @@ def hide(text: str, expected: int | None) -> tuple[str, list[str]]:
 
 
 def restore(text: str, blocks: Sequence[str]) -> str:
-    """Return a text with its blocks of code back in their places."""
+    """Return a text with its blocks of code back in their places; other marks stay."""
 
     def block(match: re.Match[str]) -> str:
-        before = match[1]
+        before, number = match[1], int(match[2])
+        if number >= len(blocks):
+            return match[0]
         indent = before if not before.strip() else ""
-        return before + blocks[int(match[2])].replace("\n", f"\n{indent}")
+        return before + blocks[number].replace("\n", f"\n{indent}")
 
     return _HIDDEN.sub(block, text)
 

@@ -53,13 +53,13 @@ def from_column(columns: Mapping[str, Any], name: str) -> tuple[Message, ...]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             raise StageFailure("BadInput", f"column {name!r} is not JSON: {exc}") from exc
     messages = [_message(item) for item in value] if isinstance(value, list) else []
     found = tuple(message for message in messages if message is not None)
     if not found or len(found) < len(messages):
         raise StageFailure(
-            "BadInput", f"column {name!r} holds no conversation: a list of role and content"
+            "BadInput", f"column {name!r} holds no conversation: a list of role and content, a text"
         )
     return found
 
@@ -69,6 +69,9 @@ def _message(item: Any) -> Message | None:
         return None
     role, content = item.get("role"), item.get("content")
     if role not in ("system", "user", "assistant") or not isinstance(content, str):
+        return None
+    # Half of an escaped surrogate pair is no text, and no server can be sent it.
+    if content.encode("utf-8", "ignore").decode() != content:
         return None
     return Message(role, content)
 

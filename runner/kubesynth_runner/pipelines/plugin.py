@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, NoReturn, get_args
 
 import jinja2
+import msgspec
 import pydantic
 
 from kubesynth_api.conditions import Reason
@@ -97,7 +98,20 @@ class PluginStage:
                     "PluginError",
                     f"{name!r} is {self.columns[name]}, and got {type(value).__name__}",
                 )
+            _insist_on_json(name, value)
         return {name: made.get(name) for name in self.columns}
+
+
+def _insist_on_json(name: str, value: Any) -> None:
+    """Refuse what neither a row nor errors/ can hold.
+
+    Raises:
+        StageFailure: it has no JSON, such as objects, half a surrogate pair, or a list in itself.
+    """
+    try:
+        msgspec.json.encode(value)
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise StageFailure("PluginError", f"{name!r} cannot be stored: {exc}") from exc
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -219,7 +233,11 @@ def compile_stage(spec: Plugin, context: CompileContext) -> Steps:
         assert spec.file is not None, "exactly one of the two is set"
         found = _from_file(spec.file, context.read)
     plugin = _instance(found, spec)
-    declared, own = set(spec.output_columns), set(plugin.adds)
+    adds = _guarded(lambda: dict(plugin.adds), f"{found.__name__}.adds")
+    for name, kind in adds.items():
+        if kind not in (known := get_args(ColumnType)):
+            _refuse(f"{found.__name__}.adds: {name!r} is {kind!r}; it may be {', '.join(known)}")
+    declared, own = set(spec.output_columns), set(adds)
     if declared and declared != own:
         _refuse(
             f"outputColumns are {', '.join(sorted(declared))}, but {found.__name__} adds "

@@ -4,34 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from kubesynth_api.conditions import Reason
 from kubesynth_api.v1alpha1.pipeline import Stage as StageSpec
 from kubesynth_api.v1alpha1.stages.judgement import DEFAULT_CRITERIA
 from kubesynth_api.v1alpha1.stages.records import PromptOutput
-from kubesynth_runner import records
+from kubesynth_runner import errors, records
 from kubesynth_runner.engine.calls import Caller, CallFailed, StageBinding
 from kubesynth_runner.engine.connection import ModelConnection
 from kubesynth_runner.engine.gate import Gate
 from kubesynth_runner.engine.stage_calls import CallNumbers, StageCalls, children
 from kubesynth_runner.io.journal import Journal
 from kubesynth_runner.io.local_storage import LocalStorage
+from kubesynth_runner.io.plan_file import ColumnType
 from kubesynth_runner.llm.base import (
     Choice,
     Completion,
     CompletionRequest,
+    Message,
     TokenLogprobs,
     TokenUsage,
 )
 from kubesynth_runner.llm.errors import ClientError, ErrorKind
 from kubesynth_runner.llm.fake import FakeChatClient, FakeReply
 from kubesynth_runner.pipelines import registry
-from kubesynth_runner.pipelines.base import Stage, StageFailure
+from kubesynth_runner.pipelines.base import Stage, StageFailure, StageLlm
 from kubesynth_runner.pipelines.compiling import CompileContext
 from kubesynth_runner.pipelines.prompt import PromptStage
 from kubesynth_runner.pipelines.templates import PromptTemplate
@@ -276,3 +279,67 @@ def test_repairs_of_choices_are_numbered_by_the_choice(tmp_path: Path) -> None:
     desk.run(json_stage())
     seeds = [records.derive_seed(5, "r", 0, number) for number in (4, 5)]
     assert [row["a"] for row in desk.rows] == [1, *seeds]
+
+
+class Buggy:
+    """Meets an answer that it was not written for."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    @property
+    def columns(self) -> Mapping[str, ColumnType]:
+        return {"out": "string"}
+
+    async def run(self, record: records.Record, llm: StageLlm) -> AsyncIterator[records.Columns]:
+        answer = await llm.complete((Message("user", "?"),))
+        if answer.text == "b":
+            raise self._error
+        yield {"out": answer.text}
+
+
+def test_a_bug_that_an_answer_meets_fails_what_was_made_of_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk(tmp_path, lambda _: completion("a", "b", "c"))
+    desk.run(Buggy(IndexError("out of range")))
+    assert [row["out"] for row in desk.rows] == ["a", "c"]
+    assert isinstance(desk.failure, StageFailure)
+    assert desk.failure.kind == "InternalError"
+    assert "1 of 3 choices: IndexError: out of range" in str(desk.failure)
+    (logged,) = caplog.records
+    assert (logged.exc_info or (None,))[0] is IndexError
+    alone = Desk(tmp_path / "alone", lambda _: completion("b"))
+    alone.run(Buggy(KeyError("a")), n=1)
+    assert isinstance(alone.failure, StageFailure)
+    assert (alone.failure.kind, str(alone.failure)) == ("InternalError", "KeyError: 'a'")
+
+
+@pytest.mark.parametrize(
+    "error", [errors.StoppedError(), errors.RetryLaterError(Reason.OUTPUT_UNWRITABLE, "disk full")]
+)
+def test_what_ends_the_process_is_no_failure_of_a_record(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(type(error)):
+        Desk(tmp_path, lambda _: completion("b")).run(Buggy(error), n=1)
+
+
+def test_trouble_of_the_engine_is_no_failure_of_a_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Wrapping(Buggy):
+        async def run(
+            self, record: records.Record, llm: StageLlm
+        ) -> AsyncIterator[records.Columns]:
+            try:
+                await llm.complete((Message("user", "?"),))
+            except OSError as exc:
+                raise self._error from exc
+            yield {}
+
+    async def gone(*_: object) -> None:
+        raise OSError("the mount is gone")
+
+    monkeypatch.setattr(Journal, "fetch", gone)
+    for stage in (text_stage(), Wrapping(ValueError("no answer"))):
+        with pytest.raises(OSError, match="mount is gone"):
+            Desk(tmp_path, lambda _: completion("a")).run(stage, n=1)

@@ -250,7 +250,10 @@ def test_refusals_in_words(text: str, expected: bool) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [None, 7, "no JSON", "{}", [], [{"role": "user"}], [{"role": "robot", "content": "x"}], ["x"]],
+    [
+        *(None, 7, "no JSON", "{}", [], [{"role": "user"}], [{"role": "robot", "content": "x"}]),
+        *(["x"], "[" * 100_000, r'[{"role": "user", "content": "\ud800"}]'),
+    ],
 )
 def test_what_is_no_conversation(value: Any) -> None:
     with pytest.raises(StageFailure) as caught:

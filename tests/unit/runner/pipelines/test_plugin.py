@@ -86,6 +86,13 @@ async def test_prompt_is_replaced_by_name() -> None:
         ("import nothing_of_this_name", {}, "ModuleNotFoundError"),
         ("raise ValueError('no')", {}, "ConfigMap 'plugins', key 'a.py': ValueError: no"),
         (source("pass") + source("pass").replace("Mine", "Yours"), {}, "Mine, Yours"),
+        (
+            source(fields="adds = {'x': 'float'}"),
+            {},
+            "Mine.adds: 'x' is 'float'; it may be string, integer, number, boolean, json",
+        ),
+        (source(fields="adds = {'x': ['string']}"), {}, r"'x' is \['string'\]; it may be"),
+        (source(fields="adds = property(lambda self: 1 / 0)"), {}, "Mine.adds: ZeroDivisionError"),
     ],
 )
 def test_plugin_that_cannot_be_is_refused(text: str, wire: dict[str, Any], message: str) -> None:
@@ -114,10 +121,14 @@ def test_class_is_named_where_there_are_several() -> None:
         ("await model.text('p', row, on_cut_off='Drop')", "PluginError", "may be 'Fail', 'Keep'"),
         ("await model.items('p', row, item_form='All')", "PluginError", "may be 'Whole', 'Titles'"),
         ("row['absent']", "PluginError", "KeyError"),
+        ("yield {'j': object()}", "PluginError", "'j' cannot be stored: .*type object"),
+        ("yield {'j': {'a': ['\\ud800']}}", "PluginError", "'j' cannot be stored: .*surrogates"),
+        ("yield {'s': '\\ud800'}", "PluginError", "'s' cannot be stored: .*surrogates"),
+        ("x = []; x.append(x); yield {'j': x}", "PluginError", "'j' cannot be stored: .*recursion"),
     ],
 )
 async def test_what_goes_wrong_fails_the_record_alone(body: str, kind: str, message: str) -> None:
-    compiled = step(source(body, "adds = {'n': 'integer'}"))
+    compiled = step(source(body, "adds = {'n': 'integer', 's': 'string', 'j': 'json'}"))
     with pytest.raises(StageFailure, match=message) as caught:
         await run(compiled, {"text": "t"}, ScriptedLlm([]))
     assert caught.value.kind == kind
