@@ -20,6 +20,7 @@ _QUOTED_LINE = re.compile(
 )
 _NUMBERED = re.compile(r"\s*(\d{1,3})[.)]\s+")
 _GAP = re.compile(r"[\s,]*")
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+(?P<end>"|\Z)|[\[\]{},]', re.DOTALL)
 # Keys under which the text of an object in a list is looked for, after what its items are called.
 _TEXT_KEYS = (
     "question",
@@ -91,19 +92,56 @@ def of_document(text: str, item_name: str, form: ItemForm) -> list[str] | None:
 def items(body: str, item_name: str, form: ItemForm) -> list[str]:
     """Return the texts of the list that `body` begins with; the others as for `of_document`."""
     body = json_text.mend(body)
-    values = list(_values(body, 0))
-    lines = [_unescaped(match[1]) for match in _QUOTED_LINE.finditer(body)]
-    if not values and (start := body.find("[")) >= 0:
-        values = [list(_values(body, start + 1))]  # cut off: as many elements as are whole
+    wanted = _Wanted(item_name, form)
+    values = list(_values(body, 0)) or list(_values(_as_if_whole(body), 0))
+    is_broken = not values
+    if is_broken and (start := _list_start(body, wanted)) >= 0:
+        values = [list(_values(body, start + 1))]  # as many elements as are whole
     if not values or values == [[]]:
         return list(map(_unescaped, _single_quoted(body)))
     try:
-        found = _texts(values[0] if len(values) == 1 else values, _Wanted(item_name, form))
+        found = _texts(values[0] if len(values) == 1 else values, wanted)
     except RecursionError:
         return []
-    if len(lines) > len(found):  # comments, a comma too few, quotes that are not escaped
-        found = lines
+    if is_broken:  # comments, a comma too few, quotes that are not escaped
+        lines = [_unescaped(match[1]) for match in _QUOTED_LINE.finditer(body)]
+        found = max(found, lines, key=len)
     return _tidied(found)
+
+
+def _as_if_whole(body: str) -> str:
+    """Return JSON that breaks off as if it had ended before that; "" where no list is in it.
+
+    It ends behind the last whole element of the outermost list that is open. Of an object only
+    what has a comma behind it counts as whole.
+    """
+    opened: list[str] = []
+    # By depth: where what is whole there ends.
+    ends: list[int] = []
+    for token in _TOKEN.finditer(body):
+        match token[0]:
+            case "[" | "{":
+                opened.append("]" if token[0] == "[" else "}")
+                ends.append(token.end())
+            case "]" | "}":
+                del opened[-1:], ends[-1:]
+                if not opened:
+                    return ""
+                ends[-1] = token.end()
+            case ",":
+                ends[-1] = token.start()
+            case _ if token["end"] and opened[-1] == "]":
+                ends[-1] = token.end()
+    if "[" not in body or not opened:
+        return ""
+    depth = opened.index("]") if "]" in opened else len(opened) - 1
+    return body[: ends[depth]] + "".join(reversed(opened[: depth + 1]))
+
+
+def _list_start(body: str, wanted: _Wanted) -> int:
+    """Return where the list of the wanted name begins, or else the first one; -1 without any."""
+    named = re.search(rf'["_ -]{re.escape(wanted.plural)}"\s*:\s*\[', body, re.IGNORECASE)
+    return named.end() - 1 if named else body.find("[")
 
 
 def _tidied(found: list[str]) -> list[str]:
@@ -159,6 +197,9 @@ def _texts(value: Any, wanted: _Wanted) -> list[str]:
         return [text for entry in value.values() for text in _entry(entry, wanted)]
     nested = {key: entry for key, entry in value.items() if isinstance(entry, list | dict)}
     meant = [entry for key, entry in nested.items() if entry and not _ASIDE.search(key.lower())]
+    is_empty = any(key.lower() == wanted.plural and entry == [] for key, entry in nested.items())
+    if is_empty and not meant:
+        return []
     found = meant or [entry for entry in nested.values() if entry]
     if found:
         # Facts are wanted from wherever they are; answers are in a list beside the questions.

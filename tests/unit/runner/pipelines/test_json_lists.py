@@ -142,3 +142,74 @@ def test_lists_nested_without_end_are_none(depth: int) -> None:
 )
 def test_what_is_the_same_item(one: str, other: str, same: bool) -> None:
     assert (lists.fold(one) == lists.fold(other)) is same
+
+
+CUT_OFF = [
+    pytest.param(
+        '{"topic":"bees","tags":["insects","honey"],"questions":["A hive?","A queen?","A dro',
+        ["A hive?", "A queen?"],
+        id="another-list-before",
+    ),
+    pytest.param(
+        '{"thoughts": ["Think."], "tags": ["insects"], "questions": ["A hive?", "A queen?"',
+        ["A hive?", "A queen?"],
+        id="an-element-just-whole",
+    ),
+    pytest.param(
+        '{\n "tags": [\n  "insects",\n  "honey"\n ],\n "questions": [\n  "A hive?",\n  "A dro',
+        ["A hive?"],
+        id="a-line-each",
+    ),
+    pytest.param(
+        '{"reasoning": "see [1]", "questions": ["A hive?", "A dro',
+        ["A hive?"],
+        id="a-bracket-in-a-text",
+    ),
+    pytest.param(
+        '[{"question":"A hive?","tags":["a","b"]},{"question":"A queen?","tags":["c"',
+        ["A hive?"],
+        id="a-list-in-an-element",
+    ),
+    pytest.param(
+        '{"questions": ["A hive?", "A queen?"], "notes": ["Ask for m',
+        ["A hive?", "A queen?"],
+        id="in-a-list-behind-it",
+    ),
+    pytest.param(
+        '{"questions": ["A hive?", "A queen?"], "note": "Ask for m',
+        ["A hive?", "A queen?"],
+        id="in-a-text-behind-it",
+    ),
+    pytest.param(
+        '{"tags": ["insects"], "Questions": ["A hive?" "A queen?", "A dro',
+        ["A hive?", "A queen?"],
+        id="a-comma-too-few",
+    ),
+]
+
+
+@pytest.mark.parametrize("before", ["", "Here they are:\n\n", "```json\n"])
+@pytest.mark.parametrize(("text", "items"), CUT_OFF)
+def test_what_is_cut_off_is_read_as_if_it_ended_with_its_last_whole_element(
+    before: str, text: str, items: list[str]
+) -> None:
+    found = lists.parse(before + text, 3, item_name="questions", is_cut_off=True, form="Whole")
+    assert found == items
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("before", ["", "Here they are:\n\n"])
+def test_an_empty_list_of_the_name_means_that_there_are_none(
+    before: str, indent: int | None
+) -> None:
+    for beside in ({"notes": ["n1", "n2"]}, {"comment": "There are no facts."}):
+        text = before + json.dumps({"facts": [], **beside}, indent=indent)
+        assert lists.parse(text, item_name="facts", form="Leaves") == []
+    listed = before + json.dumps({"facts": [], "statements": ["s1", "s2"]}, indent=indent)
+    assert lists.parse(listed, item_name="facts", form="Leaves") == ["s1", "s2"]
+
+
+def test_lines_of_other_lists_are_no_items() -> None:
+    value = {"tags": ["insects", "honey"], "questions": ["A hive?"]}
+    text = f"Here they are:\n\n{json.dumps(value, indent=1)}\n\nMore?"
+    assert lists.parse(text, item_name="questions", form="Whole") == ["A hive?"]
