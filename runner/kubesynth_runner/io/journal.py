@@ -127,6 +127,16 @@ class Journal:
 
     def load(self, is_done: bytearray) -> None:
         """Index the calls of earlier attempts, except for records that are committed."""
+        for path in self.read(is_done):
+            if not path.startswith(self._own_prefix()):
+                self._storage.delete(path)
+
+    def read(self, is_done: bytearray) -> list[str]:
+        """Do as `load` does, but return the segments that nobody needs instead of deleting them.
+
+        For whoever has not claimed the shard: another attempt may be about to write to them.
+        """
+        unneeded = []
         for file in self._storage.list_files(self._layout.journal(self._shard)):
             segment = _Segment(file.path)
             try:
@@ -139,8 +149,9 @@ class Journal:
                 continue
             if segment.live_roots:
                 self._segments[file.path] = segment
-            elif not file.path.startswith(self._own_prefix()):
-                self._storage.delete(file.path)
+            else:
+                unneeded.append(file.path)
+        return unneeded
 
     def _own_prefix(self) -> str:
         return f"{self._layout.journal(self._shard)}/{self._epoch:08d}-"

@@ -15,8 +15,6 @@
                                /staging/...                  files on their way to data/ and errors/
                                /manifest.json                the shard is finished
                                /leases/JOB.json              what it may use of a job's limits
-                               /unfinished.json              what it has spent on records that it
-                                                             has not finished, when it stopped
                        /99999/                               the same for what plan generates
 
 RUN is a hash of the run's id. It keeps apart what must never mix: a pod that still writes for a run
@@ -131,7 +129,3 @@ class RunLayout:
     def lease(self, index: int, uid: str) -> str:
         """Return the path of what a shard was last leased by a job."""
         return f"{self.shard(index)}/leases/{token(uid)}.json"
-
-    def unfinished(self, index: int) -> str:
-        """Return the path of what a stopped shard has spent on records that it has not finished."""
-        return f"{self.shard(index)}/unfinished.json"

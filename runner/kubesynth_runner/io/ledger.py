@@ -61,7 +61,6 @@ class ShardManifest(msgspec.Struct, frozen=True, rename="camel"):
 # once take the process down.
 _COMMIT_DECODER = msgspec.json.Decoder(CommitRecord)
 _MANIFEST_DECODER = msgspec.json.Decoder(ShardManifest)
-_TALLY_DECODER = msgspec.json.Decoder(Tally)
 
 
 class Ledger:
@@ -74,7 +73,7 @@ class Ledger:
         self.layout = layout.RunLayout(run_id)
         self.records = records
         self.epoch = 0
-        self.done = bytearray((records + 7) // 8)
+        self.done = no_records_done(records)
         self.tally = Tally()
         self.commits: list[CommitRecord] = []
 
@@ -160,20 +159,6 @@ class Ledger:
         return manifest
 
 
-def save_unfinished(storage: Storage, run_id: str, shard: int, spent: Tally) -> None:
-    """Store what a shard that stops has spent on records that it has not finished."""
-    storage.put(layout.RunLayout(run_id).unfinished(shard), msgspec.json.encode(spent))
-
-
-def read_unfinished(storage: Storage, run_id: str, shard: int) -> Tally:
-    """Return what a stopped shard has spent on records that it has not finished."""
-    try:
-        data = storage.read(layout.RunLayout(run_id).unfinished(shard))
-    except FileNotFoundError:
-        return Tally()
-    return _TALLY_DECODER.decode(data)
-
-
 def tidy(storage: Storage, run_id: str, shard: int) -> None:
     """Delete what a finished shard does not need any more. Safe to repeat."""
     names = layout.RunLayout(run_id)
@@ -225,6 +210,11 @@ def _read_history(storage: Storage, names: layout.RunLayout, shard: int) -> Iter
         except FileNotFoundError:
             return
         yield _COMMIT_DECODER.decode(data)
+
+
+def no_records_done(records: int) -> bytearray:
+    """Return the bits of so many input records, none of which is done."""
+    return bytearray((records + 7) // 8)
 
 
 def mark_done(done: bytearray, ranges: list[tuple[int, int]]) -> None:

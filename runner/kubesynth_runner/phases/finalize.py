@@ -16,7 +16,7 @@ from kubesynth_runner import errors
 from kubesynth_runner.io import layout, ledger, plan_file, run_identity, schema
 from kubesynth_runner.io.run_manifest import DECODER, RunManifest
 from kubesynth_runner.io.storage import Storage
-from kubesynth_runner.phases import plan, replay, report
+from kubesynth_runner.phases import plan, replay, report, spending
 from kubesynth_runner.phases.context import RunContext
 from kubesynth_runner.pipelines import compile as pipelines
 from kubesynth_runner.tally import Tally
@@ -108,11 +108,12 @@ def _collect(
             raise errors.RetryLaterError(
                 Reason.RUNNER_FAILED, f"shard {shard} is not finished; generate it first"
             )
-        for record in ledger.read_commits(context.storage, planned.run_id, shard):
+        commits = ledger.read_commits(context.storage, planned.run_id, shard)
+        for record in commits:
             tally.add(record.tally)
             data += [record.data] if record.data else []
             failed += [record.errors] if record.errors else []
-        tally.add(ledger.read_unfinished(context.storage, planned.run_id, shard))
+        tally.add(spending.of_unfinished_shard(context, planned, shard, commits))
     if planned.generated:
         own = ledger.read_shard_manifest(context.storage, planned.run_id, layout.PLAN_SHARD)
         if own is not None:

@@ -150,11 +150,8 @@ class _Attempt:
         try:
             why = await supervise(self._context, work, pool, self._book, self._journal, waits_for)
             await self._output.flush()
-        except (errors.PoisonedShardError, errors.StoppedError) as exc:
-            # What has been found out is worth keeping: errors/ tells why. And when the budget is
-            # spent or the target reached, the operator stops the shards: there is no later attempt.
-            if isinstance(exc, errors.PoisonedShardError) or self._purse.caps != Caps():
-                await self._output.flush()
+        except errors.RunnerError as exc:
+            await self._keep_finished(exc)
             raise
         finally:
             await self._close()
@@ -164,6 +161,22 @@ class _Attempt:
         manifest = await asyncio.to_thread(self._book.finish)
         LOG.info("finished shard", extra={"shard": manifest.shard, "rows": manifest.tally.accepted})
         return spending.ShardEnd(manifest.tally, self.lease.report().spent)
+
+    async def _keep_finished(self, why: errors.RunnerError) -> None:
+        """Commit what is finished, as this attempt may be the last: errors/ may tell why."""
+        stopped = isinstance(why, errors.StoppedError)
+        # When the budget is spent or the target reached, the operator stops the shards for good.
+        goes_on = stopped and self._purse.caps == Caps()
+        if goes_on or isinstance(why, errors.FencedError):
+            return
+        try:
+            await self._output.flush()
+        except errors.FencedError:
+            raise
+        except errors.RunnerError as exc:
+            if stopped or isinstance(why, errors.PoisonedShardError):
+                raise
+            LOG.warning("finished records were not committed", extra={"reason": str(exc)})
 
     def _waits_for(self, work: Runnable) -> str:
         return spending.waits_for(self._purse, work)
@@ -240,13 +253,6 @@ class _Attempt:
             LOG.warning("a part was not committed", extra={"reason": str(exc)})
         finally:
             await asyncio.to_thread(self._journal.close)
-        if self._purse.caps != Caps():
-            await asyncio.to_thread(self._save_unfinished)
-
-    def _save_unfinished(self) -> None:
-        """Tell finalize what was spent on records that nobody may finish any more."""
-        spent = self._purse.paid.minus(spending.paid_by(self._output.tally))
-        ledger.save_unfinished(self._context.storage, self._book.run_id, self._book.shard, spent)
 
 
 def _most_often(tally: Tally) -> str:

@@ -80,12 +80,40 @@ def paid_by(tally: Tally) -> Tally:
 
 def purse(context: RunContext, book: ledger.Ledger, journal: Journal) -> Purse:
     """Return the purse of a shard, with all that earlier attempts have paid."""
-    made = Purse(Caps(), context.prices, paid_by(book.tally).copy())
+    paid = paid_by(book.tally).copy()
+    paid.add(unfinished(context, journal))
+    made = Purse(Caps(), context.prices, paid)
     made.accepted, made.done = book.tally.accepted, book.tally.done
+    return made
+
+
+def unfinished(context: RunContext, journal: Journal) -> Tally:
+    """Return what a journal's answers for records that are not committed have cost."""
+    paid = Tally()
     roles = [model.name for model in context.spec.spec.models]
     for place, (prompt, completion, answers) in journal.unfinished.items():
-        made.charge(roles[place], prompt, completion, answers)
-    return made
+        paid.prompt_tokens += prompt
+        paid.completion_tokens += completion
+        paid.requests_ok += answers
+        if context.prices:
+            paid.charge(roles[place], prompt, completion)
+    return paid
+
+
+def of_unfinished_shard(
+    context: RunContext, plan: plan_file.PlanFile, shard: int, commits: list[ledger.CommitRecord]
+) -> Tally:
+    """Return what went into records of a shard that nobody may finish any more. Blocking.
+
+    That is what its journal holds beyond its commits. The shard is not claimed for it.
+    """
+    records = plan_file.load_partition(context.storage, plan, shard).records
+    done = ledger.no_records_done(records)
+    for record in commits:
+        ledger.mark_done(done, record.done)
+    journal = Journal(context.storage, plan.run_id, shard, epoch=0)
+    journal.read(done)
+    return unfinished(context, journal)
 
 
 def of_whole_job(context: RunContext) -> Caps:

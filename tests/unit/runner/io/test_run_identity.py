@@ -105,7 +105,6 @@ def test_a_run_of_the_job_that_nobody_has_answered_is_no_run(
         layout.RunLayout("old").journal_segment(0, 1, 0),
         layout.RunLayout("old").commit(0, 0),
         f"{layout.RunLayout('old').batches(0)}/00000001-00000.json",
-        layout.RunLayout("old").unfinished(0),
         "data/part.parquet",
         "manifest.json",
     ],
