@@ -11,6 +11,7 @@ from kubesynth_api.conditions import Reason
 from kubesynth_api.run_spec import RunSpec
 from kubesynth_api.runner_contract import (
     LEFT_OUT_CHARACTERS,
+    CapShare,
     ExitCode,
     ProgressReport,
     RunnerError,
@@ -196,7 +197,7 @@ class _WholeRun:
         self.input_records = 0
 
     def finish_shard(self, tally: Tally) -> None:
-        """Count a finished shard."""
+        """Count a shard that has ended."""
         self._finished.add(tally)
         self._progress.tally = Tally()
 
@@ -235,6 +236,8 @@ async def _all_shards(
                 break
         except errors.PoisonedShardError as exc:
             poisoned, failures = exc, failures + 1
+            view.finish_shard(context.progress.tally)
+            spent = spending.plus(spent, exc.lease.spent if exc.lease is not None else CapShare())
             if failures > context.spec.spec.failure_policy.max_failed_shards:
                 break
     context.progress.phase = RunnerPhase.FINALIZE

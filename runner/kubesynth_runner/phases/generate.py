@@ -38,7 +38,8 @@ async def run(
     the whole job, by other shards.
 
     Raises:
-        PoisonedShardError: more input records failed than failurePolicy allows.
+        PoisonedShardError: more input records failed than failurePolicy allows. Its lease tells
+            what the shard has spent.
         RunnerError: anything else that ends this attempt; the journal is complete.
     """
     storage = context.storage
@@ -53,17 +54,21 @@ async def run(
     if outside is None:
         outside = await asyncio.to_thread(spending.of_plan, context, plan)
     attempt = await _Attempt.open(context, plan, shard, outside)
-    attempt.check_failures()
-    async with models.connect(
-        context.spec.spec,
-        attempt.pipeline.roles,
-        context.environment,
-        models.CapabilityStore(context.storage, plan.run_id),
-        models.Patience(context.stop, context.progress.waiting),
-        attempt.lease.lease.models,
-    ) as pool:
-        context.progress.connections = pool.connections
-        return await attempt.work(pool)
+    try:
+        attempt.check_failures()
+        async with models.connect(
+            context.spec.spec,
+            attempt.pipeline.roles,
+            context.environment,
+            models.CapabilityStore(context.storage, plan.run_id),
+            models.Patience(context.stop, context.progress.waiting),
+            attempt.lease.lease.models,
+        ) as pool:
+            context.progress.connections = pool.connections
+            return await attempt.work(pool)
+    except errors.PoisonedShardError as exc:
+        exc.lease = attempt.lease.report()
+        raise
 
 
 class _Attempt:
