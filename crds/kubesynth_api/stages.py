@@ -8,6 +8,7 @@ from kubesynth_api import columns, json_schemas, templates
 from kubesynth_api.columns import RESERVED_COLUMNS, Columns
 from kubesynth_api.findings import Finding, invalid
 from kubesynth_api.meta import PromptText
+from kubesynth_api.v1alpha1.pipeline import INPUT_PLACE, OUTPUT_PLACE
 from kubesynth_api.v1alpha1.stages.base import LlmStage, PromptSlot, StageSpec
 from kubesynth_api.v1alpha1.stages.records import Filter, Prompt
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
@@ -28,6 +29,10 @@ def check(spec: SyntheticDataJobSpec, config_maps: ConfigMapData) -> Iterator[Fi
         if stage_id in seen:
             yield invalid(f"{path}.id", f"{stage_id!r} is already the id of stage {seen[stage_id]}")
         seen.setdefault(stage_id, index)
+        if stage_id in (INPUT_PLACE, OUTPUT_PLACE):
+            yield invalid(
+                f"{path}.id", f"{stage_id!r} is what errors/ calls what is no stage; use another id"
+            )
         if stage.when is not None:
             if stage.member.starts_from_nothing:
                 yield invalid(f"{path}.when", "there are no records yet; leave it out")

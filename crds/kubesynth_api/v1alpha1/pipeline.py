@@ -54,6 +54,9 @@ STAGE_KINDS: Mapping[str, type[StageSpec]] = {
 # Those that make records from nothing, where there is no input.
 SOURCE_KINDS = tuple(name for name, kind in STAGE_KINDS.items() if kind.starts_from_nothing)
 
+# What errors/ names in a stage's place, where a record could not be read or no row be made of it.
+INPUT_PLACE, OUTPUT_PLACE = "input", "output"
+
 
 class Stage(ApiModel):
     """One step: turns one record into zero or more records. Exactly one member besides id, when."""
@@ -68,7 +71,10 @@ class Stage(ApiModel):
 
     id: Annotated[LabelName, Field(max_length=40)] | None = Field(
         default=None,
-        description="Name of the step in lineage, errors and metrics; without it NAME-INDEX.",
+        description=(
+            "Name of the step in lineage, errors and metrics; without it NAME-INDEX. Not `input` "
+            "or `output`."
+        ),
     )
     when: Expression | None = Field(
         default=None,

@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from kubesynth_api.conditions import Reason
+from kubesynth_api.v1alpha1.pipeline import INPUT_PLACE, OUTPUT_PLACE
 from kubesynth_runner import errors, records
 from kubesynth_runner.io import layout
 from kubesynth_runner.io.ledger import CommittedFile
@@ -36,7 +37,6 @@ from kubesynth_runner.io.readers import ENTRY_EVERY_RECORDS
 from kubesynth_runner.io.source import RootInput, first_not_done
 from kubesynth_runner.io.storage import Storage
 
-OUTPUT_STAGE = "output"
 # Of a file at once. Lines may be longer.
 _CHUNK_BYTES = 4 * 1024 * 1024
 _FIELD = "retryFailed.fromOutput"
@@ -88,7 +88,7 @@ class Entrance:
     def __init__(self, earlier: EarlierRun, steps: Sequence[StepIdentity], whole: str) -> None:
         """`steps` and `whole` are the new pipeline's."""
         self._indexes = {step.name: index for index, step in enumerate(earlier.steps)}
-        self._indexes[OUTPUT_STAGE] = len(earlier.steps)
+        self._indexes[OUTPUT_PLACE] = len(earlier.steps)
         before = [*(step.before for step in steps), whole]
         was_before = [*(step.before for step in earlier.steps), earlier.whole]
         same = [old == new for old, new in zip(was_before, before, strict=False)]
@@ -140,11 +140,10 @@ def find(storage: Storage) -> EarlierManifest:
     """Return the manifest of the run in an output.
 
     Raises:
-        ConfigurationError: there is no finished run.
+        ConfigurationError: there is no finished run, or one whose failures are ambiguous.
     """
     try:
-        data = storage.read(layout.MANIFEST)
-        return _decode_manifest(data)
+        found = _decode_manifest(storage.read(layout.MANIFEST))
     except FileNotFoundError as exc:
         has_begun = storage.exists(layout.RUN)
         problem = (
@@ -155,6 +154,15 @@ def find(storage: Storage) -> EarlierManifest:
         raise _unusable(storage, problem) from exc
     except msgspec.MsgspecError as exc:
         raise _unusable(storage, f"manifest.json is not that of a run: {exc}") from exc
+    for step in found.steps:
+        if step.name in (INPUT_PLACE, OUTPUT_PLACE):
+            raise _unusable(
+                storage,
+                f"the run has a stage with the id {step.name!r}, as older versions allowed: its "
+                f"failures cannot be told from those of the {step.name}; run all of it again, "
+                "with another id",
+            )
+    return found
 
 
 def scan(

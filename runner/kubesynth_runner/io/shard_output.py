@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 
 from kubesynth_api.conditions import Reason
+from kubesynth_api.v1alpha1.pipeline import OUTPUT_PLACE
 from kubesynth_runner import errors, records
 from kubesynth_runner.io import layout, ledger, parts, schema
 from kubesynth_runner.io.journal import Journal
@@ -215,7 +216,7 @@ def _unwritable(record: records.Record, message: str) -> records.FailedRecord:
         record.parent_id,
         record.root_id,
         record.source,
-        "output",
+        OUTPUT_PLACE,
         "BadColumn",
         message,
         columns=record.columns,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from kubesynth_api.v1alpha1.pipeline import INPUT_PLACE
 from kubesynth_api.v1alpha1.storage import InputSpec
 from kubesynth_runner import records
 from kubesynth_runner.io import readers, sampling
@@ -133,7 +134,7 @@ def _bad_input(
 ) -> records.FailedRecord:
     where = records.root_id(source.uri, source.position)
     return records.FailedRecord(
-        where, None, where, source, "input", "BadInput", message, raw, columns=columns
+        where, None, where, source, INPUT_PLACE, "BadInput", message, raw, columns=columns
     )
 
 
@@ -144,7 +145,7 @@ def _duplicate(root: records.Record, spec: InputSpec) -> records.FailedRecord:
         None,
         where,
         root.source,
-        "input",
+        INPUT_PLACE,
         "DuplicateId",
         f"column {spec.id_column!r}: an earlier record has the id {root.source.user_id!r}",
         columns=root.columns,

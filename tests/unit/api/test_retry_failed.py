@@ -143,3 +143,12 @@ def test_texts_behind_references_are_part_of_their_stage() -> None:
         False,
     ]
     assert hashes("one")[0] == prefix_hashes(made, {})[0]
+
+
+@pytest.mark.parametrize("name", ["input", "output"])
+def test_no_stage_is_called_as_errors_call_what_is_no_stage(name: str) -> None:
+    """Whether a failure can be tried again, and where, is told by the name of its stage."""
+    made = SyntheticDataJobSpec.model_validate(edited(SMALL, {"spec.pipeline[0].id": name})["spec"])
+    (found,) = validation.check(made, "job")
+    assert found.path == "spec.pipeline[0].id"
+    assert f"{name!r} is what errors/ calls what is no stage" in found.message

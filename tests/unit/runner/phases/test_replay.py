@@ -250,7 +250,12 @@ async def test_unusable_earlier_runs_are_refused(tmp_path: Path, client: FakeCha
     part.unlink()
     assert f"{part.name} is gone" in await refusal("gone")
     part.write_text(lines)
-    (tmp_path / "first/out/manifest.json").write_text(json.dumps({"runId": 1}))
+    manifest = tmp_path / "first/out/manifest.json"
+    text = manifest.read_text()
+    for name in ("output", "input"):  # as older versions let a stage be called
+        manifest.write_text(text.replace("answer-1", name))
+        assert f"has a stage with the id '{name}'" in await refusal(f"with-{name}")
+    manifest.write_text(json.dumps({"runId": 1}))
     assert "is not that of a run" in await refusal("no-manifest")
 
 
