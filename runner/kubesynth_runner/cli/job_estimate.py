@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
 from kubesynth_runner import errors
 from kubesynth_runner.cli import manifests, mappings
 from kubesynth_runner.cli.errors import CommandError
+from kubesynth_runner.environment import RunEnvironment
 from kubesynth_runner.io import input_files, partition
 from kubesynth_runner.io.mounts import Mounts
 from kubesynth_runner.phases import plan
@@ -86,6 +88,7 @@ def estimate(source: str, flags: mappings.Flags, options: Options) -> int:
         if document.job is not None:
             texts = mappings.prompt_texts(document.job.spec, mapped)
             problems = manifests.problems_of(document.job, texts)
+            problems = problems or mappings.missing_code(document.job.spec, mapped)
         if document.job is None or problems:
             lines = [manifest.describe(document.document, problem) for problem in problems]
             raise CommandError("\n".join(lines))
@@ -109,16 +112,17 @@ def of_job(spec: SyntheticDataJobSpec, mounts: Mounts, options: Options) -> JobE
     """Return what a job should take.
 
     Raises:
-        ConfigurationError: the input cannot be read, or a template is none.
+        ConfigurationError: the input or a text cannot be read, or a template is none.
         CommandError: the input is not at hand, and nobody says how long it is.
     """
+    at_hand = RunEnvironment(mounts)
 
     def read(prompt: PromptText) -> str:
         """Return a prompt; of one that is not at hand the length alone would matter."""
         reference = prompt.config_map_key_ref
         if reference is None or reference.name not in mounts.config_maps:
             return prompt.inline or "-"
-        return (mounts.config_map(reference.name) / reference.key).read_text(encoding="utf-8")
+        return at_hand.read_prompt(prompt)
 
     if spec.input is None:
         pipeline = pipelines.compile_pipeline(spec, read, {})
@@ -169,6 +173,8 @@ def _prices(spec: SyntheticDataJobSpec, given: Sequence[str]) -> dict[str, Price
             raise CommandError(
                 f"--price {text}: expected --price ROLE=PROMPT,COMPLETION, in dollars per million"
             ) from exc
+        if not all(math.isfinite(number) and number >= 0 for number in (prompt, completion)):
+            raise CommandError(f"--price {text}: a price is a number of dollars, 0 or more")
         if role not in roles:
             raise CommandError(f"--price {text}: no model has the role {role!r}, only {roles}")
         prices[role] = Price(prompt, completion)

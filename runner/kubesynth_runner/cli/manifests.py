@@ -14,7 +14,7 @@ from typing import Any
 import pydantic
 
 from kubesynth_api import endpoints, field_paths, validation
-from kubesynth_api._base import ApiModel
+from kubesynth_api._base import ApiModel, DataKey, ObjectName
 from kubesynth_api.chat_templates import TemplateProblem
 from kubesynth_api.stages import ConfigMapData
 from kubesynth_api.v1alpha1 import synthetic_data_job
@@ -26,6 +26,10 @@ from kubesynth_runner.cli.yaml_documents import YamlDocument
 from kubesynth_runner.llm import chat_prompts
 
 STDIN = "-"
+# Of the name of an object, which is also that of its folder: nothing in it leads elsewhere.
+NAME_FORM = "which has lower-case letters, digits, '-' and '.' only"
+_NAME: pydantic.TypeAdapter[str] = pydantic.TypeAdapter(ObjectName)
+_KEY: pydantic.TypeAdapter[str] = pydantic.TypeAdapter(DataKey)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -205,6 +209,22 @@ def schema_problems(exc: pydantic.ValidationError, model: type[ApiModel]) -> Ite
         yield Problem(path or "spec", schema_words.describe(error, model))
 
 
+def is_object_name(name: str) -> bool:
+    """Tell whether a cluster could have a ConfigMap, Secret or claim of a name."""
+    try:
+        return bool(_NAME.validate_python(name))
+    except pydantic.ValidationError:
+        return False
+
+
+def is_key(key: str) -> bool:
+    """Tell whether a ConfigMap or Secret could have a key of that name."""
+    try:
+        return _KEY.validate_python(key) not in (".", "..")
+    except pydantic.ValidationError:
+        return False
+
+
 def name_of(value: Mapping[str, Any]) -> str:
     """Return the name of an object; "" without one."""
     metadata = value.get("metadata")
@@ -214,6 +234,9 @@ def name_of(value: Mapping[str, Any]) -> str:
 def _data_object(document: YamlDocument, source: str) -> DataObject:
     """Read a ConfigMap (data, binaryData) or a Secret (data, stringData)."""
     value = document.value
+    if not is_object_name(name := name_of(value)):
+        where = f"{source}:{document.line_of('metadata.name')}: metadata.name"
+        raise CommandError(f"{where}: {name!r} is no name of an object, {NAME_FORM}")
     encoded_field = "data" if value["kind"] == "Secret" else "binaryData"
     plain_field = "stringData" if value["kind"] == "Secret" else "data"
     data: dict[str, bytes] = {}
@@ -225,9 +248,12 @@ def _data_object(document: YamlDocument, source: str) -> DataObject:
             where = f"{source}:{document.line_of(f'{field}.{key}')}: {field}.{key}"
             if not isinstance(text, str):
                 raise CommandError(f"{where} must be text; put it in quotes")
+            if not is_key(str(key)):
+                kind = f"no key of a {value['kind']}: only letters, digits, '-', '_' and '.'"
+                raise CommandError(f"{where}: {kind}")
             try:
                 decoded = base64.b64decode(text, validate=True) if field == encoded_field else b""
             except binascii.Error as exc:
                 raise CommandError(f"{where} is not base64: {exc}") from exc
             data[str(key)] = decoded if field == encoded_field else text.encode()
-    return DataObject(name_of(value), data)
+    return DataObject(name, data)

@@ -16,7 +16,7 @@ from kubesynth_api import endpoints, references
 from kubesynth_api.references import Access, KeyReference, Use
 from kubesynth_api.v1alpha1.models import ModelSpec
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
-from kubesynth_runner.cli import server_flags
+from kubesynth_runner.cli import manifests, server_flags
 from kubesynth_runner.cli.errors import CommandError
 from kubesynth_runner.cli.manifests import DataObject, Manifest, Problem, decode_texts
 from kubesynth_runner.environment import RunEnvironment
@@ -54,8 +54,11 @@ def map_objects(manifest: Manifest, flags: Flags, scratch: Path) -> Mapped:
         CommandError: a flag cannot be read, or names something that is not there.
     """
     config_maps = _write_out(manifest.config_maps, scratch / "config")
+    given: dict[str, list[Path]] = {}
     for name, path in _pairs("--config", flags.config, "DIR_OR_FILE"):
-        config_maps[name] = _config_folder(name, path, scratch)
+        given.setdefault(name, []).append(path)
+    for name, paths in given.items():
+        config_maps[name] = _config_folder(name, list(dict.fromkeys(paths)), scratch)
     secrets = _write_out(manifest.secrets, scratch / "secret")
     for name, path in _pairs("--secret", flags.secret, "DIR_OR_ENVFILE"):
         secrets[name] = _secret_folder(name, path, scratch)
@@ -104,6 +107,15 @@ def missing(spec: SyntheticDataJobSpec, mapped: Mapped) -> tuple[Problem, ...]:
                        "DIR_OR_FILE"),
         *_missing_claims(found, mapped.claims),
     )  # fmt: skip
+
+
+def missing_code(spec: SyntheticDataJobSpec, mapped: Mapped) -> tuple[Problem, ...]:
+    """Return a problem for every file of a plugin that is not mapped, or not there.
+
+    Nothing can stand in for these, not even where only the length of a text would matter.
+    """
+    code = [item for item in references.references(spec).config_maps if _is_code(item)]
+    return tuple(_missing_keys(code, mapped.config_maps, "ConfigMap", "--config", "DIR_OR_FILE"))
 
 
 def prompt_texts(spec: SyntheticDataJobSpec, mapped: Mapped) -> dict[str, dict[str, str]]:
@@ -171,6 +183,10 @@ def _is_prompt(reference: KeyReference) -> bool:
     return reference.path.startswith("spec.pipeline[") or ".chatTemplate." in reference.path
 
 
+def _is_code(reference: KeyReference) -> bool:
+    return reference.path.endswith(".plugin.file.configMapKeyRef")
+
+
 def _missing_claims(found: references.References, claims: Mapping[str, Path]) -> Iterator[Problem]:
     for reference in found.claims:
         folder = claims.get(reference.name)
@@ -208,6 +224,9 @@ def _server_name(model: ModelSpec) -> str:
 def _pairs(flag: str, given: Iterable[str], value: str) -> Iterator[tuple[str, Path]]:
     for text in given:
         name, path = _split(flag, text, value)
+        if not manifests.is_object_name(name):
+            form = manifests.NAME_FORM
+            raise CommandError(f"{flag} {text}: {name!r} is no name of an object, {form}")
         yield name, Path(path).expanduser().absolute()
 
 
@@ -218,15 +237,23 @@ def _split(flag: str, text: str, value: str) -> tuple[str, str]:
     return name, rest
 
 
-def _config_folder(name: str, path: Path, scratch: Path) -> Path:
-    """Return the folder of a ConfigMap's keys; a single file is a ConfigMap of one key."""
-    if path.is_dir():
-        return path
-    if not path.is_file():
-        raise CommandError(f"--config {name}={path}: there is no such file or folder")
+def _config_folder(name: str, paths: Sequence[Path], scratch: Path) -> Path:
+    """Return the folder of a ConfigMap's keys; each single file is a key of it."""
+    files = {path.name: path for path in paths}
+    if len(paths) == 1 and paths[0].is_dir():
+        return paths[0]
+    for path in paths:
+        if not (path.is_file() or path.is_dir()):
+            raise CommandError(f"--config {name}={path}: there is no such file or folder")
+        if path.is_dir() or files[path.name] != path:
+            raise CommandError(
+                f"--config {name}={path}: one folder, or files of different names, can be the keys"
+                f" of the ConfigMap {name!r}"
+            )
     folder = scratch / "config-file" / name
-    folder.mkdir(parents=True)
-    (folder / path.name).symlink_to(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    for key, path in files.items():
+        (folder / key).symlink_to(path)
     return folder
 
 
@@ -243,7 +270,7 @@ def _secret_folder(name: str, path: Path, scratch: Path) -> Path:
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         match = _ENV_LINE.match(line.strip())
-        if match is None:
+        if match is None or not manifests.is_key(match[1]):
             raise CommandError(f"{path}:{number}: expected KEY=VALUE (--secret {name})")
         data[match[1]] = _unquote(match[2]).encode()
     return _write_out([DataObject(name, data)], scratch / "secret-file")[name]
@@ -262,7 +289,7 @@ def _write_out(objects: Iterable[DataObject], root: Path) -> dict[str, Path]:
         folder = root / item.name
         folder.mkdir(parents=True, exist_ok=True)
         for key, value in item.data.items():
-            file = folder / Path(key).name
+            file = folder / key
             file.touch(mode=0o600)
             file.write_bytes(value)
         folders[item.name] = folder

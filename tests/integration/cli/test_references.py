@@ -192,7 +192,11 @@ def test_environment_file_must_hold_assignments(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        pytest.param("kind: ConfigMap\n", "no document of kind SyntheticDataJob", id="none"),
+        pytest.param(
+            "kind: ConfigMap\nmetadata: {name: a}",
+            "no document of kind SyntheticDataJob",
+            id="none",
+        ),
         pytest.param(f"{JOB}---\n{JOB}", "2 jobs (qa, qa)", id="two"),
         pytest.param(
             JOB + SECRET.replace("b2xk", "a%b"), "data.api-key is not base64", id="bad-base64"

@@ -106,6 +106,9 @@ def test_the_table_shows_every_step(tmp_path: Path, capsys: pytest.CaptureFixtur
         ([{"answer": {}}], [], "--records N"),
         ([{"answer": {}}], ["--records", "1", "--price", "x=1,2"], "no model has the role 'x'"),
         ([{"answer": {}}], ["--records", "1", "--price", "writer=1"], "ROLE=PROMPT,COMPLETION"),
+        ([{"answer": {}}], ["--records", "1", "--price", "writer=nan,1"], "0 or more"),
+        ([{"answer": {}}], ["--records", "1", "--price", "writer=1,1e999"], "0 or more"),
+        ([{"answer": {}}], ["--records", "1", "--price", "writer=-1,2"], "0 or more"),
         ([{"score": {"model": "jury"}}], ["--records", "1"], "no model has the role 'jury'"),
     ],
 )
@@ -129,6 +132,58 @@ def test_a_wrong_column_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "input.textColumn: no record of file://one.jsonl has a column 'text'" in said
     assert "there are id, body" in said
     assert "--records" not in said, "the input is here"
+
+
+REFERENCE = {"configMapKeyRef": {"name": "texts", "key": "a.py"}}
+
+
+@pytest.mark.parametrize("arguments", [[], ["--records", "100"]])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "--config texts=DIR_OR_FILE"),
+        ({}, "has no key 'a.py'; it has no keys"),
+        ({"a.py": b"\xff"}, "ConfigMap 'texts', key 'a.py': 'utf-8' codec"),
+    ],
+)
+def test_the_file_of_a_plugin_has_to_be_at_hand(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    content: dict[str, bytes] | None,
+    said: str,
+    arguments: list[str],
+) -> None:
+    (tmp_path / "one.jsonl").write_text('{"text": "hello"}')
+    stages: Stages = [{"plugin": {"file": REFERENCE}}]
+    path = manifest(tmp_path, stages, input={"uri": "file://one.jsonl"})
+    if content is not None:
+        (tmp_path / "texts").mkdir()
+        for name, data in content.items():
+            (tmp_path / "texts" / name).write_bytes(data)
+        arguments = [*arguments, "--config", f"texts={tmp_path}/texts"]
+    assert main(["estimate", path, *arguments]) != 0
+    told = capsys.readouterr().err
+    assert said in told
+    assert "SyntaxError" not in told
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [({}, "No such file"), ({"a.py": b"\xff"}, "'utf-8' codec")],
+)
+def test_a_prompt_that_is_mapped_has_to_be_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: dict[str, bytes], said: str
+) -> None:
+    path = manifest(tmp_path, [{"prompt": {"user": REFERENCE}}], input={"uri": "file://one.jsonl"})
+    assert main(["estimate", path, "--records", "1"]) == 0, "its length alone would matter"
+    (tmp_path / "texts").mkdir()
+    for name, data in content.items():
+        (tmp_path / "texts" / name).write_bytes(data)
+    flags = ["--records", "1", "--config", f"texts={tmp_path}/texts"]
+    assert main(["estimate", path, *flags]) != 0
+    told = capsys.readouterr().err
+    assert "ConfigMap 'texts', key 'a.py': " in told
+    assert said in told
 
 
 def test_prompts_say_what_they_ask_for(capsys: pytest.CaptureFixture[str]) -> None:
