@@ -147,15 +147,13 @@ def _clean_up(observation: Observation) -> Plan:
 
 
 def _park(observation: Observation, settings: OperatorSettings, problem: Problem) -> Plan:
-    """Refuse the job for now. What already runs is left to run; nothing new is started."""
+    """Refuse the job for now; nothing new is started. What runs may go on, unless suspended."""
     job = observation.job
-    verdicts: dict[ConditionType, Verdict] = {
-        ConditionType.COMPLETE: Verdict(False, Reason.NOT_COMPLETE, "The job is not accepted."),
-        ConditionType.RUNNING: Verdict(False, Reason.NOT_STARTED, "The job is not accepted."),
-    }
-    if observation.children:
-        for kind in (ConditionType.RUNNING, ConditionType.MODELS_READY):
-            verdicts |= status.stored(job.status, kind)
+    actions: tuple[Action, ...] = ()
+    verdicts = standing.refused(observation)
+    if job.spec is not None and job.spec.suspend:
+        actions = suspend.stop(observation.children.values())
+        verdicts |= standing.suspended()
     verdicts[ConditionType.ACCEPTED] = Verdict(False, problem.reason, problem.message)
     recheck = None
     if _may_pass(observation, problem):
@@ -167,7 +165,7 @@ def _park(observation: Observation, settings: OperatorSettings, problem: Problem
             max_seconds=settings.limits.reference_recheck_max_seconds,
         )
     after = draft.compose(observation, Draft(verdicts))
-    return _plan(observation, after, requeue_after_seconds=recheck)
+    return _plan(observation, after, actions, requeue_after_seconds=recheck)
 
 
 def _may_pass(observation: Observation, problem: Problem) -> bool:
@@ -180,14 +178,7 @@ def _may_pass(observation: Observation, problem: Problem) -> bool:
 
 def _suspend(observation: Observation, assessment: Assessment) -> Plan:
     """Stop all pods and wait, for as long as the user likes: nothing is looked at again."""
-    verdicts = standing.accepted(observation, assessment) | {
-        ConditionType.RUNNING: Verdict(
-            False, Reason.SUSPENDED_BY_USER, "Nothing is started while spec.suspend is true."
-        ),
-        ConditionType.SUSPENDED: Verdict(
-            True, Reason.SUSPENDED_BY_USER, "spec.suspend is true; what is done is kept."
-        ),
-    }
+    verdicts = standing.accepted(observation, assessment) | standing.suspended()
     after = draft.compose(observation, Draft(verdicts, settled=True), assessment)
     return _plan(observation, after, suspend.stop(observation.children.values()))
 

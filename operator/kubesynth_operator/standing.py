@@ -1,4 +1,4 @@
-"""Where a job stands, in conditions: of one that is neither refused nor suspended. Pure."""
+"""Where a job stands, in conditions. Pure."""
 
 from __future__ import annotations
 
@@ -44,6 +44,39 @@ def running(observation: Observation, phase: RunnerPhase, assessment: Assessment
 
 def _awaits_servers(observation: Observation) -> bool:
     return model_servers.resolved(observation.spec, observation.servers) is None
+
+
+def refused(observation: Observation) -> dict[ConditionType, Verdict]:
+    """Return the verdicts of a job that may not go on now, but for the reason.
+
+    That it was suspended is kept until it goes on: its clock stands still as long.
+    """
+    before = observation.job.status
+    verdicts = {
+        ConditionType.COMPLETE: Verdict(False, Reason.NOT_COMPLETE, "The job is not accepted."),
+        ConditionType.RUNNING: Verdict(False, Reason.NOT_STARTED, "The job is not accepted."),
+    }
+    if status.suspended_by_user(before):
+        verdicts[ConditionType.SUSPENDED] = Verdict(
+            True, Reason.SUSPENDED_BY_USER, "It was suspended, and goes on when it is accepted."
+        )
+    elif observation.children:
+        verdicts |= status.stored(before, ConditionType.RUNNING)
+    if observation.children:
+        verdicts |= status.stored(before, ConditionType.MODELS_READY)
+    return verdicts
+
+
+def suspended() -> dict[ConditionType, Verdict]:
+    """Return the verdicts on a job that its user has suspended."""
+    return {
+        ConditionType.RUNNING: Verdict(
+            False, Reason.SUSPENDED_BY_USER, "Nothing is started while spec.suspend is true."
+        ),
+        ConditionType.SUSPENDED: Verdict(
+            True, Reason.SUSPENDED_BY_USER, "spec.suspend is true; what is done is kept."
+        ),
+    }
 
 
 def accepted(observation: Observation, assessment: Assessment) -> dict[ConditionType, Verdict]:

@@ -66,6 +66,31 @@ async def test_a_missing_secret_parks_the_job_until_it_has_the_key(
     await namespace.until("Complete", "True")
 
 
+async def test_a_parked_job_that_is_suspended_has_no_pods_and_begins_anew_on_resume(
+    operator: Application, namespace: Namespace
+) -> None:
+    async def no_pods() -> bool:
+        return not await namespace.pods("qa-plan")
+
+    await namespace.client.create(SECRETS, namespace.name, a_secret(token="t0p"))
+    await namespace.apply(shards=2, models=[KEYED_MODEL])
+    await namespace.pod("qa-plan")
+    uid = (await namespace.client.get(SECRETS, namespace.name, "llm"))["metadata"]["uid"]
+    await namespace.client.delete(SECRETS, namespace.name, "llm", uid=uid, foreground=False)
+    await namespace.until("Accepted", "False", "ReferenceNotFound", seconds=20)
+    assert not await no_pods(), "what runs is left to run"
+    await namespace.patch("qa", {"suspend": True})
+    await namespace.until("Suspended", "True", "SuspendedByUser")
+    await eventually(no_pods, "the plan pod is gone")
+    started_at = (await namespace.job())["status"]["startTime"]
+    await asyncio.sleep(1)  # times are in seconds
+    await namespace.patch("qa", {"suspend": False})
+    await namespace.client.create(SECRETS, namespace.name, a_secret(token="t0p"))
+    await namespace.until("Suspended", "False", "Resumed")
+    assert (await namespace.job())["status"]["startTime"] > started_at
+    await namespace.pod("qa-plan")
+
+
 async def test_a_missing_claim_and_config_map_are_named_and_waited_for(
     operator: Application, namespace: Namespace
 ) -> None:

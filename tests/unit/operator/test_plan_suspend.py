@@ -8,6 +8,7 @@ from kubesynth_api.conditions import ConditionType, Reason
 from kubesynth_api.runner_contract import Estimate, RunnerPhase
 from kubesynth_operator import wire
 from kubesynth_operator.actions import CreateJob, DeleteJob, PatchJob
+from kubesynth_operator.observation import ReferenceKind, Referent
 from kubesynth_testing.builders import NOW, a_child, a_job, a_pod, a_status, observation
 from kubesynth_testing.decisions import CLAIMS, after, conditions, decide
 from kubesynth_testing.operator_harness import run_message
@@ -62,6 +63,38 @@ def test_resume_starts_the_clock_again_and_lets_the_jobs_run() -> None:
     assert "Failed" not in conditions(result), "a suspended job is not late"
     assert result.status is not None
     assert result.status.start_time == wire.format_time(NOW)
+
+
+MISSING = {**CLAIMS, (ReferenceKind.CLAIM, "corpus"): Referent(exists=False)}
+
+
+def test_the_time_suspended_does_not_count_for_a_job_that_is_refused_on_resume_either() -> None:
+    long_ago = wire.format_time(NOW - timedelta(days=1))
+    before = a_status(
+        (ConditionType.SUSPENDED, True, Reason.SUSPENDED_BY_USER), start_time=long_ago
+    )
+    job = a_job(shards=3, status=before, deadlines={"activeSeconds": 60})
+    planning = a_child(job, PLAN, suspended=True)
+    seen = observation(job, [planning], referents=MISSING)
+    parked = decide(seen)
+    assert parked.actions == ()
+    assert conditions(parked)["Accepted"] == ("False", "ReferenceNotFound")
+    assert conditions(parked)["Running"] == ("False", "NotStarted")
+    result = decide(after(seen, parked, referents=CLAIMS))
+    assert result.actions == (PatchJob("qa-plan", planning.uid, "suspend", False),)
+    assert conditions(result)["Suspended"] == ("False", "Resumed")
+    assert result.status is not None
+    assert result.status.start_time == wire.format_time(NOW)
+
+
+def test_what_still_runs_of_a_refused_job_is_stopped_when_its_user_suspends_it() -> None:
+    job = a_job(shards=3, suspend=True)
+    planning = a_child(job, PLAN, active=1, ready=1)
+    result = decide(observation(job, [planning], referents=MISSING))
+    assert result.actions == (PatchJob("qa-plan", planning.uid, "suspend", True),)
+    assert conditions(result)["Accepted"] == ("False", "ReferenceNotFound")
+    assert conditions(result)["Suspended"] == ("True", "SuspendedByUser")
+    assert conditions(result)["Running"] == ("False", "SuspendedByUser")
 
 
 def test_a_suspended_job_that_is_done_is_done() -> None:
