@@ -14,10 +14,9 @@ import contextlib
 import dataclasses
 import functools
 import logging
-import tempfile
 import uuid
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -25,6 +24,8 @@ import msgspec
 from kubesynth_api.conditions import Reason
 from kubesynth_runner import errors
 from kubesynth_runner.engine import frames, retry
+from kubesynth_runner.engine.batch_outbox import Outbox
+from kubesynth_runner.engine.batch_sizes import LEAST_BYTES, MAX_BYTES, MAX_REQUESTS, BatchSize
 from kubesynth_runner.engine.calls import Caller, Deferred, NewCall
 from kubesynth_runner.engine.connection import ModelConnection
 from kubesynth_runner.io.batch_book import BatchBook, OpenBatch
@@ -38,9 +39,6 @@ from kubesynth_runner.llm.errors import BACKPRESSURE, FATAL, UNREACHED, ClientEr
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
-# OpenAI's limits are 50,000 requests and 200 MB in a file.
-MAX_REQUESTS = 50_000
-MAX_BYTES = 190_000_000
 FIRST_POLL_SECONDS = 0.5
 LAST_POLL_SECONDS = 60.0
 POLL_GROWTH = 1.3
@@ -54,27 +52,6 @@ FULL_QUEUE_PAUSE_SECONDS = 60.0
 _HOPELESS = frozenset({ErrorKind.BAD_REQUEST, ErrorKind.CONTEXT_OVERFLOW})
 
 
-class _Outbox:
-    """Requests of one model on their way into a batch."""
-
-    def __init__(self) -> None:
-        self.requests = 0
-        self.size_bytes = 0
-        self._file = tempfile.NamedTemporaryFile(prefix="kubesynth-batch-", suffix=".jsonl")  # noqa: SIM115
-        self.path = Path(self._file.name)
-
-    def add(self, line: bytes) -> None:
-        self._file.write(line)
-        self.requests += 1
-        self.size_bytes += len(line)
-
-    def finish(self) -> None:
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class BatchSettings:
     """How batches are made. `check_fence` raises when somebody else has taken over the shard."""
@@ -83,6 +60,19 @@ class BatchSettings:
     report: Callable[[str], None] = lambda _: None
     max_requests: int = MAX_REQUESTS
     max_bytes: int = MAX_BYTES
+    least_bytes: int = LEAST_BYTES
+
+
+class _Lane:
+    """One model's batches. Whoever adds to the outbox, or sends it off, holds the lock.
+
+    So there is one file of a model at a time, in /tmp, whatever the number of records under way.
+    """
+
+    def __init__(self, settings: BatchSettings) -> None:
+        self.lock = asyncio.Lock()
+        self.outbox: Outbox | None = None
+        self.size = BatchSize(settings.max_requests, settings.max_bytes, settings.least_bytes)
 
 
 class BatchCaller(Caller):
@@ -99,8 +89,7 @@ class BatchCaller(Caller):
         self._book = book
         self._connections = connections
         self._settings = settings
-        self._max_requests = settings.max_requests
-        self._outboxes: dict[str, _Outbox] = {}
+        self._lanes: defaultdict[str, _Lane] = defaultdict(lambda: _Lane(settings))
         # Tries that calls have behind them, by key, where there was one.
         self._attempts: dict[bytes, int] = {}
         self._open: dict[str, OpenBatch] = {}
@@ -122,15 +111,16 @@ class BatchCaller(Caller):
             line = batch_wire.request_line(named, connection.model, request)
         except ClientError as error:
             return self._finish(connection, named, error)
-        outbox = self._outboxes.get(connection.role)
-        if outbox is not None and (
-            outbox.requests >= self._max_requests
-            or outbox.size_bytes + len(line) > self._settings.max_bytes
-        ):
-            await self._send_off(connection.role)
-        if connection.role not in self._outboxes:
-            self._outboxes[connection.role] = _Outbox()
-        self._outboxes[connection.role].add(line)
+        lane = self._lanes[connection.role]
+        async with lane.lock:
+            outbox = lane.outbox
+            if outbox is not None and not lane.size.has_room(
+                outbox.requests, outbox.size_bytes, len(line)
+            ):
+                await self._send_off(connection)
+            if lane.outbox is None:
+                lane.outbox = Outbox()
+            lane.outbox.add(line)
         raise Deferred
 
     def _finish(
@@ -151,20 +141,23 @@ class BatchCaller(Caller):
 
     def drop(self) -> None:
         """Forget what has been collected and not sent off. Safe to repeat."""
-        while self._outboxes:
-            self._outboxes.popitem()[1].close()
+        for lane in self._lanes.values():
+            if lane.outbox is not None:
+                lane.outbox.close()
+                lane.outbox = None
 
     async def send_off(self) -> None:
         """Send off what has been collected."""
-        for role in list(self._outboxes):
-            await self._send_off(role)
+        for role, lane in list(self._lanes.items()):
+            async with lane.lock:
+                await self._send_off(self._connections[role])
 
-    async def _send_off(self, role: str) -> None:
-        # Others may collect while this is on its way.
-        outbox = self._outboxes.pop(role, None)
+    async def _send_off(self, connection: ModelConnection) -> None:
+        """Send off what has been collected for a model, whose lock is ours."""
+        lane = self._lanes[connection.role]
+        outbox, lane.outbox = lane.outbox, None
         if outbox is None:
             return
-        connection = self._connections[role]
         api = _api(connection)
         try:
             outbox.finish()
@@ -174,7 +167,7 @@ class BatchCaller(Caller):
             file_id = await self._insist(connection, lambda: api.upload(outbox.path, name))
         finally:
             outbox.close()
-        batch = OpenBatch(role, token, outbox.requests, file_id)
+        batch = OpenBatch(connection.role, token, outbox.requests, file_id)
         path = await asyncio.to_thread(self._book.add, batch)
         self._open[path] = batch
         state = await self._create(connection, batch)
@@ -244,8 +237,7 @@ class BatchCaller(Caller):
             RunnerError: there is no point in waiting, or in sending more.
         """
         self._open = await asyncio.to_thread(self._book.load)
-        had_some = self.has_open
-        pause_seconds = FIRST_POLL_SECONDS
+        had_some, pause_seconds = self.has_open, FIRST_POLL_SECONDS
         while self._open:
             states = [await self._look(path) for path in list(self._open)]
             under_way = [state for state in states if state is not None]
@@ -260,6 +252,11 @@ class BatchCaller(Caller):
         self._settings.report("")
         if self._fatal is not None:
             raise errors.RetryLaterError(Reason.MODEL_UNHEALTHY, self._fatal)
+        are_full = [lane.size.end_round() for lane in self._lanes.values()]
+        if any(are_full):
+            self._settings.report("waiting for room in the account's queue of batches")
+            await self._pause(FULL_QUEUE_PAUSE_SECONDS)
+            self._settings.report("")
         return had_some
 
     async def _look(self, path: str) -> BatchState | None:
@@ -298,7 +295,7 @@ class BatchCaller(Caller):
             )
             LOG.warning("requests were not carried out", extra={"detail": self._fatal})
             return None
-        await self._judge_batch(connection, batch, state)
+        self._judge_batch(connection, batch, state)
         return None
 
     async def _close(self, path: str, batch: OpenBatch) -> None:
@@ -365,7 +362,7 @@ class BatchCaller(Caller):
         self._attempts.pop(call.key, None)
         self._finish(connection, call, result)
 
-    async def _judge_batch(
+    def _judge_batch(
         self, connection: ModelConnection, batch: OpenBatch, state: BatchState
     ) -> None:
         """Decide what a batch's end means for those to come."""
@@ -373,7 +370,9 @@ class BatchCaller(Caller):
             "batch ended",
             extra={"batch": state.batch_id, "status": state.status, "answers": state.completed},
         )
+        size = self._lanes[batch.role].size
         if state.completed:
+            size.on_let_in()
             self._fruitless = 0
             return
         said = batch_wire.describe(state.errors)
@@ -385,9 +384,10 @@ class BatchCaller(Caller):
                     f"model {connection.role!r}: the endpoint refused the batch "
                     f"{state.batch_id}: {said}",
                 )
-            self._max_requests = max(1, batch.requests // 2)
-            await self._pause(FULL_QUEUE_PAUSE_SECONDS)
-        elif self._fruitless >= FRUITLESS_BATCHES:
+            size.on_full_queue(batch.requests)
+            return
+        size.on_let_in()
+        if self._fruitless >= FRUITLESS_BATCHES:
             raise errors.RetryLaterError(
                 Reason.MODEL_UNHEALTHY,
                 f"model {connection.role!r}: {self._fruitless} batches in a row ended without an "
