@@ -23,18 +23,20 @@ import msgspec
 
 from kubesynth_api.conditions import Reason
 from kubesynth_runner import errors
-from kubesynth_runner.engine import frames, retry
+from kubesynth_runner.engine import batch_verdicts, retry
+from kubesynth_runner.engine.batch_intake import Answers
 from kubesynth_runner.engine.batch_outbox import Outbox
 from kubesynth_runner.engine.batch_sizes import LEAST_BYTES, MAX_BYTES, MAX_REQUESTS, BatchSize
+from kubesynth_runner.engine.batch_verdicts import Harvest, Intake, Verdict
 from kubesynth_runner.engine.calls import Caller, Deferred, NewCall
 from kubesynth_runner.engine.connection import ModelConnection
 from kubesynth_runner.io.batch_book import BatchBook, OpenBatch
 from kubesynth_runner.io.journal import CallFrame, Journal
 from kubesynth_runner.llm import batch_wire
 from kubesynth_runner.llm.absence import Absence
-from kubesynth_runner.llm.base import Completion, CompletionRequest
+from kubesynth_runner.llm.base import CompletionRequest
 from kubesynth_runner.llm.batches import BatchApi, BatchState
-from kubesynth_runner.llm.errors import BACKPRESSURE, FATAL, UNREACHED, ClientError, ErrorKind
+from kubesynth_runner.llm.errors import FATAL, UNREACHED, ClientError, ErrorKind
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -44,10 +46,6 @@ LAST_POLL_SECONDS = 60.0
 POLL_GROWTH = 1.3
 # A result may come faster than a far store takes the journal: no more than this waits in memory.
 RESULT_SYNC_BYTES = 16 << 20
-# So many batches in a row that end without a single answer are an outage.
-FRUITLESS_BATCHES = 3
-# Too many tokens are waiting in the account's other batches.
-_FULL_QUEUE_CODES = frozenset({"token_limit_exceeded", "rate_limit_exceeded"})
 FULL_QUEUE_PAUSE_SECONDS = 60.0
 _HOPELESS = frozenset({ErrorKind.BAD_REQUEST, ErrorKind.CONTEXT_OVERFLOW})
 
@@ -73,6 +71,7 @@ class _Lane:
         self.lock = asyncio.Lock()
         self.outbox: Outbox | None = None
         self.size = BatchSize(settings.max_requests, settings.max_bytes, settings.least_bytes)
+        self.harvest = Harvest()
 
 
 class BatchCaller(Caller):
@@ -90,12 +89,12 @@ class BatchCaller(Caller):
         self._connections = connections
         self._settings = settings
         self._lanes: defaultdict[str, _Lane] = defaultdict(lambda: _Lane(settings))
-        # Tries that calls have behind them, by key, where there was one.
-        self._attempts: dict[bytes, int] = {}
+        self._answers = Answers(journal, self.process_tally)
         self._open: dict[str, OpenBatch] = {}
-        self._fruitless = 0
-        # Why requests were not carried out that no other record helps: told when all is taken in.
-        self._fatal: str | None = None
+        # Tokens of the batches that this process has sent off.
+        self._sent: set[str] = set()
+        # Why there is no point in going on: told when what can be is taken in.
+        self._ending: errors.RunnerError | None = None
 
     @property
     def has_open(self) -> bool:
@@ -105,12 +104,23 @@ class BatchCaller(Caller):
     async def _obtain(
         self, connection: ModelConnection, call: NewCall, request: CompletionRequest
     ) -> CallFrame:
-        attempts = self._attempts.get(call.key, 0)
+        if call.key in self._answers.finished:
+            # It may be somebody else's answer that has taken its place.
+            await asyncio.to_thread(self._settings.check_fence)
+            # Each answer would be paid for, and none would ever be used.
+            raise errors.ConfigurationError(
+                Reason.INVALID_SPEC,
+                f"model {connection.role!r}, execution: Batch: what input record {call.ordinal} of "
+                "the shard asked has been answered, and now it asks with another prompt or other "
+                "parameters; a plugin that draws lots or reads a clock never gets to its answer, "
+                "so make it ask the same each time",
+            )
+        attempts = self._answers.attempts.get(call.key, 0)
         named = batch_wire.BatchCall(call.key, call.request_hash, call.ordinal, attempts)
         try:
             line = batch_wire.request_line(named, connection.model, request)
         except ClientError as error:
-            return self._finish(connection, named, error)
+            return self._answers.finish(connection, named, error)
         lane = self._lanes[connection.role]
         async with lane.lock:
             outbox = lane.outbox
@@ -122,22 +132,6 @@ class BatchCaller(Caller):
                 lane.outbox = Outbox()
             lane.outbox.add(line)
         raise Deferred
-
-    def _finish(
-        self,
-        connection: ModelConnection,
-        call: batch_wire.BatchCall,
-        result: Completion | ClientError,
-    ) -> CallFrame:
-        frame = frames.from_outcome(
-            (result, call.attempts + 1),
-            call.key,
-            call.request_hash,
-            call.ordinal,
-            connection.place,
-        )
-        self._journal.append(frame)
-        return frame
 
     def drop(self) -> None:
         """Forget what has been collected and not sent off. Safe to repeat."""
@@ -168,6 +162,7 @@ class BatchCaller(Caller):
         finally:
             outbox.close()
         batch = OpenBatch(connection.role, token, outbox.requests, file_id)
+        self._sent.add(token)
         path = await asyncio.to_thread(self._book.add, batch)
         self._open[path] = batch
         state = await self._create(connection, batch)
@@ -234,12 +229,17 @@ class BatchCaller(Caller):
 
         Raises:
             StoppedError: the process is stopping; the batches go on.
-            RunnerError: there is no point in waiting, or in sending more.
+            ConfigurationError: the endpoint does not take them, and never will.
+            RetryLaterError: there is no point in sending more; what had answers is taken in.
         """
+        self._answers.finished.clear()
         self._open = await asyncio.to_thread(self._book.load)
-        had_some, pause_seconds = self.has_open, FIRST_POLL_SECONDS
+        had_some = self.has_open
+        pause_seconds = FIRST_POLL_SECONDS
         while self._open:
             states = [await self._look(path) for path in list(self._open)]
+            if isinstance(self._ending, errors.ConfigurationError):
+                raise self._ending
             under_way = [state for state in states if state is not None]
             if under_way:
                 done = sum(state.completed + state.failed for state in under_way)
@@ -250,14 +250,45 @@ class BatchCaller(Caller):
                 await self._pause(pause_seconds)
                 pause_seconds = min(pause_seconds * POLL_GROWTH, LAST_POLL_SECONDS)
         self._settings.report("")
-        if self._fatal is not None:
-            raise errors.RetryLaterError(Reason.MODEL_UNHEALTHY, self._fatal)
-        are_full = [lane.size.end_round() for lane in self._lanes.values()]
-        if any(are_full):
+        await self._end_round()
+        return had_some
+
+    async def _end_round(self) -> None:
+        """Draw the conclusions from all batches that were awaited together.
+
+        Raises:
+            RetryLaterError: there is no point in sending more.
+        """
+        has_full_queues = False
+        for role, lane in self._lanes.items():
+            has_full_queues = lane.size.end_round() or has_full_queues
+            if not lane.harvest.end_round():
+                continue
+            # Records that no model could answer are at an end when their attempts are.
+            if lane.harvest.has_spent and await self.outages.answers_others(
+                self._connections[role]
+            ):
+                lane.harvest.forgive()
+                continue
+            self._end(
+                errors.RetryLaterError(
+                    Reason.MODEL_UNHEALTHY,
+                    f"model {role!r}: {lane.harvest.fruitless} batches in a row ended without an "
+                    f"answer to use, the last one as {lane.harvest.trouble}",
+                )
+            )
+        if self._ending is not None:
+            raise self._ending
+        if has_full_queues:
             self._settings.report("waiting for room in the account's queue of batches")
             await self._pause(FULL_QUEUE_PAUSE_SECONDS)
             self._settings.report("")
-        return had_some
+
+    def _end(self, error: errors.RunnerError) -> None:
+        """Note why there is no point in going on; that nobody ever can outweighs the rest."""
+        LOG.warning("no more batches", extra={"detail": str(error)})
+        if self._ending is None or isinstance(error, errors.ConfigurationError):
+            self._ending = error
 
     async def _look(self, path: str) -> BatchState | None:
         """Look after a batch; return its state while it is under way, None if it is done with."""
@@ -277,7 +308,7 @@ class BatchCaller(Caller):
             state = await self._insist(connection, lambda: api.look(known_id))
             if not state.has_ended:
                 return state
-            fatal = await self._take_in(connection, state)
+            intake = await self._take_in(connection, batch, state)
         except errors.ConfigurationError as exc:
             # Sending its calls again might pay for them twice: that is for a person to decide.
             raise errors.ConfigurationError(
@@ -287,15 +318,17 @@ class BatchCaller(Caller):
             ) from exc
         await asyncio.to_thread(self._journal.sync)
         await self._close(path, batch)
-        if fatal:
-            self._fatal = self._fatal or (
-                f"model {connection.role!r}: {len(fatal)} of the batch {batch_id} of "
-                f"{batch.requests} requests were not carried out, and will be sent again: "
-                f"{next(iter(fatal.values()))}"
+        if intake.fatal:
+            self._end(
+                errors.RetryLaterError(
+                    Reason.MODEL_UNHEALTHY,
+                    f"model {connection.role!r}: {len(intake.fatal)} of the batch {batch_id} of "
+                    f"{batch.requests} requests were not carried out, and will be sent again: "
+                    f"{next(iter(intake.fatal.values()))}",
+                )
             )
-            LOG.warning("requests were not carried out", extra={"detail": self._fatal})
-            return None
-        self._judge_batch(connection, batch, state)
+        else:
+            self._judge_batch(batch, state, intake)
         return None
 
     async def _close(self, path: str, batch: OpenBatch) -> None:
@@ -305,14 +338,15 @@ class BatchCaller(Caller):
             await _api(self._connections[batch.role]).delete_file(batch.file_id)
 
     async def _take_in(
-        self, connection: ModelConnection, state: BatchState
-    ) -> dict[bytes, ClientError]:
-        """Journal a batch's answers; return the calls that failed of what only a person can mend.
+        self, connection: ModelConnection, batch: OpenBatch, state: BatchState
+    ) -> Intake:
+        """Journal a batch's answers, and return what has come of its calls.
 
-        Those cost nothing and go round again, so that all the other answers are kept.
+        Those that failed of what only a person can mend cost nothing and go round again, so that
+        all the other answers are kept.
         """
         api = _api(connection)
-        fatal: dict[bytes, ClientError] = {}
+        intake, is_ours = Intake(), batch.token in self._sent
 
         async def read(file_id: str) -> None:
             unsaved = 0
@@ -321,78 +355,38 @@ class BatchCaller(Caller):
                 if unsaved >= RESULT_SYNC_BYTES:
                     unsaved = 0
                     await asyncio.to_thread(self._journal.sync)
-                try:
-                    call, result = batch_wire.read_line(line)
-                except ValueError as exc:
-                    LOG.warning("a line was skipped", extra={"detail": str(exc)})
-                    continue
-                if isinstance(result, ClientError) and result.kind in FATAL:
-                    fatal[call.key] = result
-                    self._attempts[call.key] = call.attempts
-                    continue
-                self._take(connection, state.batch_id, call, result)
+                self._answers.take_line(connection, state.batch_id, line, intake, is_ours=is_ours)
 
         for file_id in (state.output_file_id, state.error_file_id):
             if file_id:
                 # From the start again if it breaks off: an answer may be journalled twice.
                 await self._insist(connection, functools.partial(read, file_id))
-        return fatal
+        return intake
 
-    def _take(
-        self,
-        connection: ModelConnection,
-        batch_id: str,
-        call: batch_wire.BatchCall,
-        result: Completion | ClientError,
-    ) -> None:
-        """Journal an answer, or let its call go round again."""
-        if isinstance(result, ClientError):
-            if result.answer is not None and result.answer.usage.total_tokens:
-                # Paid for, whatever becomes of the call, and once however often it is read.
-                name = f"{batch_id}.{call.attempts}"
-                named = (call.key, call.request_hash, call.ordinal)
-                self._journal.append(frames.of_lost(result.answer, name, named, connection.place))
-            if result.kind in BACKPRESSURE:
-                self._attempts[call.key] = call.attempts
-                return
-            if result.may_pass and call.attempts + 1 < connection.max_attempts:
-                self._attempts[call.key] = call.attempts + 1
-                self.process_tally.requests_retried += 1
-                return
-        self._attempts.pop(call.key, None)
-        self._finish(connection, call, result)
-
-    def _judge_batch(
-        self, connection: ModelConnection, batch: OpenBatch, state: BatchState
-    ) -> None:
-        """Decide what a batch's end means for those to come."""
+    def _judge_batch(self, batch: OpenBatch, state: BatchState, intake: Intake) -> None:
+        """Note what a batch's end means for those to come."""
         LOG.info(
             "batch ended",
-            extra={"batch": state.batch_id, "status": state.status, "answers": state.completed},
+            extra={"batch": state.batch_id, "status": state.status, "answers": intake.answered},
         )
-        size = self._lanes[batch.role].size
-        if state.completed:
-            size.on_let_in()
-            self._fruitless = 0
-            return
-        said = batch_wire.describe(state.errors)
-        self._fruitless += 1
-        if state.status == "failed":
-            if not any(code in _FULL_QUEUE_CODES for code, _ in state.errors):
-                raise errors.ConfigurationError(
-                    Reason.INVALID_SPEC,
-                    f"model {connection.role!r}: the endpoint refused the batch "
-                    f"{state.batch_id}: {said}",
+        verdict = batch_verdicts.judge(state.status, [code for code, _ in state.errors], intake)
+        lane, said = self._lanes[batch.role], batch_wire.describe(state.errors)
+        refused = f"model {batch.role!r}: the endpoint refused the batch {state.batch_id}"
+        if verdict is Verdict.INVALID:
+            self._end(errors.ConfigurationError(Reason.INVALID_SPEC, f"{refused}: {said}"))
+        elif verdict is Verdict.REFUSED:
+            self._end(
+                errors.RetryLaterError(
+                    Reason.MODEL_UNHEALTHY,
+                    f"{refused} of {batch.requests} requests, which will be sent again: {said}",
                 )
-            size.on_full_queue(batch.requests)
-            return
-        size.on_let_in()
-        if self._fruitless >= FRUITLESS_BATCHES:
-            raise errors.RetryLaterError(
-                Reason.MODEL_UNHEALTHY,
-                f"model {connection.role!r}: {self._fruitless} batches in a row ended without an "
-                f"answer, the last one as {state.status}: {said}",
             )
+        elif verdict is Verdict.QUEUE_FULL:
+            lane.size.on_full_queue(batch.requests)
+        else:
+            lane.size.on_let_in()
+            why = said if state.errors else intake.trouble or said
+            lane.harvest.on_end(verdict, intake, f"{state.status}: {why}")
 
 
 def _api(connection: ModelConnection) -> BatchApi:

@@ -186,13 +186,22 @@ async def test_cancelled_batch_keeps_its_answers_and_the_rest_goes_round_again(
     assert set(batch_server.carried_out.values()) == {1}
 
 
+@pytest.mark.parametrize(
+    ("code", "exit_code"),
+    [
+        ("invalid_json_line", ExitCode.CONFIGURATION),
+        ("billing_hard_limit_reached", ExitCode.RETRY),
+    ],
+)
 async def test_batch_that_is_refused_ends_the_run_with_the_reason(
-    tmp_path: Path, batch_server: FakeBatchLlm, nursery: Nursery
+    tmp_path: Path, batch_server: FakeBatchLlm, nursery: Nursery, code: str, exit_code: ExitCode
 ) -> None:
-    batch_server.batch_faults = BatchFaults(failing_batches=9, failure_code="invalid_json_line")
+    batch_server.batch_faults = BatchFaults(failing_batches=9, failure_code=code)
     pod = Pod(tmp_path / "pod", a_job(tmp_path, batch_server))
-    assert await nursery.run(pod) == ExitCode.CONFIGURATION
-    assert "refused the batch batch_0: invalid_json_line" in pod.message()["error"]["message"]
+    assert await nursery.run(pod) == exit_code
+    said = pod.message()["error"]["message"]
+    assert "refused the batch batch_0" in said
+    assert code in said
 
 
 async def test_endpoint_without_batches_is_named(

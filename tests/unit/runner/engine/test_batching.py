@@ -72,9 +72,9 @@ def test_empty_answers_are_counted_once_each_however_often_they_are_read(tmp_pat
         await desk.ask("mute", "cut")
         for _ in range(3):
             await desk.caller.send_off()
-            state = api.batches[f"b-{api.created}"]
+            state, (batch,) = api.batches[f"b-{api.created}"], desk.book.load().values()
             # It breaks off at its end.
-            await desk.caller._take_in(desk.binding.connection, state)
+            await desk.caller._take_in(desk.binding.connection, batch, state)
             await desk.caller.settle()
             desk.journal.reopen(DONE)
             mute, cut = await desk.ask("mute", "cut")
