@@ -12,7 +12,7 @@ from kubesynth_testing.scenarios.dataset import Dataset
 from kubesynth_testing.scenarios.job_manifests import JobShape
 from kubesynth_testing.scenarios.patience import eventually
 from kubesynth_testing.scenarios.release import Release
-from kubesynth_testing.scenarios.stage import seen_in
+from kubesynth_testing.scenarios.stage import seen_in, takes_long
 from kubesynth_testing.scenarios.world import Manifest, Workspace, World
 
 # What a process in the container finds: a token, a place to write, other than where it should.
@@ -58,6 +58,7 @@ class RunningPods:
     dataset: Dataset
 
 
+@takes_long
 def pods_run(world: World) -> RunningPods:
     with world.workspace("pods") as space:
         model = model_pods.start_fake(space, latency_seconds=2)
@@ -67,7 +68,7 @@ def pods_run(world: World) -> RunningPods:
         selector = "kubesynth.io/phase=generate"
         eventually(lambda: model.statistics()["answered"] >= 8, what="runners at work")
         # The run must not be over before an operator that another scenario took away is back.
-        model.set_faults(latency_seconds=30)
+        model.set_faults(latency_seconds=10)
         runners = eventually(lambda: with_nodes(space, selector), what="both runners have nodes")
         look = ("--", "python", "-c", _LOOK)
         inside_runner = space.kubectl("exec", runners[0]["metadata"]["name"], *look)
