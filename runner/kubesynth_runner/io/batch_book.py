@@ -7,6 +7,8 @@ answers are in the journal. Names hold the writer's epoch, so two writers never 
 
 from __future__ import annotations
 
+import itertools
+
 import msgspec
 
 from kubesynth_runner.io import layout
@@ -33,7 +35,8 @@ class BatchBook:
         self._storage = storage
         self._folder = layout.RunLayout(run_id).batches(shard)
         self._epoch = epoch
-        self._sequence = 0
+        # Models add their batches in threads of their own: no two get the same number.
+        self._numbers = itertools.count()
 
     def load(self) -> dict[str, OpenBatch]:
         """Return the open batches of all writers, by path."""
@@ -48,8 +51,7 @@ class BatchBook:
 
     def add(self, batch: OpenBatch) -> str:
         """Write a new batch down and return its path."""
-        path = f"{self._folder}/{self._epoch:08d}-{self._sequence:05d}.json"
-        self._sequence += 1
+        path = f"{self._folder}/{self._epoch:08d}-{next(self._numbers):05d}.json"
         self.put(path, batch)
         return path
 
