@@ -75,6 +75,19 @@ SPEC_RULES: tuple[CelRule, ...] = (
         "a budget may only be raised",
         ".budget",
     ),
+    # What a new budget asks of the rest of the job has to be there already.
+    CelRule(
+        "!has(self.budget) || !has(self.budget.usd)"
+        " || (has(oldSelf.budget) && has(oldSelf.budget.usd))"
+        " || (has(self.budget.prices) && self.models.all(m, m.name in self.budget.prices))",
+        "usd needs a price of every model, and prices cannot be added later",
+        ".budget.usd",
+    ),
+    CelRule(
+        "!has(self.budget) || has(oldSelf.budget) || self.execution != 'Batch'",
+        "a budget cannot be kept with execution: Batch",
+        ".budget",
+    ),
     # Runners count with the prices that they were started with.
     CelRule(
         f"({_PRICES.format('self')} && {_PRICES.format('oldSelf')})"

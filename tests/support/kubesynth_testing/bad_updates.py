@@ -13,6 +13,10 @@ _EXTERNAL = f"{_MODEL}.external"
 _SCHEMA = "spec.pipeline[3].prompt.output.jsonSchema"
 _WITH_HEADERS = edited(SMALL, {f"{_EXTERNAL}.headers": {"a": "b"}})
 _WITH_BODY = edited(SMALL, {f"{_EXTERNAL}.extraBody": {"a": "b"}})
+_WITH_TOKEN_BUDGET = edited(SMALL, {"spec.budget": {"tokens": 1}})
+_PRICES = {"generator": {"promptPerMillion": 1, "completionPerMillion": 1}}
+_WITH_PRICES = edited(SMALL, {"spec.budget": {"tokens": 1, "prices": _PRICES}})
+_IN_BATCHES = edited(SMALL, {"spec.execution": "Batch"})
 _WITH_IMAGE = edited(SMALL, {"spec.runner": {"image": "a"}})
 _WITH_AFFINITY = edited(SMALL, {"spec.runner": {"affinity": {"a": {}}}})
 _MODELS_FIXED = "models is immutable: none may be added, removed, renamed or moved"
@@ -50,6 +54,11 @@ def _prices(name: str, manifest: dict[str, Any], edits: Mapping[str, object]) ->
 
 def _budget(name: str, edits: Mapping[str, object]) -> Update:
     return Update(name, FULL, edits, "spec.budget", "a budget may only be raised")
+
+
+def _money(name: str, base: Manifest, edits: Mapping[str, object]) -> Update:
+    message = "usd needs a price of every model, and prices cannot be added later"
+    return Update(name, base, edits, "spec.budget.usd", message)
 
 
 INPUT_AND_OUTPUT = (
@@ -185,17 +194,21 @@ THE_REST = (
     _budget("money-budget-lowered", {"spec.budget.usd": 4.99}),
     _budget("money-budget-removed", {"spec.budget.usd": REMOVE}),
     _budget("budget-removed", {"spec.budget": REMOVE}),
+    _money("money-budget-added", SMALL, {"spec.budget": {"usd": 5}}),
+    _money("money-added-to-budget", _WITH_TOKEN_BUDGET, {"spec.budget.usd": 5}),
+    Update(
+        "budget-of-batches-added",
+        _IN_BATCHES,
+        {"spec.budget": {"tokens": 1}},
+        "spec.budget",
+        "a budget cannot be kept with execution: Batch",
+    ),
     _prices("prices-changed", FULL, {"spec.budget.prices.generator.promptPerMillion": 2}),
     _prices("prices-removed", FULL, {"spec.budget.prices": REMOVE}),
     _prices(
         "prices-added",
         SMALL,
-        {
-            "spec.budget": {
-                "tokens": 1,
-                "prices": {"generator": {"promptPerMillion": 1, "completionPerMillion": 1}},
-            }
-        },
+        {"spec.budget": {"tokens": 1, "prices": _PRICES}},
     ),
 )
 
@@ -212,6 +225,7 @@ GOOD_UPDATES: tuple[Update, ...] = (
     Update("limits-removed", FULL, {f"{_MODEL}.limits": REMOVE}),
     Update("budget-raised", FULL, {"spec.budget.tokens": 1001, "spec.budget.usd": 5.01}),
     Update("budget-added", SMALL, {"spec.budget": {"tokens": 1}}),
+    Update("money-added-to-prices", _WITH_PRICES, {"spec.budget.usd": 5}),
     Update("deadlines-changed", FULL, {"spec.deadlines.activeSeconds": REMOVE}),
     Update("deadlines-added", SMALL, {"spec.deadlines": {"pendingSeconds": 5}}),
     Update("cleanup-added", SMALL, {"spec.cleanup": {"ttlSecondsAfterFinished": 0}}),
