@@ -11,6 +11,7 @@ import dataclasses
 from datetime import datetime, timedelta
 
 from kubesynth_api.conditions import ConditionType, Reason
+from kubesynth_api.references import references
 from kubesynth_api.runner_contract import RunnerPhase, TerminationMessage
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
 from kubesynth_operator import status, wire
@@ -23,6 +24,7 @@ from kubesynth_operator.observation import (
     Progress,
 )
 from kubesynth_operator.policies import (
+    access_modes,
     deadlines,
     disruptions,
     model_servers,
@@ -115,13 +117,37 @@ def with_target(end: Outcome, assessment: Assessment, spec: SyntheticDataJobSpec
 
 def slots(observation: Observation) -> int:
     """Return how many shards may be at work at once: no more than there are shares for."""
-    wanted = observation.spec.parallelism
+    wanted = mountable_parallelism(observation)
     generate = observation.children.get(RunnerPhase.GENERATE)
     if generate is None or wanted <= generate.parallelism or generate.first_share is None:
         return wanted
     # Until the shares are known nothing may start beyond what has been reckoned with.
     known = observation.leases
     return generate.parallelism if known is None else min(wanted, known.slots)
+
+
+def wants_more_shards(observation: Observation) -> bool:
+    """Tell whether more shards are wanted at work at once than their Job allows."""
+    generate = observation.children.get(RunnerPhase.GENERATE)
+    if generate is None or generate.finished:
+        return False
+    return min(observation.spec.parallelism, generate.completions) > generate.parallelism
+
+
+def mountable_parallelism(observation: Observation) -> int:
+    """Return the parallelism that is wanted; the present one if volumes do not allow more."""
+    generate = observation.children.get(RunnerPhase.GENERATE)
+    if generate is None or _unmountable(observation) is None:
+        return observation.spec.parallelism
+    return generate.parallelism
+
+
+def _unmountable(observation: Observation) -> Problem | None:
+    """Return which volume more shards at once could not mount, if more are wanted."""
+    if observation.referents is None or not wants_more_shards(observation):
+        return None
+    spec = observation.spec
+    return access_modes.problem_with(spec, references(spec), observation.referents)
 
 
 def _clock_started_at(observation: Observation) -> datetime | None:
@@ -268,8 +294,10 @@ def _degraded(
     observation: Observation, settings: OperatorSettings, disrupted: int
 ) -> Problem | None:
     limits, live = settings.limits, observation.live
-    warning = _refused_pods(observation, settings) or disruptions.degraded(
-        disrupted, limits, observation.spec.shards.count
+    warning = (
+        _refused_pods(observation, settings)
+        or disruptions.degraded(disrupted, limits, observation.spec.shards.count)
+        or _unmountable(observation)
     )
     if warning is not None or live is None:
         return warning

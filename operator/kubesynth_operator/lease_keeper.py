@@ -26,7 +26,7 @@ from kubesynth_api.runner_contract import (
     RunnerPhase,
 )
 from kubesynth_api.shares import whole_caps
-from kubesynth_operator import pod_requests, status
+from kubesynth_operator import assess, pod_requests, status
 from kubesynth_operator.child_cache import ChildCache
 from kubesynth_operator.kube import errors
 from kubesynth_operator.kube.client import KubeClient
@@ -269,7 +269,7 @@ def _terms(observation: Observation, child: ChildJob) -> Terms | None:
         first=child.first_share,
         shards=spec.shards.count,
         slots=child.parallelism,
-        wanted_slots=min(spec.parallelism, child.completions),
+        wanted_slots=min(assess.mountable_parallelism(observation), child.completions),
         remaining=child.completions - len(over),
         over=over,
     )

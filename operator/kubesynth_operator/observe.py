@@ -118,6 +118,9 @@ class Observer:
                 referents=await self._look_up(job),
                 has_lease_secret=await self._has_lease_secret(job),
             )
+        elif assess.wants_more_shards(observation):
+            claims = await self._look_up(job, only=frozenset({ReferenceKind.CLAIM}))
+            observation = dataclasses.replace(observation, referents=claims)
         return dataclasses.replace(observation, podless_since=self._without_pods(observation))
 
     def _without_pods(self, observation: Observation) -> dict[RunnerPhase, datetime]:
@@ -156,7 +159,9 @@ class Observer:
             return True
         return wire.controller_uid(raw) == job.uid
 
-    async def _look_up(self, job: Job) -> Referents:
+    async def _look_up(
+        self, job: Job, only: frozenset[ReferenceKind] = frozenset(ReferenceKind)
+    ) -> Referents:
         if job.spec is None:
             return {}
         found = references(job.spec)
@@ -166,6 +171,7 @@ class Observer:
         return {
             (kind, name): await self._referent(job.key.namespace, kind, name)
             for kind, name in dict.fromkeys(wanted)
+            if kind in only
         }
 
     async def _referent(self, namespace: str, kind: ReferenceKind, name: str) -> Referent:

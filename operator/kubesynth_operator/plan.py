@@ -84,7 +84,8 @@ def _problem_with(observation: Observation, settings: OperatorSettings) -> Probl
 
     The spec is judged before the first Job is created, and never again: it cannot change in what
     matters, and a newer, stricter operator must not stop what an older one has begun. References
-    are judged as long as Jobs that mount them are to be created.
+    are judged as long as Jobs that mount them are to be created; whether more pods at once may
+    mount them is judged whenever there are to be more.
     """
     job = observation.job
     if job.spec is None or not observation.children:
@@ -93,7 +94,7 @@ def _problem_with(observation: Observation, settings: OperatorSettings) -> Probl
         )
         if problem is not None:
             return problem
-    if observation.referents is None:
+    if observation.referents is None or RunnerPhase.GENERATE in observation.children:
         return None
     found = references_of(observation.spec)
     return (

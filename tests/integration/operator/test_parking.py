@@ -16,6 +16,7 @@ from kubesynth_testing.operator_harness import (
     Kubelet,
     Namespace,
     eventually,
+    plan_message,
     run_message,
     running_operator,
 )
@@ -125,6 +126,31 @@ async def test_a_volume_of_one_node_does_not_fit_many_pods(
     assert "shards.parallelism: 1" in parked["message"]
     await namespace.patch("qa", {"shards": {"parallelism": 1}})
     await namespace.until("Accepted", "True", "Valid")
+
+
+async def test_more_pods_at_once_than_a_volume_of_one_node_allows_are_not_started(
+    operator: Application, namespace: Namespace
+) -> None:
+    async def parallelism() -> int:
+        child = await namespace.child("qa-generate")
+        assert child is not None
+        return int(child["spec"]["parallelism"])
+
+    await namespace.create_claims("single", mode="ReadWriteOnce")
+    await namespace.apply(shards=3, suspend=True, output={"uri": "pvc://single/qa"})
+    await namespace.patch("qa", {"suspend": False, "shards": {"parallelism": 1}})
+    await namespace.play("qa-plan", message=plan_message())
+    await namespace.pod("qa-generate")
+    await namespace.patch("qa", {"shards": {"parallelism": 3}})
+    said = await namespace.until("Degraded", "True", "AccessModeConflict")
+    assert "3 pods at once may run on several nodes" in said["message"]
+    assert await parallelism() == 1
+    await namespace.patch("qa", {"shards": {"parallelism": 1}})
+
+    async def is_well() -> bool:
+        return await namespace.condition("Degraded") == {}
+
+    await eventually(is_well, "it is not told any more")
 
 
 async def test_what_is_not_there_yet_is_refused_and_not_ignored(

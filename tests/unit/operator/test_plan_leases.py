@@ -7,9 +7,10 @@ import dataclasses
 from kubesynth_api.conditions import Reason
 from kubesynth_api.runner_contract import RunnerPhase
 from kubesynth_operator.actions import CreateJob, DeleteJob, PatchJob
-from kubesynth_operator.observation import LeaseView
-from kubesynth_testing.builders import a_child, a_job, observation
-from kubesynth_testing.decisions import after, conditions, created, decide, outcome_of
+from kubesynth_operator.observation import LeaseView, Referent
+from kubesynth_testing.builders import a_child, a_job, job_object, observation
+from kubesynth_testing.decisions import CLAIMS, after, conditions, created, decide, outcome_of
+from kubesynth_testing.manifests import edited
 
 PLAN, GENERATE = RunnerPhase.PLAN, RunnerPhase.GENERATE
 
@@ -30,6 +31,27 @@ def test_parallelism_is_raised_no_further_than_there_are_shares_for() -> None:
     (patch,) = decide(dataclasses.replace(seen, leases=LeaseView(3))).actions
     assert isinstance(patch, PatchJob)
     assert patch.value == 3
+
+
+def test_parallelism_is_not_raised_for_pods_that_could_not_mount_the_volumes() -> None:
+    once = {name: Referent(exists=True, access_modes=("ReadWriteOnce",)) for name in CLAIMS}
+    job = a_job(shards=4)
+    at_work = a_child(job, GENERATE, active=1, parallelism=1)
+    seen = dataclasses.replace(observation(job, [at_work], referents=once), leases=LeaseView(4))
+    result = decide(seen)
+    assert result.actions == ()
+    assert conditions(result)["Accepted"] == ("True", "Valid")
+    assert conditions(result)["Degraded"] == ("True", "AccessModeConflict")
+    raised = PatchJob("qa-generate", at_work.uid, "parallelism", 4)
+    assert decide(dataclasses.replace(seen, referents=CLAIMS)).actions == (raised,)
+    as_before = a_job(raw=edited(job_object(shards=4), {"spec.shards.parallelism": 1}))
+    assert "Degraded" not in conditions(decide(dataclasses.replace(seen, job=as_before)))
+
+
+def test_references_that_are_gone_do_not_park_a_job_whose_shards_run() -> None:
+    job = a_job(shards=4)
+    seen = observation(job, [a_child(job, GENERATE, active=1, parallelism=1)], referents={})
+    assert conditions(decide(seen))["Accepted"] == ("True", "Valid")
 
 
 def test_spent_budget_stops_the_shards_and_finalizes_what_there_is() -> None:
