@@ -231,7 +231,10 @@ class OutputSpec(ApiModel):
         default=50000,
         ge=1,
         le=10000000,
-        description="Rows after which a part file is committed. Parts are also the unit of memory.",
+        description=(
+            "Rows after which a part file is committed; a GiB is enough too. Parts are also the "
+            "unit of memory."
+        ),
     )
     if_exists: Literal["Fail", "Resume", "Overwrite"] = Field(
         default="Fail",

@@ -55,5 +55,10 @@ def open_storage(output: OutputSpec, mounts: Mounts) -> Storage:
     uri = output.uri.rstrip("/")
     if not object_stores.is_object_uri(uri):
         return LocalStorage(local_path(uri, mounts), uri)
-    bucket = object_stores.open_bucket(uri, output.storage, mounts, field="output")
-    return ObjectStorage(bucket, uris.parse(uri).path, uri)
+    bucket, copier = (
+        object_stores.open_bucket(
+            uri, output.storage, mounts, field="output", request_seconds=seconds
+        )
+        for seconds in (object_stores.REQUEST_SECONDS, object_stores.COPY_SECONDS)
+    )
+    return ObjectStorage(bucket, copier, uris.parse(uri).path, uri)

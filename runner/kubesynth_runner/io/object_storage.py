@@ -38,9 +38,13 @@ class ObjectStorage:
 
     is_remote = True
 
-    def __init__(self, store: ObjectStore, prefix: str, uri: str) -> None:
-        """`store` is the whole bucket; `uri` is what people call the prefix in it."""
+    def __init__(self, store: ObjectStore, copier: ObjectStore, prefix: str, uri: str) -> None:
+        """`store` is the whole bucket; `uri` is what people call the prefix in it.
+
+        `copier` is the bucket once more, with more patience: it copies within it.
+        """
         self._store = store
+        self._copier = copier
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self.uri = uri
         # Logs that this process writes: their path is no object's.
@@ -156,7 +160,7 @@ class ObjectStorage:
     def publish(self, staged: str, final: str) -> None:
         """Copy on the server, then delete; a missing source means that somebody else has."""
         try:
-            self.call(lambda: obstore.copy(self._store, self._key(staged), self._key(final)))
+            self.call(lambda: obstore.copy(self._copier, self._key(staged), self._key(final)))
         except FileNotFoundError:
             if not self.exists(final):
                 raise FileNotFoundError(f"{self.uri}/{staged}") from None

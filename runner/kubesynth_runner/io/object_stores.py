@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 SCHEMES: frozenset[uris.Scheme] = frozenset({"s3", "gs", "az"})
 # What is unavailable for longer ends the attempt, checkpointed; the next one goes on.
 _RETRIES: RetryConfig = {"max_retries": 10, "retry_timeout": datetime.timedelta(seconds=60)}
+# What a store may take for a request, and for a copy of a part within the bucket.
+REQUEST_SECONDS = 30.0
+COPY_SECONDS = 300.0
 _PREFIXES: dict[str, str] = {"s3": "aws_", "gs": "google_", "az": "azure_"}
 _DEFAULT_REGION = "us-east-1"
 _DENIED = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
@@ -50,7 +53,12 @@ def is_object_uri(uri: str) -> bool:
 
 
 def open_bucket(
-    uri: str, options: StorageOptions | None, mounts: Mounts, *, field: str
+    uri: str,
+    options: StorageOptions | None,
+    mounts: Mounts,
+    *,
+    field: str,
+    request_seconds: float = REQUEST_SECONDS,
 ) -> ObjectStore:
     """Return the bucket or container of an s3, gs or az URI. Connects to nothing.
 
@@ -59,6 +67,7 @@ def open_bucket(
         options: the `storage` of the input or output.
         mounts: where Secrets and ConfigMaps are.
         field: input or output, for messages.
+        request_seconds: how long a request may take.
 
     Raises:
         ConfigurationError: credentials or options cannot be used.
@@ -67,6 +76,7 @@ def open_bucket(
     options = options or StorageOptions()
     config = _credentials(location.scheme, options, mounts, field)
     client = _client_options(options, mounts, field)
+    client["timeout"] = datetime.timedelta(seconds=request_seconds)
     try:
         match location.scheme:
             case "s3":

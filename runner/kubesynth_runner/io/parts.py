@@ -62,6 +62,11 @@ class PartWriter(Protocol):
 
     rows: int
 
+    @property
+    def size_bytes(self) -> int:
+        """What is in the file so far; rows that are held in memory are not."""
+        ...
+
     def write(self, row: Mapping[str, Any]) -> None:
         """Add a row."""
         ...
@@ -82,6 +87,11 @@ class JsonlPart:
         self._staged = staged
         self._file = _HashingFile(storage.open_staged(staged))
         self.rows = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """What is in the file so far; rows that are held in memory are not."""
+        return self._file.size_bytes
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Add a row."""
@@ -113,6 +123,11 @@ class ParquetPart:
         self._rows_in_group = 0
         self._characters_in_group = 0
         self.rows = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """What is in the file so far; rows that are held in memory are not."""
+        return self._file.size_bytes
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Add a row."""

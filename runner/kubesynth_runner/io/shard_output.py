@@ -16,6 +16,9 @@ from kubesynth_runner.tally import Tally
 
 # A failed or filtered record makes no row, so parts are also cut after so many input records.
 ROOTS_PER_PART_FACTOR = 4
+# Nor is a file larger than this and one record: object stores move it by one copy, which takes time
+# and has a limit, S3's being 5 GiB.
+BYTES_PER_PART = 1 << 30
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -122,7 +125,10 @@ class ShardOutput:
     def _is_full(self, part: _OpenPart) -> bool:
         rows = part.data.rows if part.data else 0
         limit = self._options.rows_per_part
-        return rows >= limit or len(part.ordinals) >= limit * ROOTS_PER_PART_FACTOR
+        if rows >= limit or len(part.ordinals) >= limit * ROOTS_PER_PART_FACTOR:
+            return True
+        writers = (part.data, part.errors)
+        return any(one.size_bytes >= BYTES_PER_PART for one in writers if one is not None)
 
     def _data_writer(self, part: _OpenPart) -> parts.PartWriter:
         if part.data is None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 
 from kubesynth_api.conditions import Reason
 from kubesynth_runner import errors, records
-from kubesynth_runner.io import layout, ledger, run_identity
+from kubesynth_runner.io import layout, ledger, parts, run_identity, shard_output
 from kubesynth_runner.io.journal import CallFrame, Journal, call_key
 from kubesynth_runner.io.ledger import CommitRecord, Ledger
 from kubesynth_runner.io.local_storage import LocalStorage
@@ -24,7 +25,13 @@ SOURCE = records.Source("file:///a", 1)
 class Attempt:
     """One attempt at a shard of 100 records."""
 
-    def __init__(self, root: Path, rows_per_part: int = 2, book: Ledger | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        rows_per_part: int = 2,
+        book: Ledger | None = None,
+        file_format: parts.Format = "JSONL",
+    ) -> None:
         self.storage = LocalStorage(root)
         run_identity.acquire(self.storage, uid=RUN, job="j", pipeline_hash="h", if_exists="Fail")
         self.book = book or Ledger(self.storage, 0, RUN, 100)
@@ -32,7 +39,7 @@ class Attempt:
         self.journal = Journal(self.storage, RUN, 0, self.book.epoch)
         self.journal.load(self.book.done)
         self.process_tally = Tally(requests_retried=1)
-        options = OutputOptions({"text": "string"}, "JSONL", rows_per_part)
+        options = OutputOptions({"text": "string"}, file_format, rows_per_part)
         self.output = ShardOutput(self.book, self.journal, options, self._take)
 
     def _take(self) -> Tally:
@@ -101,6 +108,34 @@ async def test_records_without_rows_fill_parts_too(tmp_path: Path) -> None:
     await attempt.output.flush()
     (record,) = committed(attempt)
     assert (record.done, record.data, record.errors) == ([(0, 3)], None, None)
+
+
+@pytest.mark.parametrize("file_format", ["JSONL", "Parquet"])
+async def test_part_is_cut_before_it_is_too_large_to_be_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file_format: parts.Format
+) -> None:
+    monkeypatch.setattr(shard_output, "BYTES_PER_PART", 100_000)
+    monkeypatch.setattr(parts, "CHARACTERS_PER_GROUP", 10_000)
+    attempt = Attempt(tmp_path, rows_per_part=100, file_format=file_format)
+    for ordinal in range(12):
+        await attempt.output.add(outcome(ordinal, text=random.randbytes(20_000).hex()))
+    await attempt.output.flush()
+    sizes = [record.data.size_bytes for record in committed(attempt) if record.data]
+    assert len(sizes) > 1
+    assert max(sizes) < 160_000
+
+
+async def test_errors_are_cut_before_they_are_too_large_to_be_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard_output, "BYTES_PER_PART", 5000)
+    attempt = Attempt(tmp_path, rows_per_part=100)
+    for ordinal in range(50):
+        await attempt.output.add(outcome(ordinal, rows=0, failed=1))
+    await attempt.output.flush()
+    sizes = [record.errors.size_bytes for record in committed(attempt) if record.errors]
+    assert len(sizes) > 1
+    assert max(sizes) < 6000
 
 
 async def test_failures_go_to_errors_and_count_their_records(tmp_path: Path) -> None:
