@@ -223,6 +223,10 @@ def store_error(exc: exceptions.BaseError, field: str, uri: str) -> errors.Runne
             reason,
             f"{problem}; is there such a bucket or container, and is {field}.storage right?",
         )
+    if isinstance(exc, exceptions.InvalidPathError):  # such as a//b and a/./b
+        return errors.ConfigurationError(
+            reason, f"{problem}; rename the object, or give a folder without such names"
+        )
     if any(server in str(exc) for server in _METADATA_SERVERS):
         problem += f"; the pod has no identity of its own: set {field}.storage.credentials"
     return errors.RetryLaterError(reason, problem)

@@ -14,7 +14,7 @@ from kubesynth_runner import errors
 
 _WILDCARDS = frozenset("*?[")
 # What matches one part of a path; None for **, any number of folders.
-_Name = Callable[[str], re.Match[str] | None] | None
+Name = Callable[[str], re.Match[str] | None] | None
 
 
 def is_pattern(path: str) -> bool:
@@ -50,19 +50,9 @@ def matcher(pattern: str) -> Callable[[str], bool]:
     Raises:
         ConfigurationError: ** is only a part of a name.
     """
-    folder, slash, rest = split(pattern)
+    folder, slash, _ = split(pattern)
     prefix = folder + slash
-    parts = rest.split("/")
-    if parts[-1] == "**":  # every file below, not every folder
-        parts.append("*")
-    names: list[_Name] = []
-    for part in parts:
-        if "**" in part and part != "**":
-            raise errors.ConfigurationError(
-                Reason.INVALID_SPEC,
-                f"input.uri: {pattern} is no usable pattern: ** stands for whole folders",
-            )
-        names.append(None if part == "**" else re.compile(fnmatch.translate(part)).match)
+    names = below(pattern)
 
     def matches(path: str) -> bool:
         if not path.startswith(prefix):
@@ -73,7 +63,27 @@ def matcher(pattern: str) -> Callable[[str], bool]:
     return matches
 
 
-def _match(names: Sequence[_Name], parts: Sequence[str]) -> bool:
+def below(pattern: str) -> list[Name]:
+    """Return what matches the parts of a path below the folder before the first wildcard.
+
+    Raises:
+        ConfigurationError: ** is only a part of a name.
+    """
+    parts = split(pattern)[2].split("/")
+    if parts[-1] == "**":  # every file below, not every folder
+        parts.append("*")
+    names: list[Name] = []
+    for part in parts:
+        if "**" in part and part != "**":
+            raise errors.ConfigurationError(
+                Reason.INVALID_SPEC,
+                f"input.uri: {pattern} is no usable pattern: ** stands for whole folders",
+            )
+        names.append(None if part == "**" else re.compile(fnmatch.translate(part)).match)
+    return names
+
+
+def _match(names: Sequence[Name], parts: Sequence[str]) -> bool:
     if not names:
         return not parts
     first, rest = names[0], names[1:]
