@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+# Possessive, and no marks of any length, so that a line without an end is read once.
 _MARK = (
-    r"(?P<mark>(?<![`~])(?:`{3,}+|~{3,}+))(?P<language>[\w+#.-]*)(?P<info>[^\n`]*)\n(?P<inside>.*?)"
+    r"(?P<mark>(?<![`~])(?:`{3,40}+(?!`)|~{3,40}+(?!~)))"
+    r"(?P<language>[\w+#.-]*+)(?P<info>[^\n`]*+)\n(?P<inside>.*?)"
 )
 # Anywhere: models open one behind a colon, and close it behind the last word.
 _ANYWHERE = re.compile(

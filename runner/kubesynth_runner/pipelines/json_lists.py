@@ -44,6 +44,7 @@ _OF_TOPICS = ("question", "problem", "task", "revision")
 # What is said about a text is not the text.
 _ABOUT = re.compile(r"(?:type|kind|level|difficulty|(?:\A|[_\W])(?:id|no|number|count))\Z")
 _NO_TITLE = re.compile(r"\W*\w+\W*\d+\W*")
+_NO_TITLE_CHARACTERS = 80
 # What a model thinks before it gives the list.
 _ASIDE = re.compile(
     r"(?:reasoning|reasons?|thoughts?|thinking|analysis|notes?|plan|steps?|metadata|explanations?)\Z"
@@ -252,7 +253,8 @@ def _text_of(texts: dict[str, str], wanted: _Wanted) -> list[str]:
         if body is None or name not in ("topic", "name", "title"):
             return [texts[key]]
         is_category = name == "topic" and wanted.name in _OF_TOPICS
-        if is_category or _NO_TITLE.fullmatch(texts[key]):
+        is_number = len(texts[key]) <= _NO_TITLE_CHARACTERS and _NO_TITLE.fullmatch(texts[key])
+        if is_category or is_number:
             return [texts[body]]
         return [f"{texts[key]}\n{texts[body]}"]
     own = [text for key, text in texts.items() if not _ABOUT.search(key)]

@@ -104,10 +104,24 @@ def _the_whole(text: str, labels: Sequence[str]) -> str | None:
     """Return the label that is all of a text, but for what stands around it."""
     for fold, said in ((_collapse, _collapse(text)), (_fold, _fold(text)), (_bare, _fold(text))):
         known = _by_key(labels, fold)
-        match = re.fullmatch(rf"{_EDGE}*?{_any_of(known)}{_EDGE}*", said)
+        longest = max(map(len, known), default=0)
+        core = _with_short_edges(said, longest + 1)
+        match = re.fullmatch(rf"{_EDGE}*?{_any_of(known)}{_EDGE}*", core)
         if match is not None:
             return known[match[1]]
     return None
+
+
+def _with_short_edges(text: str, most: int) -> str:
+    """Return a text with at most so many signs at either edge; one of signs alone as it is.
+
+    No label reaches further into them, and each place that one could begin at costs a look at all.
+    """
+    core = text.strip(_EDGES)
+    if not core:
+        return text
+    start = len(text) - len(text.lstrip(_EDGES))
+    return text[max(0, start - most) : start + len(core) + most]
 
 
 def _by_key(labels: Sequence[str], fold: Callable[[str], str]) -> dict[str, str | None]:

@@ -98,19 +98,22 @@ def split(
     start = text.index(stripped[0]) if stripped else len(text)
     if start:
         yield text[:start], False
-    held = gap = ""
+    held: list[str] = []
+    gap, size = "", 0
     for index, piece in enumerate(_BLANK_RUN.split(stripped)):
         if index % 2:
             gap = piece
             continue
-        if held and count(held) + count(gap) + count(piece) <= max_tokens:
-            held += gap + piece
+        length = count(piece)
+        if held and (longer := size + count(gap) + length) <= max_tokens:
+            held += (gap, piece)
+            size = longer
             continue
         if held:
-            yield from _paragraph(held, max_tokens, count)
+            yield from _paragraph("".join(held), max_tokens, count)
             yield gap, False
-        held = piece
-    yield from _paragraph(held, max_tokens, count)
+        held, size = [piece], length
+    yield from _paragraph("".join(held), max_tokens, count)
     if end := text[start + len(stripped) :]:
         yield end, False
 

@@ -16,7 +16,15 @@ from typing import Any
 import pytest
 
 from kubesynth_runner import pipelines
-from kubesynth_runner.pipelines import conversation, labels, lists, pairs, tidying
+from kubesynth_runner.pipelines import (
+    conversation,
+    labels,
+    lists,
+    pairs,
+    tidying,
+    tokens,
+    translate,
+)
 
 Read = Callable[[str], object]
 READERS: dict[str, Read] = {
@@ -124,6 +132,11 @@ LOOPS = {
     "objects": '{"' * LONG,
     "nested-objects": '{"a":' * LONG,
     "columns": "|1" * LINES + "\n|---|\n" + "|1\n" * LINES,
+    "a-fence-without-an-end": "```" + "a" * LONG,
+    "a-fence-in-an-item": "1. One\n```" + "1" * LONG,
+    "two-long-fences": "`" * 4 * LONG + "\n" + "`" * (4 * LONG - 1) + "x",
+    "two-long-fences-of-waves": "~" * 4 * LONG + "\n" + "~" * (4 * LONG - 1) + "x",
+    "digits-in-a-title": '[{"title":"' + "1" * LONG + ' a","description":"b"}]',
     "blank-lines": "1. a?\n" + " \n" * LINES + "x",
     "blank-lines-first": " \n" * LINES + "Words.\n\nMore words.",
 }
@@ -134,3 +147,33 @@ LOOPS = {
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_loop_is_read_at_once(reader: str, loop: str) -> None:
     READERS[reader](LOOPS[loop])
+
+
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize("text", ["-" * LONG + " x", "x " + "-" * LONG, "-_" * LONG + " x"])
+def test_a_loop_of_signs_that_are_a_label_is_read_at_once(text: str) -> None:
+    assert labels.parse(text, ("+", "-", "0", "--y")) in (None, "-")
+
+
+def test_signs_around_a_label_are_none_of_it() -> None:
+    signs = "-" * 100
+    known = ("+", "-a", "b")
+    assert labels.parse(f"{signs}-a{signs}", known) == "-a"
+    assert labels.parse(f"{signs} b {signs}", known) == "b"
+    assert labels.parse(signs, ("+", "-")) == "-"
+
+
+@pytest.mark.parametrize("max_tokens", [500, 100_000])
+def test_paragraphs_are_counted_once(max_tokens: int) -> None:
+    done = []
+    for paragraphs in (500, 2_000):
+        work = Work()
+
+        def count(text: str, work: Work = work) -> int:
+            work.characters += len(text)
+            return tokens.count(text)
+
+        text = "word\n\n" * paragraphs
+        assert "".join(part for part, _ in translate.split(text, max_tokens, count)) == text
+        done.append(work.characters)
+    assert done[1] <= 5 * done[0], done
