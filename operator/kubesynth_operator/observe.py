@@ -209,7 +209,15 @@ def _describe(kind: ReferenceKind, raw: Object) -> Referent:
 
 
 def _leftover(child: ChildJob) -> Obstacle:
-    """A Job of ours under another owner's uid: of a job that was deleted and applied again."""
+    """A Job of ours under another owner's uid: of a job that was deleted and applied again.
+
+    Nothing collects one that was orphaned at that, and its pods may still write to the output.
+    """
+    if not child.owner_uid:
+        return Obstacle(
+            ObstacleKind.STRANGER,
+            f"Job {child.name!r} of an earlier job of this name belongs to nobody; delete it.",
+        )
     return Obstacle(
         ObstacleKind.PREDECESSOR,
         f"Job {child.name!r} of an earlier job of this name is still being deleted.",

@@ -19,6 +19,8 @@ from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 KeyT = TypeVar("KeyT", bound=Hashable)
+# So many replaced times may be kept beside as many as there are keys.
+_OUTDATED_ENTRIES = 64
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,6 +68,10 @@ class Schedule(Generic[KeyT]):
             return
         self._due[key] = when
         heapq.heappush(self._heap, (when, next(self._count), key))
+        if len(self._heap) > 2 * len(self._due) + _OUTDATED_ENTRIES:
+            # One that is due before them keeps outdated entries from being dropped, for days.
+            self._heap = [entry for entry in self._heap if self._due.get(entry[2]) == entry[0]]
+            heapq.heapify(self._heap)
 
     def pop(self, now: float) -> KeyT | None:
         """Take the next key to work on, or None if there is none at `now`."""

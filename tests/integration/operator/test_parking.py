@@ -279,6 +279,24 @@ async def test_a_job_applied_again_at_once_waits_for_the_old_one_s_children(
     assert owners == {uid}
 
 
+async def test_a_job_applied_again_says_that_what_the_old_one_has_orphaned_is_in_its_way(
+    api_server: ApiServer, namespace: Namespace, operator: Application
+) -> None:
+    await namespace.apply(shards=2)
+    await namespace.pod("qa-plan")
+    api_server.kubectl("delete", "sdj", "qa", "-n", namespace.name, "--cascade=orphan")
+    uid = await namespace.apply(shards=2)
+    said = await namespace.until("Degraded", "True", "ChildConflict", seconds=30)
+    assert "Job 'qa-plan' of an earlier job" in said["message"]
+    orphans = ("configmap,secret,networkpolicy", "-l", "kubesynth.io/job-name=qa")
+    api_server.kubectl("delete", *orphans, "-n", namespace.name)
+    api_server.kubectl("delete", "job", "qa-plan", "-n", namespace.name)
+    await namespace.until("Running", "True", "Planning")
+    plan = await namespace.child("qa-plan")
+    assert plan is not None
+    assert plan["metadata"]["ownerReferences"][0]["uid"] == uid
+
+
 async def test_a_foreground_deletion_creates_nothing_anew(
     api_server: ApiServer, namespace: Namespace, operator: Application
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 
 import pytest
 
@@ -56,6 +57,26 @@ def test_a_delayed_key_may_be_delayed_anew_after_it_fired() -> None:
     schedule.done("a")
     assert schedule.pop(1.5) is None
     assert schedule.pop(2.0) == "a"
+
+
+def test_times_that_an_earlier_one_has_replaced_do_not_pile_up() -> None:
+    """A job with a deadline in a week is looked at every few seconds until then."""
+    schedule: Schedule[str] = Schedule()
+    week = 7 * 86400.0
+    schedule.add_at("b", week)
+    tracemalloc.start()
+    try:
+        for now in range(10_000):
+            schedule.add_at("a", week + now)
+            schedule.add_at("a", float(now))
+            assert schedule.pop(float(now)) == "a"
+            schedule.done("a")
+        used_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert used_bytes < 100_000
+    assert schedule.next_due() == week
+    assert schedule.pop(week) == "b"
 
 
 @pytest.mark.parametrize(
