@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import itertools
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
@@ -25,6 +24,7 @@ from kubesynth_runner.engine.calls import Caller, CallFailed, Deferred, StageBin
 from kubesynth_runner.engine.connection import ModelConnection
 from kubesynth_runner.engine.failed_records import failed_call, failed_stage
 from kubesynth_runner.engine.purse import Purse
+from kubesynth_runner.engine.read_ahead import ReadAhead
 from kubesynth_runner.engine.stage_calls import NO_CALLS, NoCalls, StageCalls, children
 from kubesynth_runner.io.shard_output import RootOutcome
 from kubesynth_runner.io.source import RootInput
@@ -32,7 +32,6 @@ from kubesynth_runner.pipelines.base import Stage, StageFailure
 from kubesynth_runner.pipelines.templates import Condition
 from kubesynth_runner.tally import Tally
 
-READ_BATCH_RECORDS = 128
 # Calls under way when the process is asked to stop get this long to end.
 STOP_GRACE_SECONDS = 5.0
 # One worker more for so many slots of a model: it has its next request ready when a slot is free.
@@ -140,15 +139,13 @@ class Scheduler:
         self._purse = purse
         self._stages = stages
         self._caller = caller
-        self._source = source
+        self._input = ReadAhead(source)
         self._deliver = deliver
         self._lanes = self._make_lanes()
         # Input records are begun where the first slot is needed.
         self._first = next(iter(self._lanes.values()))
         self._max_roots = self._count_roots()
         self._live_roots = 0
-        self._buffer: deque[RootInput] = deque()
-        self._exhausted = False
         self._fetching = False
         self._group = asyncio.TaskGroup()
         self._stopping = self.ended_early = False
@@ -213,11 +210,11 @@ class Scheduler:
         Each takes as long as all its stages do, one after the other. Begun last they would end
         alone, with most slots empty.
         """
-        return self._exhausted and 0 < len(self._buffer) < self._first.workers
+        return self._input.is_exhausted and 0 < len(self._input) < self._first.workers
 
     @property
     def _is_over(self) -> bool:
-        return self._exhausted and not self._live_roots and not self._buffer
+        return self._input.is_exhausted and not self._live_roots and not self._input
 
     @property
     def is_held_back(self) -> bool:
@@ -274,13 +271,12 @@ class Scheduler:
         """Take the next input record, if this lane begins them and there is room for one."""
         if lane is not self._first or self._live_roots >= self._max_roots:
             return None
-        if len(self._buffer) < READ_BATCH_RECORDS // 2:
-            self._fetch()
-        if not self._buffer:
+        self._fetch()
+        if not self._input:
             return None
         if self._purse is not None and not self._purse.may_begin(self._live_roots):
             return None
-        item = self._buffer.popleft()
+        item = self._input.pop()
         self._live_roots += 1
         root = _Root(item.ordinal)
         if isinstance(item.record, records.FailedRecord):
@@ -289,16 +285,12 @@ class Scheduler:
         return _Work(root, item.record, item.step, enters=item.step > 0)
 
     def _fetch(self) -> None:
-        if not self._fetching and not self._exhausted:
+        if not self._fetching and self._input.is_low:
             self._fetching = True
             self._group.create_task(self._read_batch())
 
     async def _read_batch(self) -> None:
-        batch = await asyncio.to_thread(
-            lambda: list(itertools.islice(self._source, READ_BATCH_RECORDS))
-        )
-        self._buffer.extend(batch)
-        self._exhausted = not batch
+        await self._input.read()
         self._fetching = False
         self._wake_for_input()
 
@@ -307,7 +299,7 @@ class Scheduler:
             for lane in self._lanes.values():
                 lane.wake_all()
         else:
-            self._first.wake(max(1, len(self._buffer)))
+            self._first.wake(max(1, len(self._input)))
 
     async def _process(self, work: _Work) -> None:
         root = work.root

@@ -16,7 +16,9 @@ from kubesynth_runner.io.partition import ScannedFile
 from kubesynth_runner.io.plan_file import ColumnType, InputFile, Slice
 from kubesynth_runner.io.rows import BadRecord, GoodRecord, Visit
 
+# What is turned into Python's objects at once, whichever comes first.
 BATCH_ROWS = 256
+BATCH_BYTES = 16 << 20
 # A row group up to this size is fetched at once, neighbouring columns together. Of a larger one
 # each column is read in pieces, so that memory does not grow with the row group.
 SMALL_GROUP_BYTES = 32 << 20
@@ -94,7 +96,20 @@ def _batches(
         pre_buffer=is_small,
         buffer_size=0 if is_small else PIECE_BYTES,
     ) as opened:
-        yield from opened.iter_batches(BATCH_ROWS, row_groups=[group], columns=columns)
+        rows = _rows_at_once(chunks, columns)
+        yield from opened.iter_batches(rows, row_groups=[group], columns=columns)
+
+
+def _rows_at_once(chunks: pq.RowGroupMetaData, columns: list[str] | None) -> int:
+    """Return how many rows of a row group to decode at once, going by their average size."""
+    rows, size = int(chunks.num_rows), 0
+    for index in range(chunks.num_columns):
+        chunk = chunks.column(index)
+        # What is within a list or a struct has its path behind the column's name.
+        path = f"{chunk.path_in_schema}."
+        if columns is None or any(path.startswith(f"{name}.") for name in columns):
+            size += int(chunk.total_uncompressed_size)
+    return max(1, min(BATCH_ROWS, BATCH_BYTES * rows // max(1, size)))
 
 
 def column_types(content: Content) -> dict[str, frozenset[ColumnType]]:

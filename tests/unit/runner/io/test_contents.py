@@ -158,6 +158,28 @@ def test_a_slice_of_parquet_reads_what_it_needs(
         assert max(end - start for start, end in fetch.ranges) <= contents.TAIL_BYTES
 
 
+@pytest.mark.parametrize(("characters", "most_rows"), [(100_000, 11), (3_000_000, 1), (10, 256)])
+def test_rows_of_parquet_are_decoded_a_few_at_a_time_where_they_are_large(
+    characters: int, most_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "BATCH_BYTES", 1 << 20)
+    decoded: list[int] = []
+    decode = parquet._rows
+
+    def counting(batch: pa.RecordBatch, first_position: int) -> Any:
+        decoded.append(batch.num_rows)
+        return decode(batch, first_position)
+
+    monkeypatch.setattr(parquet, "_rows", counting)
+    count = min(300, 6_000_000 // characters)
+    rows = pa.table({"text": [f"{n:06}" + "x" * characters for n in range(count)]})
+    fetch = as_parquet(rows, 300)
+    file = file_of(fetch, "a.parquet", count)
+    read = [row.columns for row in readers.read(Slice(file, 0, count), fetch.content)]
+    assert read == rows.to_pylist()
+    assert most_rows / 2 <= max(decoded) <= most_rows
+
+
 def test_a_slice_of_jsonl_starts_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
     fetch = CountingFetch(
         b"".join(b'{"n": %d, "t": "%s"}\n' % (n, b"x" * 990) for n in range(20_000))
