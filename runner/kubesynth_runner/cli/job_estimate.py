@@ -24,7 +24,7 @@ from kubesynth_runner.cli.errors import CommandError
 from kubesynth_runner.environment import RunEnvironment
 from kubesynth_runner.io import input_files, partition
 from kubesynth_runner.io.mounts import Mounts
-from kubesynth_runner.phases import plan
+from kubesynth_runner.phases import plan, replay
 from kubesynth_runner.pipelines import compile as pipelines
 from kubesynth_runner.pipelines.compile import StepEstimate
 from kubesynth_runner.pipelines.compiling import ReadPrompt
@@ -124,7 +124,7 @@ def of_job(spec: SyntheticDataJobSpec, mounts: Mounts, options: Options) -> JobE
             return prompt.inline or "-"
         return at_hand.read_prompt(prompt)
 
-    if spec.input is None:
+    if spec.input is None and spec.retry_failed is None:
         pipeline = pipelines.compile_pipeline(spec, read, {})
         generation = pipelines.estimate_generation(pipeline)
         records = generation.rows if options.records is None else options.records
@@ -135,7 +135,23 @@ def of_job(spec: SyntheticDataJobSpec, mounts: Mounts, options: Options) -> JobE
         characters = USUAL_CHARACTERS if options.characters is None else options.characters
         rest = pipelines.estimate(pipeline, options.records, characters)
         return JobEstimate(options.records, (), rest.steps)
+    if spec.retry_failed is not None or spec.input is None:
+        return _of_failed(spec, mounts, read)
     return _of_input(spec, spec.input, mounts, read)
+
+
+def _of_failed(spec: SyntheticDataJobSpec, mounts: Mounts, read: ReadPrompt) -> JobEstimate:
+    try:
+        # Of texts elsewhere nothing is known, and where records enter is not looked at.
+        seen = replay.look_at(spec, mounts, read, {}, lambda: False)
+    except errors.RunnerError as exc:
+        if exc.reason is Reason.INVALID_SPEC:
+            raise CommandError(str(exc)) from exc
+        raise CommandError(
+            f"{exc}\nIs the output of that run somewhere else? Map it as for `kubesynth run`, or "
+            "say how many of its records failed with --records N"
+        ) from exc
+    return JobEstimate(seen.records, (), seen.estimate().steps)
 
 
 def _of_input(

@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
-
-import msgspec
 
 from kubesynth_api.conditions import Reason
 from kubesynth_api.run_spec import prefix_hashes
@@ -21,6 +19,7 @@ from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
 from kubesynth_runner import errors
 from kubesynth_runner.io import failed_records, locations, partition, plan_file
 from kubesynth_runner.io.failed_records import Entrance
+from kubesynth_runner.io.mounts import Mounts
 from kubesynth_runner.io.plan_file import ColumnType, EarlierRun, StepIdentity
 from kubesynth_runner.io.run_identity import RunIdentity
 from kubesynth_runner.io.source import RootInput
@@ -28,6 +27,7 @@ from kubesynth_runner.io.storage import Storage
 from kubesynth_runner.phases import texts
 from kubesynth_runner.phases.context import RunContext
 from kubesynth_runner.pipelines import compile as pipelines
+from kubesynth_runner.pipelines.compiling import ReadPrompt
 
 LOG = logging.getLogger(__name__)
 
@@ -58,13 +58,43 @@ def identify(
     return tuple(steps), before[-1]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Replayable:
+    """What there is to be replayed, and the pipeline that it enters.
+
+    `carried` are the places, over all files, of failures that cannot be tried again.
+    """
+
+    earlier: EarlierRun
+    column_types: dict[str, ColumnType]
+    pipeline: pipelines.CompiledPipeline
+    files: list[partition.ScannedFile]
+    carried: list[int]
+
+    @property
+    def records(self) -> int:
+        """How many are tried again."""
+        return sum(scanned.file.records for scanned in self.files) - len(self.carried)
+
+    def estimate(self) -> pipelines.PipelineEstimate:
+        """Return what it should take, as if all of it entered at the beginning."""
+        size = sum(scanned.content_bytes for scanned in self.files)
+        average = size / max(1, self.records + len(self.carried))
+        return pipelines.estimate(self.pipeline, self.records, average)
+
+
 def with_input(context: RunContext, plan: plan_file.PlanFile) -> RunContext:
     """Return the context with the `input` of the run that is replayed, if one is."""
     if plan.replays is None or plan.replays.input is None:
         return context
-    given = InputSpec.model_validate(plan.replays.input)
-    spec = context.spec.spec.model_copy(update={"input": given})
+    spec = _with_input(context.spec.spec, plan.replays)
     return dataclasses.replace(context, spec=context.spec.model_copy(update={"spec": spec}))
+
+
+def _with_input(spec: SyntheticDataJobSpec, earlier: EarlierRun) -> SyntheticDataJobSpec:
+    if earlier.input is None:
+        return spec
+    return spec.model_copy(update={"input": InputSpec.model_validate(earlier.input)})
 
 
 def make_plan(context: RunContext, identity: RunIdentity) -> plan_file.PlanFile:
@@ -73,54 +103,59 @@ def make_plan(context: RunContext, identity: RunIdentity) -> plan_file.PlanFile:
     Raises:
         ConfigurationError: there is no finished run, or its errors/ is not what it has written.
     """
-    retry = context.spec.spec.retry_failed
-    assert retry is not None
-    storage = open_earlier(context)
-    with _translated():
-        found = failed_records.find(storage)
-        _check_input(context.spec.spec.input, found.input)
-        earlier = EarlierRun(retry.from_output, found.run_id, found.steps, found.whole, found.input)
-        draft = plan_file.PlanFile(
-            identity.run_id,
-            identity.pipeline_hash,
-            partitions="",
-            shards=context.spec.spec.shards.count,
-            records=0,
-            files=(),
-            column_types=cast("dict[str, ColumnType]", found.columns),
-            estimated_calls=0,
-            estimated_tokens=0,
-            estimated_rows=0,
-            replays=earlier,
-            texts=texts.hashes(context.spec.spec, context.environment),
-        )
-        context = with_input(context, draft)
-        pipeline = pipelines.compile_pipeline(
-            context.spec.spec, context.environment.read_prompt, draft.column_types
-        )
-        files, carried = _scan(context, storage, found, _entrance(context, draft, pipeline))
-    partitions = partition.assign(files, draft.shards, None, carried)
+    spec = context.spec.spec
+    referenced = texts.hashes(spec, context.environment)
+    mounts, read_prompt = context.environment.mounts, context.environment.read_prompt
+    seen = look_at(spec, mounts, read_prompt, referenced, context.stop.is_set)
+    partitions = partition.assign(seen.files, spec.shards.count, None, seen.carried)
     records = sum(part.records for part in partitions)
-    size = sum(file.content_bytes for file in files)
-    estimate = pipelines.estimate(pipeline, records - len(carried), size / max(1, records))
-    LOG.info("planned", extra={"records": records, "replays": retry.from_output})
-    plan = msgspec.structs.replace(
-        draft,
-        partitions=plan_file.version_of(partitions),
-        records=records,
-        files=tuple(file.file for file in files),
-        estimated_calls=estimate.calls,
-        estimated_tokens=estimate.tokens,
-        estimated_rows=estimate.rows,
+    estimate = seen.estimate()
+    LOG.info("planned", extra={"records": records, "replays": seen.earlier.uri})
+    plan = plan_file.PlanFile(
+        identity.run_id,
+        identity.pipeline_hash,
+        plan_file.version_of(partitions),
+        spec.shards.count,
+        records,
+        tuple(scanned.file for scanned in seen.files),
+        seen.column_types,
+        estimate.calls,
+        estimate.tokens,
+        estimate.rows,
+        replays=seen.earlier,
+        texts=referenced,
     )
     return plan_file.save(context.storage, plan, partitions)
 
 
-def _entrance(
-    context: RunContext, plan: plan_file.PlanFile, pipeline: pipelines.CompiledPipeline
-) -> Entrance:
-    assert plan.replays is not None
-    return Entrance(plan.replays, *identify(context.spec.spec, pipeline, plan.texts))
+def look_at(
+    spec: SyntheticDataJobSpec,
+    mounts: Mounts,
+    read_prompt: ReadPrompt,
+    referenced: Mapping[str, str],
+    stopped: Callable[[], bool],
+) -> Replayable:
+    """Return what a job with `retryFailed` has to do. Blocking.
+
+    `referenced` are the hashes of the texts that the spec refers to, by field.
+
+    Raises:
+        ConfigurationError: there is no finished run, or its errors/ is not what it has written.
+        StoppedError: `stopped` said so.
+    """
+    retry = spec.retry_failed
+    assert retry is not None
+    storage = _open_earlier(spec, mounts)
+    with _translated():
+        found = failed_records.find(storage)
+        _check_input(spec.input, found.input)
+        earlier = EarlierRun(retry.from_output, found.run_id, found.steps, found.whole, found.input)
+        column_types = cast("dict[str, ColumnType]", found.columns)
+        spec = _with_input(spec, earlier)
+        pipeline = pipelines.compile_pipeline(spec, read_prompt, column_types)
+        entrance = Entrance(earlier, *identify(spec, pipeline, referenced))
+        files, carried = _scan(storage, found, entrance, stopped)
+    return Replayable(earlier, column_types, pipeline, files, carried)
 
 
 def _check_input(given: InputSpec | None, earlier: dict[str, Any] | None) -> None:
@@ -139,16 +174,16 @@ def _check_input(given: InputSpec | None, earlier: dict[str, Any] | None) -> Non
 
 
 def _scan(
-    context: RunContext,
     storage: Storage,
     found: failed_records.EarlierManifest,
     entrance: Entrance,
+    stopped: Callable[[], bool],
 ) -> tuple[list[partition.ScannedFile], list[int]]:
     files: list[partition.ScannedFile] = []
     carried: list[int] = []
     count = 0
     for file in found.errors:
-        if context.stop.is_set():
+        if stopped():
             raise errors.StoppedError
         scanned, places = failed_records.scan(storage, file, entrance)
         files.append(scanned)
@@ -157,13 +192,13 @@ def _scan(
     return files, carried
 
 
-def open_earlier(context: RunContext) -> Storage:
+def _open_earlier(spec: SyntheticDataJobSpec, mounts: Mounts) -> Storage:
     """Return the output of the run that is replayed. Connects to nothing."""
-    retry = context.spec.spec.retry_failed
+    retry = spec.retry_failed
     assert retry is not None
     with _translated():
         output = OutputSpec(uri=retry.from_output, storage=retry.storage)
-        return locations.open_storage(output, context.environment.mounts)
+        return locations.open_storage(output, mounts)
 
 
 def read(
@@ -174,8 +209,10 @@ def read(
     done: bytes,
 ) -> Iterator[RootInput]:
     """Yield the failed records of a partition as the input of the pipeline."""
-    storage = open_earlier(context)
-    entrance = _entrance(context, plan, pipeline)
+    spec = context.spec.spec
+    storage = _open_earlier(spec, context.environment.mounts)
+    assert plan.replays is not None
+    entrance = Entrance(plan.replays, *identify(spec, pipeline, plan.texts))
     with _translated():
         yield from failed_records.read_partition(storage, part, entrance, done)
 

@@ -14,6 +14,9 @@ from kubesynth_api.run_spec import RunSpec
 from kubesynth_api.runner_contract import RunnerPhase, TerminationMessage
 from kubesynth_runner import clients, errors, records
 from kubesynth_runner import run as runner
+from kubesynth_runner.cli import job_estimate
+from kubesynth_runner.cli.errors import CommandError
+from kubesynth_runner.io.mounts import Mounts
 from kubesynth_runner.llm.base import CompletionRequest
 from kubesynth_runner.llm.errors import ClientError, ErrorKind
 from kubesynth_runner.llm.fake import FakeChatClient
@@ -292,3 +295,39 @@ async def test_generated_records_that_failed_are_replayed_and_none_is_generated_
     await finish(whole)
     rows = rows_of(tmp_path, "first", "again")
     assert runs.digest(rows) == runs.digest(rows_of(tmp_path, "whole"))
+
+
+async def test_the_estimate_counts_what_failed(tmp_path: Path, client: FakeChatClient) -> None:
+    await finish(first_run(tmp_path))
+    failed = runs.read_errors(tmp_path / "first/out")
+    spec = replay_of(tmp_path).spec
+    nothing = job_estimate.Options()
+    found = job_estimate.of_job(spec, Mounts(), nothing)
+    assert found.input_records == len(failed) > 0
+    assert not found.generation
+    assert found.steps[0].calls == len(failed)
+    said = job_estimate.Options(records=100, characters=4_000)
+    longer = job_estimate.Options(records=100, characters=8_000)
+    tokens = [
+        job_estimate.of_job(spec, Mounts(), options).steps[0].prompt_tokens
+        for options in (said, longer)
+    ]
+    assert tokens[1] - tokens[0] == 100 * 1_000
+    absent = replay_of(tmp_path, before="none").spec
+    assert job_estimate.of_job(absent, Mounts(), said).input_records == 100
+    with pytest.raises(CommandError, match=r"there is no run(.|\n)*failed with --records N"):
+        job_estimate.of_job(absent, Mounts(), nothing)
+
+
+async def test_what_cannot_be_tried_again_is_not_estimated(
+    tmp_path: Path, client: FakeChatClient
+) -> None:
+    first = first_run(tmp_path)
+    with (tmp_path / "in" / "bad.jsonl").open("w") as file:
+        file.write('{"id": "bad"}\n')
+    await finish(first)
+    failed = runs.read_errors(tmp_path / "first/out")
+    tried = [row for row in failed if row["stage"] != "input"]
+    assert len(tried) == len(failed) - 1
+    found = job_estimate.of_job(replay_of(tmp_path).spec, Mounts(), job_estimate.Options())
+    assert found.input_records == len(tried)
