@@ -75,7 +75,7 @@ class PluginStage:
         except plugin_api.Reject as exc:
             _insist(raised)
             raise StageFailure("Rejected", str(exc)) from exc
-        except Exception as exc:  # somebody else's code; the other records do not suffer for it
+        except (Exception, SystemExit) as exc:  # somebody else's code: no other record suffers
             _insist(raised)
             # Of calls side by side the first one to fail is told, maybe among others in a group.
             for failure in raised:
@@ -334,7 +334,7 @@ def _guarded(load: Callable[[], Any], where: str) -> Any:
         return load()
     except (errors.ConfigurationError, jinja2.TemplateSyntaxError):
         raise
-    except Exception as exc:  # somebody else's code
+    except (Exception, SystemExit) as exc:  # somebody else's code
         raise errors.ConfigurationError(
             Reason.INVALID_SPEC, f"plugin: {where}: {type(exc).__name__}: {exc}"
         ) from exc

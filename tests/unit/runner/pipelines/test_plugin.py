@@ -112,6 +112,7 @@ def test_class_is_named_where_there_are_several() -> None:
     ("body", "kind", "message"),
     [
         ("1 / 0", "PluginError", "ZeroDivisionError"),
+        ("raise SystemExit(0)", "PluginError", "SystemExit: 0"),
         ("raise Reject('too dull')", "Rejected", "too dull"),
         ("yield {'other': 1}", "PluginError", "'other', which it does not declare"),
         ("yield {'n': 'one'}", "PluginError", "'n' is integer, and got str"),
