@@ -33,3 +33,9 @@ def configure(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    keep_quiet()
+
+
+def keep_quiet() -> None:
+    """Let libraries say nothing of the URLs they ask for: a signed one is as good as a key."""
+    logging.getLogger("urllib3").setLevel(logging.ERROR)

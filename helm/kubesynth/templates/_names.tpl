@@ -28,7 +28,7 @@
 {{/* The operator admits itself to its runners by the first label: it is fixed. */}}
 {{- define "kubesynth.selectorLabels" -}}
 app.kubernetes.io/name: kubesynth-operator
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "kubesynth.labels" -}}
@@ -69,6 +69,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{/* What the operator is told of the pods of all jobs: JSON, with what is empty left out. */}}
 {{- define "kubesynth.runnerDefaults" -}}
 {{- $defaults := dict -}}
+{{- $variables := list -}}
+{{- range .Values.runner.env -}}
+{{- $variables = append $variables .name -}}
+{{- end -}}
+{{- if ne (len $variables) (len (uniq $variables)) -}}
+{{- fail (printf "runner.env has a name twice: %s" (join ", " $variables)) -}}
+{{- end -}}
 {{- range $name, $value := omit .Values.runner "image" "imagePullSecrets" "podSecurityContext" "securityContext" -}}
 {{- if $value -}}
 {{- $_ := set $defaults $name $value -}}

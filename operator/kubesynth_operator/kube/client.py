@@ -57,6 +57,9 @@ class KubeClient:
     def __init__(self, configuration: kubernetes_client.Configuration) -> None:
         # Proxies are for the way out of a cluster; kubeconfig's own proxy-url is honoured.
         configuration.client_session_kwargs = {"trust_env": False}
+        # Any number: each watched namespace holds several for good, and with a limit there would
+        # soon be none left to ask anything.
+        configuration.connection_pool_maxsize = 0
         self._api: Any = kubernetes_client.ApiClient(configuration)
         self._api.user_agent = f"kubesynth-operator/{VERSION}"
 

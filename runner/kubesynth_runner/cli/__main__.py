@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kubesynth_api.version import VERSION
+from kubesynth_runner import telemetry
 from kubesynth_runner.cli.errors import CommandError
 
 DESCRIPTION = "Synthetic text data from the manifests of a cluster, without a cluster."
@@ -18,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     parsed = build_parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    telemetry.keep_quiet()
     try:
         return int(parsed.command(parsed))
     except CommandError as exc:

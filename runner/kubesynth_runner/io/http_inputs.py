@@ -16,7 +16,7 @@ import urllib.request
 import weakref
 from http import HTTPStatus
 from typing import IO, TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import urllib3
 import xxhash
@@ -230,6 +230,8 @@ class HttpInput:
                 f"{said}; kubesynth sends no credentials to web servers: use a signed URL, an "
                 "object store or a volume claim"
             )
+        if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+            return _unreadable(f"{said}: the proxy wants a user and a password in its URL")
         if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
             return _unreadable(f"{said}; there is no such file")
         is_encoded = answer.headers.get("Content-Encoding", "identity") != "identity"
@@ -256,12 +258,26 @@ def _open_pool(
             raise _unreadable(f"input.storage.caBundle holds no certificates: {exc}") from exc
     proxy = urllib.request.getproxies().get(scheme)
     if proxy and not urllib.request.proxy_bypass(host):
+        proxy = proxy if "://" in proxy else f"http://{proxy}"
         return urllib3.ProxyManager(
-            proxy, ssl_context=context, retries=RETRIES, timeout=_TIMEOUT, maxsize=_CONNECTIONS
+            proxy,
+            ssl_context=context,
+            retries=RETRIES,
+            timeout=_TIMEOUT,
+            maxsize=_CONNECTIONS,
+            proxy_headers=_proxy_headers(proxy),
         )
     return urllib3.PoolManager(
         ssl_context=context, retries=RETRIES, timeout=_TIMEOUT, maxsize=_CONNECTIONS
     )
+
+
+def _proxy_headers(proxy: str) -> dict[str, str]:
+    """Return what a proxy is told of the user in its URL; urllib3 does not by itself."""
+    user, at, _ = urlsplit(proxy).netloc.rpartition("@")
+    if not at:
+        return {}
+    return dict(urllib3.make_headers(proxy_basic_auth=unquote(user)))
 
 
 def _whole_size(answer: BaseHTTPResponse) -> int | None:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import dataclasses
 import errno
 import functools
+import re
 import ssl
 import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 
 import aiohttp
@@ -40,6 +42,7 @@ KEEP_ALIVE_SECONDS = 4.0
 LEAVING_SECONDS = 10.0
 # Servers without a list of models: it is optional to them, not to the API.
 _NO_MODEL_LIST = frozenset({404, 405, 501})
+_CREDENTIALS = re.compile(r"//[^/@\s'\"]*@")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -284,7 +287,8 @@ class OpenAIChatClient:
 
     def _transport_error(self, exc: Exception, url: yarl.URL) -> ClientError:
         kind, what = _describe_transport_error(exc, self._endpoint)
-        return ClientError(kind, f"{what} [{url}]")
+        # A proxy's URL may hold its password, and exceptions hold the URL.
+        return ClientError(kind, f"{_CREDENTIALS.sub('//', what)} [{url}]")
 
 
 def _describe_transport_error(exc: Exception, endpoint: OpenAIEndpoint) -> tuple[ErrorKind, str]:
@@ -312,13 +316,24 @@ def _describe_transport_error(exc: Exception, endpoint: OpenAIEndpoint) -> tuple
         case aiohttp.ClientPayloadError():
             return ErrorKind.CONNECTION, f"the answer broke off: {exc}"
         case aiohttp.ClientResponseError():
-            return ErrorKind.MALFORMED_RESPONSE, f"the answer is no HTTP: {exc}"
+            return _describe_bad_answer(exc)
         case aiohttp.InvalidURL():
             return ErrorKind.MODEL_NOT_FOUND, "the url is no valid URL"
         case ValueError() if _is_unsendable(endpoint):
             return ErrorKind.BAD_REQUEST, f"the request cannot be sent: {exc}"
         case _:
             return ErrorKind.CONNECTION, f"the connection failed: {exc or type(exc).__name__}"
+
+
+def _describe_bad_answer(exc: aiohttp.ClientResponseError) -> tuple[ErrorKind, str]:
+    if not isinstance(exc, aiohttp.ClientHttpProxyError):
+        return ErrorKind.MALFORMED_RESPONSE, f"the answer is no HTTP: {exc}"
+    proxy = exc.request_info.real_url
+    wants_a_user = exc.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
+    return (
+        ErrorKind.AUTHENTICATION if wants_a_user else ErrorKind.CONNECTION,
+        f"the proxy {proxy.host}:{proxy.port} answers {exc.status} {exc.message}",
+    )
 
 
 def _is_unsendable(endpoint: OpenAIEndpoint) -> bool:
@@ -356,4 +371,6 @@ def _proxy_for(url: yarl.URL) -> str | None:
     host = url.host or ""
     if host in ("localhost", "127.0.0.1", "::1") or urllib.request.proxy_bypass(host):
         return None
-    return urllib.request.getproxies().get(url.scheme)
+    proxy = urllib.request.getproxies().get(url.scheme)
+    # As curl and others take it.
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import socket
 from typing import Any
 
@@ -66,6 +68,17 @@ async def test_a_user_without_permissions_is_told_so(
         assert refused.value.status_code == 403
     finally:
         await nobody.close()
+
+
+async def test_any_number_of_watches_leaves_room_for_questions(
+    client: KubeClient, namespace: Namespace
+) -> None:
+    """An operator of many namespaces holds some for each, and all of them for good."""
+    async with contextlib.AsyncExitStack() as watches:
+        for _ in range(150):
+            await watches.enter_async_context(client.watch(CONFIG_MAPS, namespace.name, {}, 60))
+        async with asyncio.timeout(10):
+            await client.create(CONFIG_MAPS, namespace.name, CONFIG)
 
 
 async def test_a_server_that_is_not_there_is_unavailable(
