@@ -255,8 +255,11 @@ class Caller:
         """Send once, and tell the gate how long it took."""
         began = asyncio.get_running_loop().time()
         try:
-            async with self.outages.asking_beside(connection):
+            if connection.gate.admission.outage_since is None:
                 completion = await connection.client.complete(request)
+            else:
+                async with self.outages.asking_beside(connection):
+                    completion = await connection.client.complete(request)
         except ClientError as failure:
             if failure.kind is ErrorKind.TIMEOUT:
                 connection.gate.on_latency(began, None)

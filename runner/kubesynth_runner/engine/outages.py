@@ -116,9 +116,6 @@ class Outages:
     @contextlib.asynccontextmanager
     async def asking_beside(self, connection: ModelConnection) -> AsyncIterator[None]:
         """Around a request during an outage: find out sooner than by its answer that it is over."""
-        if connection.gate.admission.outage_since is None:
-            yield
-            return
         beside = asyncio.create_task(self._ask_beside(connection))
         try:
             yield
