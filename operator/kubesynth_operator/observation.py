@@ -321,12 +321,11 @@ class Observation:
 
     `children` holds only Jobs that this very job owns (by uid), by phase; a one-shard job's only
     Job is under GENERATE. `referents` is None when nothing needed looking up, and claims alone once
-    there are shards. `report` is the
-    termination message that holds the run's totals, if there is one. `servers` are the model
-    servers behind the roles that have one. `has_lease_secret` says, of a job without a Job of
-    shards, that one may have been there: the Secret comes before it and stays. `podless_since` says
-    of the Jobs that have no pod now, although they may, since when they were seen so: a hint,
-    forgotten on restart.
+    there are shards. `report` is the termination message that holds the run's totals, if there is
+    one. `servers` are the model servers behind the roles that have one. `has_lease_secret` says, of
+    a job without a Job of shards, that one may have been there: the Secret comes before it and
+    stays. `podless_since` says of the Jobs that have no pod now, although they may, since when they
+    were seen so: a hint, forgotten on restart.
     """
 
     now: datetime

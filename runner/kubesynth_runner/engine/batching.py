@@ -36,7 +36,7 @@ from kubesynth_runner.llm import batch_wire
 from kubesynth_runner.llm.absence import Absence
 from kubesynth_runner.llm.base import CompletionRequest
 from kubesynth_runner.llm.batches import BatchApi, BatchState
-from kubesynth_runner.llm.errors import FATAL, UNREACHED, ClientError, ErrorKind
+from kubesynth_runner.llm.errors import FATAL_AT_ONCE, ClientError, ErrorKind
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -210,7 +210,7 @@ class BatchCaller(Caller):
                         f"/batches? {error}",
                     ) from error
                 is_long = loop.time() - began > connection.outage_limit_seconds
-                if is_long or error.kind in FATAL - UNREACHED:
+                if is_long or error.kind in FATAL_AT_ONCE:
                     unhealthy = errors.RetryLaterError(Reason.MODEL_UNHEALTHY, f"{where}{error}")
                     raise unhealthy from error
                 wait_seconds = error.retry_after_seconds or 0.0

@@ -110,7 +110,6 @@ class Outages:
         except TimeoutError:
             return ClientError(ErrorKind.TIMEOUT, f"no answer within {PROBE_LIMIT_SECONDS:.0f} s")
         self.on_answer(connection)
-        connection.gate.on_change()
         return None
 
     @contextlib.asynccontextmanager

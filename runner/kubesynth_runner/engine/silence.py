@@ -7,7 +7,7 @@ import dataclasses
 from kubesynth_api.conditions import Reason
 from kubesynth_runner import errors
 from kubesynth_runner.llm.absence import Absence
-from kubesynth_runner.llm.errors import FATAL, UNREACHED, ClientError
+from kubesynth_runner.llm.errors import FATAL_AT_ONCE, ClientError
 
 
 @dataclasses.dataclass(slots=True)
@@ -32,7 +32,7 @@ class Silence:
             RetryLaterError: no record can succeed until a person changes something.
         """
         absent = self._absence.is_final(failure, now)
-        if absent or failure.kind in FATAL - UNREACHED:
+        if absent or failure.kind in FATAL_AT_ONCE:
             raise errors.RetryLaterError(
                 Reason.MODEL_UNHEALTHY, f"model {self.role!r}: {failure}"
             ) from failure

@@ -12,7 +12,6 @@ import re
 import ssl
 import tempfile
 import threading
-import urllib.request
 import weakref
 from http import HTTPStatus
 from typing import IO, TYPE_CHECKING
@@ -31,6 +30,7 @@ from kubesynth_runner.io.contents import Content, RangedContent
 from kubesynth_runner.io.mounts import Mounts
 from kubesynth_runner.io.object_stores import first_line, read_ca_bundle
 from kubesynth_runner.io.plan_file import InputFile
+from kubesynth_runner.proxies import proxy_for
 
 if TYPE_CHECKING:
     from urllib3.response import BaseHTTPResponse
@@ -256,9 +256,8 @@ def _open_pool(
             context.load_verify_locations(cadata=bundle.decode("ascii"))
         except (ssl.SSLError, UnicodeDecodeError) as exc:
             raise _unreadable(f"input.storage.caBundle holds no certificates: {exc}") from exc
-    proxy = urllib.request.getproxies().get(scheme)
-    if proxy and not urllib.request.proxy_bypass(host):
-        proxy = proxy if "://" in proxy else f"http://{proxy}"
+    proxy = proxy_for(scheme, host)
+    if proxy:
         return urllib3.ProxyManager(
             proxy,
             ssl_context=context,

@@ -54,6 +54,7 @@ UNREACHED = frozenset({ErrorKind.CONNECTION, ErrorKind.MODEL_NOT_FOUND})
 # No record can succeed until a person changes something: the run stops, with its state intact; for
 # a model that is not there only when it stays away.
 FATAL = frozenset({ErrorKind.AUTHENTICATION, ErrorKind.MODEL_NOT_FOUND, ErrorKind.SCHEMA_REFUSED})
+FATAL_AT_ONCE = FATAL - UNREACHED
 
 
 class ClientError(Exception):

@@ -14,7 +14,6 @@ import re
 import ssl
 import time
 import urllib.parse
-import urllib.request
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -31,6 +30,7 @@ from kubesynth_runner.llm.base import Capabilities, Completion, CompletionReques
 from kubesynth_runner.llm.classify import classify
 from kubesynth_runner.llm.errors import BACKPRESSURE, ClientError, ErrorKind
 from kubesynth_runner.llm.retry_after import retry_after_seconds
+from kubesynth_runner.proxies import proxy_for
 
 # Short, so that a Service with moved or added replicas is noticed.
 DNS_CACHE_SECONDS = 10
@@ -369,8 +369,4 @@ def _proxy_for(url: yarl.URL) -> str | None:
     Never one for this machine itself: the embedded model listens there.
     """
     host = url.host or ""
-    if host in ("localhost", "127.0.0.1", "::1") or urllib.request.proxy_bypass(host):
-        return None
-    proxy = urllib.request.getproxies().get(url.scheme)
-    # As curl and others take it.
-    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
+    return None if host in ("localhost", "127.0.0.1", "::1") else proxy_for(url.scheme, host)
