@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import dataclasses
 import socket
 from collections.abc import AsyncIterator
@@ -22,6 +21,7 @@ from kubesynth_operator.metrics import Metrics
 from kubesynth_operator.observation import Observation, Pod
 from kubesynth_operator.settings import Limits, OperatorSettings
 from kubesynth_operator.unreadable import Unreadable
+from kubesynth_testing.background import going_on
 from kubesynth_testing.builders import (
     UID,
     PodState,
@@ -104,17 +104,6 @@ def a_keeper(port: int) -> tuple[ChildCache[Pod], LeaseKeeper]:
     return cache, LeaseKeeper(client, cache, settings, unreadable, look_at=lambda key: None)
 
 
-@asynccontextmanager
-async def leasing(keeper: LeaseKeeper) -> AsyncIterator[None]:
-    task = asyncio.create_task(keeper.run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
 async def test_pods_that_never_answer_do_not_keep_other_jobs_from_their_leases() -> None:
     runner = Runner()
     async with pods(runner) as port:
@@ -123,7 +112,7 @@ async def test_pods_that_never_answer_do_not_keep_other_jobs_from_their_leases()
         for seen, ip in ((silent, SILENT), (healthy, HEALTHY)):
             add_pods(cache, seen, ip)
             keeper.observed(seen)
-        async with leasing(keeper):
+        async with going_on(keeper.run()):
             # One round over the silent pods alone takes ten seconds.
             async with asyncio.timeout(5):
                 await runner.leased.wait()
@@ -140,6 +129,14 @@ def at_work() -> Observation:
     return observation(job, [child])
 
 
+def a_keeper_of_a_job_at_work(port: int) -> tuple[LeaseKeeper, Observation]:
+    cache, keeper = a_keeper(port)
+    seen = at_work()
+    state = PodState(index=0, ip=HEALTHY)
+    cache.upsert(pod_object(seen.job, RunnerPhase.GENERATE, state))
+    return keeper, seen
+
+
 def before_it(seen: Observation, *, has_lease_secret: bool) -> Observation:
     return dataclasses.replace(seen, children={}, has_lease_secret=has_lease_secret)
 
@@ -153,7 +150,7 @@ def with_what_others_have_left() -> Runner:
 
 
 async def caps_after_some_rounds(keeper: LeaseKeeper, runner: Runner) -> int:
-    async with leasing(keeper):
+    async with going_on(keeper.run()):
         await asyncio.sleep(5 * LIMITS.lease_seconds + 0.5)
     return int(runner.lease["caps"]["tokens"])
 
@@ -162,10 +159,7 @@ async def test_shards_that_may_have_run_before_are_not_taken_for_new() -> None:
     """As when a queued job was suspended, the operator replaced, and the job resumed."""
     runner = with_what_others_have_left()
     async with pods(runner) as port:
-        cache, keeper = a_keeper(port)
-        seen = at_work()
-        state = PodState(index=0, ip=HEALTHY)
-        cache.upsert(pod_object(seen.job, RunnerPhase.GENERATE, state))
+        keeper, seen = a_keeper_of_a_job_at_work(port)
         keeper.observed(before_it(seen, has_lease_secret=True))
         keeper.observed(seen)
         assert await caps_after_some_rounds(keeper, runner) == HELD
@@ -174,10 +168,7 @@ async def test_shards_that_may_have_run_before_are_not_taken_for_new() -> None:
 async def test_shards_are_new_once() -> None:
     runner = with_what_others_have_left()
     async with pods(runner) as port:
-        cache, keeper = a_keeper(port)
-        seen = at_work()
-        state = PodState(index=0, ip=HEALTHY)
-        cache.upsert(pod_object(seen.job, RunnerPhase.GENERATE, state))
+        keeper, seen = a_keeper_of_a_job_at_work(port)
         keeper.observed(before_it(seen, has_lease_secret=False))
         keeper.observed(seen)
         keeper.forget(seen.job.key)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -26,6 +25,7 @@ from kubesynth_operator.progress_book import ProgressBook
 from kubesynth_operator.progress_poller import ProgressPoller
 from kubesynth_operator.settings import Limits, OperatorSettings
 from kubesynth_operator.unreadable import Unreadable
+from kubesynth_testing.background import going_on
 from kubesynth_testing.builders import UID, PodState, a_child, a_job, observation, pod_object
 
 ADDRESS = "127.0.0.4"
@@ -132,13 +132,8 @@ async def leasing(settings: OperatorSettings) -> AsyncIterator[None]:
     )
     job = a_job()
     keeper.observed(observation(job, [a_child(job, RunnerPhase.GENERATE, active=1)]))
-    task = asyncio.create_task(keeper.run())
-    try:
+    async with going_on(keeper.run()):
         yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -43,6 +43,7 @@ from kubesynth_operator.metrics import Metrics
 from kubesynth_operator.observation import JobKey
 from kubesynth_operator.settings import OperatorSettings
 from kubesynth_operator.unreadable import Unreadable
+from kubesynth_testing.background import going_on
 from kubesynth_testing.builders import job_object
 
 ResultT = TypeVar("ResultT")
@@ -349,14 +350,11 @@ async def running_operator(
     """Run an operator in this process for the length of the block."""
     client = await KubeClient.connect(kubeconfig)
     app = Application(client, settings, Metrics())
-    task = asyncio.create_task(run_operator(client, settings, app))
     try:
-        await app.ready.wait()
-        yield app
+        async with going_on(run_operator(client, settings, app)):
+            await app.ready.wait()
+            yield app
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
         await client.close()
 
 
