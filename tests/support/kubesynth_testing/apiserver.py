@@ -39,9 +39,15 @@ _ESTABLISHED_TIMEOUT_SECONDS = 30.0
 _POLL_SECONDS = 0.1
 _LOG_TAIL_CHARACTERS = 3000
 
-# Nobody provides volumes here. It would tell every claim so, every 15 seconds, in an Event: a fifth
-# of all requests of a run of the tests.
-_VOLUME_BINDER = "persistentvolume-binder-controller"
+_CONTROLLERS = (
+    "*",
+    # Nobody provides volumes here. It would tell every claim so, every 15 seconds, in an Event: a
+    # fifth of all requests of a run of the tests.
+    "-persistentvolume-binder-controller",
+    # A test that plays the kubelet gives pods to a node that is not there. Within a minute of the
+    # first, and over and over from then on, it would delete all of them at once, in every test.
+    "-pod-garbage-collector-controller",
+)
 _USERS = {
     "admin": "system:masters",
     "system:kube-controller-manager": "",
@@ -138,7 +144,7 @@ class ApiServer:
             if name == "kube-controller-manager":
                 arguments += [
                     f"--root-ca-file={self.ca_file}",
-                    f"--controllers=*,-{_VOLUME_BINDER}",
+                    f"--controllers={','.join(_CONTROLLERS)}",
                     f"--service-account-private-key-file={key}",
                     "--use-service-account-credentials",
                 ]
