@@ -51,24 +51,22 @@ async def run(chosen: OperatorSettings) -> None:
     client = await KubeClient.connect(chosen.kubeconfig)
     metrics = Metrics()
     app = Application(client, chosen, metrics)
-    standing_by = chosen.leader_election
+    lease = (chosen.operator_namespace, chosen.lease_name)
+    elector = Elector(client, lease, chosen.identity, time.monotonic)
     try:
         async with probes.serve(
             chosen.http_port,
             metrics.registry,
             complaints=app.health.complaints,
-            is_ready=lambda: standing_by or app.ready.is_set(),
+            is_ready=lambda: elector.stands_by or app.ready.is_set(),
         ):
             _logger.info("started", extra={"version": VERSION, "namespaces": chosen.namespaces})
             if not chosen.leader_election:
                 metrics.leader.set(1)
                 await app.run()
                 return
-            lease = (chosen.operator_namespace, chosen.lease_name)
-            elector = Elector(client, lease, chosen.identity, time.monotonic)
             try:
                 await elector.acquire()
-                standing_by = False
                 metrics.leader.set(1)
                 await first_end([elector.hold(), app.run()])
             finally:

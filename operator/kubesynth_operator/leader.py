@@ -48,6 +48,8 @@ class Elector:
         self._namespace, self._name = lease
         self._identity = identity
         self._clock = clock
+        # Whether somebody else led when this process last asked, and so there is nothing to do.
+        self.stands_by = False
         self._seen: tuple[str, float] = ("", 0.0)
         # When the last request that has renewed the Lease was begun.
         self._renewed_at = -math.inf
@@ -91,6 +93,7 @@ class Elector:
             async with asyncio.timeout(seconds):
                 return await self.try_once()
         except TimeoutError:
+            self.stands_by = False
             _logger.warning("lease not taken", extra={"error": f"no answer in {seconds:.1f} s"})
             return False
 
@@ -103,6 +106,7 @@ class Elector:
         except (errors.ConflictError, errors.AlreadyExistsError):
             return False
         except errors.KubeError as exc:
+            self.stands_by = False
             _logger.warning("lease not taken", extra={"error": str(exc)})
             return False
         self._renewed_at = began
@@ -116,7 +120,8 @@ class Elector:
             return True
         spec: dict[str, Any] = lease.get("spec") or {}
         holder = spec.get("holderIdentity") or ""
-        if holder not in ("", self._identity) and not self._has_expired(lease, spec):
+        self.stands_by = holder not in ("", self._identity) and not self._has_expired(lease, spec)
+        if self.stands_by:
             return False
         if holder != self._identity:
             spec["acquireTime"] = _now()

@@ -10,7 +10,7 @@ from kubesynth_runner.engine.connection import ModelConnection
 from kubesynth_runner.io.journal import CallFrame, Journal
 from kubesynth_runner.llm import batch_wire
 from kubesynth_runner.llm.base import Completion
-from kubesynth_runner.llm.errors import BACKPRESSURE, FATAL, ClientError
+from kubesynth_runner.llm.errors import BACKPRESSURE, FATAL, ClientError, ErrorKind
 from kubesynth_runner.tally import Tally
 
 LOG = logging.getLogger(__name__)
@@ -76,6 +76,18 @@ class Answers:
         if is_ours:
             self.finished.add(call.key)
 
+    def take_refusals(self, connection: ModelConnection, intake: Intake, *, is_ours: bool) -> None:
+        """Journal the calls that were not allowed as refusals, where the model allows others."""
+        for call, failure in list(intake.fatal.values()):
+            if not failure.is_forbidden:
+                continue
+            failure.kind = ErrorKind.REFUSAL
+            del intake.fatal[call.key]
+            intake.answered += 1
+            self.finish(connection, call, failure)
+            if is_ours:
+                self.finished.add(call.key)
+
     def _goes_round_again(
         self,
         connection: ModelConnection,
@@ -85,7 +97,7 @@ class Answers:
         intake: Intake,
     ) -> bool:
         if failure.kind in FATAL:
-            intake.fatal[call.key] = failure
+            intake.fatal[call.key] = (call, failure)
             self.attempts[call.key] = call.attempts
             return True
         if failure.answer is not None and failure.answer.usage.total_tokens:

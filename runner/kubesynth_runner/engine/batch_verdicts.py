@@ -10,6 +10,7 @@ import dataclasses
 import enum
 from collections.abc import Collection
 
+from kubesynth_runner.llm.batch_wire import BatchCall
 from kubesynth_runner.llm.errors import ClientError
 
 # So many batches in a row that bring nothing are an outage.
@@ -56,9 +57,14 @@ class Intake:
     # Calls that have spent an attempt on an error of the server.
     spent: int = 0
     # Calls that failed of what only a person can mend, by key.
-    fatal: dict[bytes, ClientError] = dataclasses.field(default_factory=dict)
+    fatal: dict[bytes, tuple[BatchCall, ClientError]] = dataclasses.field(default_factory=dict)
     # Why the last one of the answers that are of no use is of none.
     trouble: str = ""
+
+    @property
+    def has_forbidden(self) -> bool:
+        """Whether calls were not allowed: to the key, or to them alone."""
+        return any(failure.is_forbidden for _, failure in self.fatal.values())
 
 
 def judge(status: str, codes: Collection[str], intake: Intake) -> Verdict:

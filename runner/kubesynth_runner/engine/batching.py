@@ -324,7 +324,7 @@ class BatchCaller(Caller):
                     Reason.MODEL_UNHEALTHY,
                     f"model {connection.role!r}: {len(intake.fatal)} of the batch {batch_id} of "
                     f"{batch.requests} requests were not carried out, and will be sent again: "
-                    f"{next(iter(intake.fatal.values()))}",
+                    f"{next(iter(intake.fatal.values()))[1]}",
                 )
             )
         else:
@@ -361,6 +361,8 @@ class BatchCaller(Caller):
             if file_id:
                 # From the start again if it breaks off: an answer may be journalled twice.
                 await self._insist(connection, functools.partial(read, file_id))
+        if intake.has_forbidden and await self.outages.ask(connection) is None:
+            self._answers.take_refusals(connection, intake, is_ours=is_ours)
         return intake
 
     def _judge_batch(self, batch: OpenBatch, state: BatchState, intake: Intake) -> None:

@@ -7,7 +7,6 @@ import dataclasses
 import random
 import uuid
 from collections.abc import Callable, Mapping
-from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -271,7 +270,7 @@ class Caller:
         """Tell the gate about a failure; return whether it is the record's own affair."""
         admission = connection.gate.admission
         now = asyncio.get_running_loop().time()
-        if failure.kind is ErrorKind.AUTHENTICATION and failure.status_code == HTTPStatus.FORBIDDEN:
+        if failure.is_forbidden:
             others = await self.outages.ask(connection)
             if others is None:
                 # Of this prompt alone, by a filter or a firewall in front of the model.

@@ -7,11 +7,13 @@ ClientError            one class, because callers only ever look at `kind`
   .body                the first 2,000 characters of the answer, for errors/ and logs
   .answer              what the server made all the same, and counts as done; None if nothing
   .may_pass            whether trying again can help
+  .is_forbidden        403: it concerns the key, or this prompt alone
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
+from http import HTTPStatus
 
 from kubesynth_runner.llm.base import CUT_OFF, Completion
 
@@ -85,3 +87,8 @@ class ClientError(Exception):
             reasons += [choice.finish_reason for choice in self.answer.others]
             return not CUT_OFF.issuperset(reasons)
         return self.kind in RETRYABLE | BACKPRESSURE
+
+    @property
+    def is_forbidden(self) -> bool:
+        """Whether it was not allowed: to the key, or by a filter or a firewall to this prompt."""
+        return self.kind is ErrorKind.AUTHENTICATION and self.status_code == HTTPStatus.FORBIDDEN

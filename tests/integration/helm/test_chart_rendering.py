@@ -137,7 +137,11 @@ def test_namespaced_mode_has_a_role_in_each_namespace(render: Render) -> None:
     manifests = render("namespaced=true", "namespaces={team-a,team-b}")
     assert operator_settings(manifests).namespaces == ("team-a", "team-b")
     for kind in ("Role", "RoleBinding"):
-        found = {m["metadata"]["namespace"] for m in manifests if m["kind"] == kind}
+        found = {
+            m["metadata"]["namespace"]
+            for m in manifests
+            if (m["kind"], m["metadata"]["name"]) == (kind, "kubesynth")
+        }
         assert found == {"team-a", "team-b"}
 
 
@@ -145,21 +149,25 @@ def test_cluster_mode_serves_every_namespace(render: Render) -> None:
     assert operator_settings(render()).namespaces == ()
 
 
-def test_one_operator_needs_no_lease_and_is_never_doubled(render: Render) -> None:
+def test_one_operator_is_replaced_and_several_roll(render: Render) -> None:
     manifests = render()
-    assert operator_settings(manifests).leader_election is False
     assert only(manifests, "Deployment")["spec"]["strategy"] == {"type": "Recreate"}
-    assert not [rule for rule in rules(manifests) if "leases" in rule["resources"]]
     assert "PodDisruptionBudget" not in kinds(manifests)
-
-
-def test_several_operators_elect_a_leader(render: Render) -> None:
     manifests = render("replicas=2")
+    assert only(manifests, "Deployment")["spec"]["strategy"]["type"] == "RollingUpdate"
+    assert only(manifests, "PodDisruptionBudget")["spec"]["minAvailable"] == 1
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_operators_elect_a_leader_however_many_there_should_be(
+    render: Render, replicas: int
+) -> None:
+    """A single one too: `kubectl scale`, or an upgrade to two, sets another one beside it."""
+    manifests = render(f"replicas={replicas}")
     assert operator_settings(manifests).leader_election is True
-    other = render("replicas=2", "fullnameOverride=other")
+    other = render(f"replicas={replicas}", "fullnameOverride=other")
     assert operator_settings(manifests).lease_name == "kubesynth"
     assert operator_settings(other, "other").lease_name == "other", "an election of its own"
-    assert only(manifests, "Deployment")["spec"]["strategy"]["type"] == "RollingUpdate"
     role = only(manifests, "Role", "kubesynth-leader-election")
     assert role["rules"] == [
         {
@@ -168,7 +176,6 @@ def test_several_operators_elect_a_leader(render: Render) -> None:
             "verbs": ["get", "create", "update"],
         }
     ]
-    assert only(manifests, "PodDisruptionBudget")["spec"]["minAvailable"] == 1
 
 
 def test_image_is_the_one_of_this_version(render: Render) -> None:

@@ -21,7 +21,7 @@ def test_tests_of_the_operator_have_exactly_the_rights_that_the_chart_grants(
     render: Callable[..., list[Manifest]],
 ) -> None:
     """With more of them a right that the chart lacks would be missed; with fewer, one it needs."""
-    manifests = render("namespaced=true", "replicas=2")
+    manifests = render("namespaced=true")
     roles = {m["metadata"]["name"]: m["rules"] for m in manifests if m["kind"] == "Role"}
     assert sorted(roles) == ["kubesynth", "kubesynth-leader-election"]
     granted = [rule for rules in roles.values() for rule in rules]

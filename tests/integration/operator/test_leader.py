@@ -41,6 +41,7 @@ async def test_a_lease_is_held_until_it_expires_on_the_other_s_own_clock(
     second = an_elector(client, namespace, "second", clock)
     assert await first.try_once()
     assert not await second.try_once()
+    assert (first.stands_by, second.stands_by) == (False, True)
     clock.now += 14
     assert not await second.try_once()
     assert await first.try_once(), "renewed"
@@ -50,6 +51,7 @@ async def test_a_lease_is_held_until_it_expires_on_the_other_s_own_clock(
     assert await second.try_once(), "the first has been silent for too long"
     assert await holder(namespace) == "second"
     assert not await first.try_once()
+    assert (first.stands_by, second.stands_by) == (True, False)
 
 
 async def test_a_leader_that_lost_its_lease_stops(client: KubeClient, namespace: Namespace) -> None:

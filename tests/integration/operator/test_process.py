@@ -95,6 +95,22 @@ async def test_a_standby_ends_on_sigterm_without_having_led(
     assert found["spec"]["holderIdentity"] == "somebody"
 
 
+async def test_one_that_may_not_ask_for_the_lease_is_not_ready(
+    api_server: ApiServer, namespace: Namespace, tmp_path: Path
+) -> None:
+    """It would look as if it stood by, with nobody at work."""
+    kubeconfig = role_kubeconfig(api_server, namespace.name)
+    election = {"KUBESYNTH_LEADER_ELECTION": "true", "KUBESYNTH_OPERATOR_NAMESPACE": "default"}
+    with operator_process(kubeconfig, namespace.name, tmp_path, **election) as process:
+
+        async def has_asked() -> bool:
+            return "lease not taken" in process.log.read_text()
+
+        await eventually(has_asked, "it asks for the Lease")
+        assert await process.answers("/readyz", 503)
+        assert "cannot get resource" in process.log.read_text()
+
+
 async def test_of_two_replicas_one_works_and_the_other_takes_over(
     api_server: ApiServer, namespace: Namespace, tmp_path: Path
 ) -> None:

@@ -22,7 +22,7 @@ from kubesynth_runner.llm.fake import FakeChatClient
 
 DONE = bytearray(1000)
 # Prompts of these beginnings get an error in place of a completion.
-FAILING = ("bad", "unpaid", "refused")
+FAILING = ("bad", "unpaid", "refused", "forbidden")
 
 
 def _prompt(line: dict[str, Any]) -> str:
@@ -109,6 +109,8 @@ class FakeBatches:
                 response["body"]["usage"] = {"prompt_tokens": 7, "completion_tokens": 30}
             if content.startswith("refused"):
                 response = {"status_code": 400, "body": {"error": {"message": "Not this one."}}}
+            if content.startswith("forbidden"):
+                response = {"status_code": 403, "body": {"error": {"message": "Not allowed."}}}
             name = f"mine-{line['custom_id']}" if self.renames else line["custom_id"]
             answer = {"custom_id": name, "response": response, "error": None}
             yield json.dumps(answer).encode()

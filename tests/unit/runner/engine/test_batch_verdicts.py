@@ -213,6 +213,42 @@ def test_lines_that_no_account_pays_for_go_round_again_when_all_is_taken_in(tmp_
     virtual_time.run(main())
 
 
+@pytest.mark.parametrize(
+    "texts", [("a", "forbidden", "b"), ("forbidden",)], ids=["among others", "alone"]
+)
+def test_a_prompt_that_is_not_allowed_where_others_are_fails_alone(
+    tmp_path: Path, texts: tuple[str, ...]
+) -> None:
+    async def main() -> None:
+        desk = Desk(tmp_path, FakeBatches())
+        outcomes = dict(zip(texts, await desk.round(*texts), strict=True))
+        refused = outcomes.pop("forbidden")
+        assert isinstance(refused, CallFailed)
+        assert (refused.kind, refused.status_code) == (ErrorKind.REFUSAL, 403)
+        assert kinds(list(outcomes.values())) == [CallFrame] * len(outcomes)
+        desk.close()
+
+    virtual_time.run(main())
+
+
+def test_a_key_that_is_not_allowed_ends_the_attempt(tmp_path: Path) -> None:
+    class Forbidden(FakeChatClient):
+        async def probe(self) -> None:  # type: ignore[override]
+            raise ClientError(ErrorKind.AUTHENTICATION, "not this key", status_code=403)
+
+    async def main() -> None:
+        desk = Desk(tmp_path, FakeBatches(), probe=Forbidden("So."))
+        texts = ("a", "forbidden")
+        await desk.ask(*texts)
+        with pytest.raises(errors.RetryLaterError, match=r"1 of the batch b-1.*Not allowed"):
+            await desk.settle()
+        desk.journal.reopen(DONE)
+        assert kinds(await desk.ask(*texts)) == [CallFrame, Deferred]
+        desk.close()
+
+    virtual_time.run(main())
+
+
 def test_a_full_queue_is_waited_for_however_long_it_takes(tmp_path: Path) -> None:
     async def main() -> None:
         desk = Desk(tmp_path, FakeBatches(*["failed: token_limit_exceeded"] * 20))
