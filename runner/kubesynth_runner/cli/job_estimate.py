@@ -80,6 +80,8 @@ def estimate(source: str, flags: mappings.Flags, options: Options) -> int:
     Raises:
         CommandError: the manifest or a flag is wrong, or the input cannot be read.
     """
+    if options.characters is not None and options.records is None:
+        raise CommandError("--characters is the length of --records N: say how many there are")
     manifest = manifests.read(source)
     document = manifests.the_job(manifest)
     with tempfile.TemporaryDirectory(prefix="kubesynth-") as scratch:

@@ -104,6 +104,7 @@ def test_the_table_shows_every_step(tmp_path: Path, capsys: pytest.CaptureFixtur
     ("pipeline", "arguments", "problem"),
     [
         ([{"answer": {}}], [], "--records N"),
+        ([{"answer": {}}], ["--characters", "9"], "--characters is the length of --records N"),
         ([{"answer": {}}], ["--records", "1", "--price", "x=1,2"], "no model has the role 'x'"),
         ([{"answer": {}}], ["--records", "1", "--price", "writer=1"], "ROLE=PROMPT,COMPLETION"),
         ([{"answer": {}}], ["--records", "1", "--price", "writer=nan,1"], "0 or more"),
