@@ -71,6 +71,18 @@ class CallFrame(msgspec.Struct, frozen=True, array_like=True, gc=False):
     lost_by: bytes = b""
 
 
+class Unfinished(msgspec.Struct, gc=False):
+    """What answers for records that are not committed have taken, of one model.
+
+    `tokens_estimated` are those of the tokens that no server has counted.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    calls: int = 0
+    tokens_estimated: int = 0
+
+
 def call_key(record_id: str, stage_index: int, call: int) -> bytes:
     """Return the name of a call, 16 bytes."""
     return xxhash.xxh3_128_digest(f"call\0{record_id}\0{stage_index}\0{call}".encode())
@@ -121,9 +133,8 @@ class Journal:
         self._current: _Segment | None = None
         self._sequence = 0
         self.dirty = False
-        # Prompt tokens, completion tokens and calls that earlier attempts have paid for records
-        # that are not committed, by the model's place in the spec.
-        self.unfinished: dict[int, tuple[int, int, int]] = {}
+        # What earlier attempts have paid, by the model's place in the spec.
+        self.unfinished: dict[int, Unfinished] = {}
 
     def load(self, is_done: bytearray) -> None:
         """Index the calls of earlier attempts, except for records that are committed."""
@@ -180,12 +191,12 @@ class Journal:
             self._count(frame, calls=0)
 
     def _count(self, frame: CallFrame, calls: int) -> None:
-        prompt, completion, before = self.unfinished.get(frame.model_place, (0, 0, 0))
-        self.unfinished[frame.model_place] = (
-            prompt + frame.prompt_tokens,
-            completion + frame.completion_tokens,
-            before + calls,
-        )
+        unfinished = self.unfinished.setdefault(frame.model_place, Unfinished())
+        unfinished.prompt_tokens += frame.prompt_tokens
+        unfinished.completion_tokens += frame.completion_tokens
+        unfinished.calls += calls
+        if frame.tokens_estimated:
+            unfinished.tokens_estimated += frame.prompt_tokens + frame.completion_tokens
 
     def lost(self, key: bytes) -> Iterable[TokenUsage]:
         """Return the tokens of answers that earlier attempts have paid for and could not use."""

@@ -91,12 +91,13 @@ def unfinished(context: RunContext, journal: Journal) -> Tally:
     """Return what a journal's answers for records that are not committed have cost."""
     paid = Tally()
     roles = [model.name for model in context.spec.spec.models]
-    for place, (prompt, completion, answers) in journal.unfinished.items():
-        paid.prompt_tokens += prompt
-        paid.completion_tokens += completion
-        paid.requests_ok += answers
+    for place, of_model in journal.unfinished.items():
+        paid.prompt_tokens += of_model.prompt_tokens
+        paid.completion_tokens += of_model.completion_tokens
+        paid.estimated_tokens += of_model.tokens_estimated
+        paid.requests_ok += of_model.calls
         if context.prices:
-            paid.charge(roles[place], prompt, completion)
+            paid.charge(roles[place], of_model.prompt_tokens, of_model.completion_tokens)
     return paid
 
 

@@ -10,7 +10,7 @@ import pytest
 from kubesynth_runner import errors
 from kubesynth_runner.engine import batching
 from kubesynth_runner.engine.calls import CallFailed, Deferred
-from kubesynth_runner.io.journal import CallFrame
+from kubesynth_runner.io.journal import CallFrame, Unfinished
 from kubesynth_runner.llm.base import TokenUsage
 from kubesynth_runner.llm.errors import ClientError, ErrorKind
 from kubesynth_testing import virtual_time
@@ -86,7 +86,7 @@ def test_empty_answers_are_counted_once_each_however_often_they_are_read(tmp_pat
         with pytest.raises(CallFailed):
             await desk.ask_once("mute", lost.append)
         assert lost == [TokenUsage(7, 30)] * 3
-        assert desk.journal.unfinished == {0: (4 * 7, 4 * 30, 0)}
+        assert desk.journal.unfinished == {0: Unfinished(4 * 7, 4 * 30)}
         desk.close()
 
     virtual_time.run(main())

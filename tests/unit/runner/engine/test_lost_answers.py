@@ -16,7 +16,7 @@ from kubesynth_runner.engine.connection import ModelConnection
 from kubesynth_runner.engine.gate import Gate
 from kubesynth_runner.engine.purse import Caps, Purse
 from kubesynth_runner.engine.stage_calls import StageCalls
-from kubesynth_runner.io.journal import Journal
+from kubesynth_runner.io.journal import Journal, Unfinished
 from kubesynth_runner.io.local_storage import LocalStorage
 from kubesynth_runner.llm.base import Completion, CompletionRequest, Message, TokenUsage
 from kubesynth_runner.llm.errors import ClientError, ErrorKind
@@ -53,8 +53,8 @@ class Attempt:
         self.journal.load(bytearray(1))
         self.found = dict(self.journal.unfinished)
         self.purse = Purse(Caps(), PRICES)
-        for prompt, completion, answers in self.found.values():
-            self.purse.charge("g", prompt, completion, answers)
+        for found in self.found.values():
+            self.purse.charge("g", found.prompt_tokens, found.completion_tokens, found.calls)
         self.caller = Caller(self.journal, self.purse)
         connection = ModelConnection("g", "m", client, gate, True, 3, 600.0, has_price=True)
         self.calls = StageCalls(self.caller, StageBinding(0, "s", connection, {}, None), RECORD, 0)
@@ -98,7 +98,7 @@ def test_every_answer_is_counted_and_again_by_a_replay(tmp_path: Path) -> None:
         assert paid(attempt.tally) == paid(attempt.purse.paid) == (60, 205, 1)
         assert attempt.tally.by_model == {"g": (60, 205)}
         assert attempt.purse.usd == pytest.approx((60 * 10 + 205 * 100) / 1e6)
-    assert replayed.found == {0: (60, 205, 1)}
+    assert replayed.found == {0: Unfinished(60, 205, 1)}
     assert live.calls.provenance[0].completion_tokens == 5  # the row's own answer
 
 
@@ -158,10 +158,11 @@ def test_lost_tokens_are_taken_from_the_minute(tmp_path: Path) -> None:
 
 def test_lost_answer_without_a_count_is_estimated_where_tokens_are_limited(tmp_path: Path) -> None:
     gate = Gate(1, Buckets(tokens_per_minute=10**6))
-    (live,) = attempts(tmp_path, [empty("length", TokenUsage())], gate=gate)
+    live, replayed = attempts(tmp_path, [empty("length", TokenUsage())], [], gate=gate)
     assert live.tally.prompt_tokens > 0
     assert live.tally.completion_tokens > 50  # the length of its reasoning
     assert live.tally.estimated_tokens == live.purse.tokens
+    assert replayed.found[0].tokens_estimated == live.purse.tokens
 
 
 def test_committed_records_leave_no_lost_answers(tmp_path: Path) -> None:
