@@ -162,12 +162,13 @@ class Caller:
     ) -> tuple[Completion | ClientError, int]:
         """Send until there is an answer, or attempts run out; return it with their number."""
         attempts = 0
-        patience = retry.Patience()
+        patience: retry.Patience | None = None
         while True:
             failure = await self._try(connection, request)
             if isinstance(failure, Completion):
                 self.outages.on_answer(connection)
                 return failure, attempts + 1
+            patience = patience or retry.Patience()
             self._note_lost(connection, call, failure.answer)
             costs_an_attempt = await self._costs_an_attempt(connection, failure)
             if failure.kind in BACKPRESSURE and failure.retry_after_seconds:

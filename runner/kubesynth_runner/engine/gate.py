@@ -123,6 +123,8 @@ class Gate:
                 turn.set_exception(errors.StoppedError())
 
     def _wake(self) -> None:
+        if not self._waiters:
+            return
         loop = asyncio.get_running_loop()
         now = loop.time()
         while self._waiters:

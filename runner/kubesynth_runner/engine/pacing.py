@@ -105,6 +105,8 @@ class Pacer:
         self._since: float | None = None
         # All rises take so many times as long.
         self._patience = 1.0
+        # It has risen so far that it limits nothing any more.
+        self._is_over = False
 
     def rate(self, now: float) -> float:
         """Return the pace in requests per second, infinite if there is none."""
@@ -127,7 +129,10 @@ class Pacer:
             self.next_start = now - burst / self._base
         elif self._mode is not _Mode.START:
             self.next_start = max(self.next_start, now - TOLERANCE_SECONDS)
-        self.next_start += 1.0 / self.rate(now)
+        if not self._is_over:
+            rate = self.rate(now)
+            self._is_over = rate == math.inf
+            self.next_start += 1.0 / rate
 
     def refuse(self) -> None:
         """Count a request that was not let in."""
@@ -151,7 +156,7 @@ class Pacer:
         cost = cost if self._mode is _Mode.PLATEAU else math.sqrt(cost)
         self._patience = max(cost, BRISK_PER_SECOND / self._base)
         self._recent.clear()
-        self._since, self.next_start = None, now
+        self._since, self.next_start, self._is_over = None, now, False
         return was_fruitful
 
     def _next_pace(self, refusal: _Refusal) -> tuple[float, _Mode]:
@@ -191,4 +196,4 @@ class Pacer:
     def restart(self) -> None:
         """Forget the pace and begin again with a moderate one."""
         self._base, self._mode = START_PER_SECOND, _Mode.START
-        self._since, self._patience = None, 1.0
+        self._since, self._patience, self._is_over = None, 1.0, False

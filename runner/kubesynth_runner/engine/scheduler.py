@@ -25,7 +25,7 @@ from kubesynth_runner.engine.connection import ModelConnection
 from kubesynth_runner.engine.failed_records import failed_call, failed_stage
 from kubesynth_runner.engine.purse import Purse
 from kubesynth_runner.engine.read_ahead import ReadAhead
-from kubesynth_runner.engine.stage_calls import NO_CALLS, NoCalls, StageCalls, children
+from kubesynth_runner.engine.stage_calls import NO_CALLS, NoCalls, StageCalls, make_children
 from kubesynth_runner.io.shard_output import RootOutcome
 from kubesynth_runner.io.source import RootInput
 from kubesynth_runner.pipelines.base import Stage, StageFailure
@@ -337,16 +337,20 @@ class Scheduler:
         place = bound.binding
         calls: StageCalls | NoCalls
         if isinstance(place, StageBinding):
-            calls = StageCalls(self._caller, place, record, root.ordinal, bound.others)
+            calls = StageCalls(self._caller, place, record, root.ordinal, bound.others, root.tally)
         else:
             calls = NO_CALLS
         ordinal = 0
+
+        async def take(columns: records.Columns) -> None:
+            nonlocal ordinal
+            child = record.child(place.index, ordinal, columns, calls.provenance)
+            ordinal += 1
+            if ordinal > record.made:
+                await self._forward(root, child, index + 1)
+
         try:
-            async for columns in children(bound.stage, record, calls):
-                child = record.child(place.index, ordinal, columns, calls.provenance)
-                ordinal += 1
-                if ordinal > record.made:
-                    await self._forward(root, child, index + 1)
+            await make_children(bound.stage, record, calls, take)
             if ordinal == 0:
                 root.filtered += 1
         except StageFailure as failure:
@@ -357,8 +361,6 @@ class Scheduler:
             root.failed.append(failed_call(place, record, failure, max(ordinal, record.made)))
         except Deferred:
             root.is_deferred = True
-        finally:
-            root.tally.add(calls.tally)
 
     async def _forward(self, root: _Root, record: records.Record, index: int) -> None:
         """Hand a record to stage `index`: to its lane, or through it if it needs no slot."""

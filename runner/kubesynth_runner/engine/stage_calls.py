@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 import xxhash
@@ -46,6 +46,8 @@ class CallNumbers:
 
     def divide(self, count: int) -> tuple[CallNumbers, ...]:
         """Return the numbers of `count` parts that go on side by side, until all have ended."""
+        if count == 1:
+            return (self,)
         self._next, self._divided = self._upcoming(), ()
         step = self._step * count
         firsts = range(self._next, self._next + step, self._step)
@@ -54,8 +56,10 @@ class CallNumbers:
 
     def _upcoming(self) -> int:
         """Return the first number of ours that no part can have taken."""
+        if not self._divided:
+            return self._next
         spent = [part._upcoming() - self._step * place for place, part in enumerate(self._divided)]
-        return max(spent, default=self._next)
+        return max(spent)
 
 
 class StageCalls:
@@ -71,8 +75,12 @@ class StageCalls:
         record: records.Record,
         ordinal: int,
         others: Mapping[str, StageBinding] | None = None,
+        tally: Tally | None = None,
     ) -> None:
-        """`others` are the stage's further models, by the field that names their role."""
+        """`others` are the stage's further models, by the field that names their role.
+
+        Calls are counted in `tally`, if it is given.
+        """
         self._others = others or {}
         self._caller = caller
         self._binding = binding
@@ -89,7 +97,7 @@ class StageCalls:
         self.reasoning: str | None = None
         # What a call has ended with that is nobody's answer, such as a disk that is gone.
         self.trouble: Exception | None = None
-        self.tally = Tally()
+        self.tally = Tally() if tally is None else tally
 
     @property
     def json_schema(self) -> bool:
@@ -246,7 +254,6 @@ class NoCalls:
     reasoning: str | None = None
     trouble: Exception | None = None
     provenance: tuple[records.CallProvenance, ...] = ()
-    tally = Tally()
 
     async def complete(
         self, messages: tuple[Message, ...], response_format: JsonSchemaFormat | None = None
@@ -298,36 +305,44 @@ class _View:
         return [_View(self._calls, self._binding, numbers) for numbers in parts]
 
 
-async def children(
-    stage: Stage, record: records.Record, calls: StageCalls | NoCalls
-) -> AsyncIterator[records.Columns]:
-    """Yield what a stage makes of a record: of each choice, where its prompt has several.
+Take = Callable[[records.Columns], Awaitable[None]]
 
-    A choice that fails does not spoil the others; what is wrong with it is said at the end.
+
+def make_children(
+    stage: Stage, record: records.Record, calls: StageCalls | NoCalls, take: Take
+) -> Awaitable[None]:
+    """Give `take` what a stage makes of a record: of each choice, where its prompt has several.
+
+    A choice that fails does not spoil the others; what is wrong with it is said at the end. This is
+    no generator around the stage's: those are dear, and every record goes through here.
 
     Raises:
-        StageFailure: the record fails, or some of its choices do; what was yielded stays.
+        StageFailure: the record fails, or some of its choices do; what was taken stays.
         CallFailed: the first call failed for good.
         Deferred: a call is to be answered later.
         RunnerError: the process cannot go on.
     """
-    reasoning_column = calls.reasoning_column
+    if calls.choices > 1:
+        return _make_choices(stage, record, calls, take)
+    calls.choose(0)
+    return _make(stage, record, calls, take)
+
+
+async def _make_choices(
+    stage: Stage, record: records.Record, calls: StageCalls | NoCalls, take: Take
+) -> None:
     failures: list[StageFailure | CallFailed] = []
     is_deferred = False
     for number in range(calls.choices):
         calls.choose(number)
         try:
-            async for columns in _made(stage, record, calls):
-                if reasoning_column is not None:
-                    yield {**columns, reasoning_column: calls.reasoning}
-                else:
-                    yield columns
+            await _make(stage, record, calls, take)
         except (StageFailure, CallFailed) as failure:
-            if calls.choices == 1 or not calls.has_answer:
+            if not calls.has_answer:
                 raise
             failures.append(failure)
         except Deferred:
-            if calls.choices == 1 or not calls.has_answer:
+            if not calls.has_answer:
                 raise
             is_deferred = True
     if is_deferred:
@@ -336,16 +351,27 @@ async def children(
         raise _summary(failures, calls.choices)
 
 
-async def _made(
-    stage: Stage, record: records.Record, calls: StageCalls | NoCalls
-) -> AsyncIterator[records.Columns]:
-    """Yield what a stage makes of a record; a bug that it meets there is the record's failure.
+async def _make(
+    stage: Stage, record: records.Record, calls: StageCalls | NoCalls, take: Take
+) -> None:
+    made = stage.run(record, calls)
+    while (columns := await _next(made, record, calls)) is not None:
+        if calls.reasoning_column is not None:
+            columns = {**columns, calls.reasoning_column: calls.reasoning}
+        await take(columns)
+
+
+async def _next(
+    made: AsyncIterator[records.Columns], record: records.Record, calls: StageCalls | NoCalls
+) -> records.Columns | None:
+    """Return what a stage makes next; a bug that it meets there is the record's failure.
 
     Otherwise its answer, which is in the journal, would end every later attempt as well.
     """
     try:
-        async for columns in stage.run(record, calls):
-            yield columns
+        return await anext(made)
+    except StopAsyncIteration:
+        return None
     except (StageFailure, CallFailed, Deferred, errors.RunnerError):
         raise
     except Exception as exc:

@@ -132,9 +132,9 @@ class ParquetPart:
     def write(self, row: Mapping[str, Any]) -> None:
         """Add a row."""
         self._buffer.append(row)
-        self._characters_in_group += sum(
-            len(value) for value in row.values() if isinstance(value, str)
-        )
+        for value in row.values():
+            if isinstance(value, str):
+                self._characters_in_group += len(value)
         self._rows_in_group += 1
         self.rows += 1
         if (

@@ -78,14 +78,12 @@ def to_column_value(value: Any, kind: ColumnType) -> Any:
     Raises:
         ValueError: it cannot be stored.
     """
-    if value is None:
-        return None
+    if value is None or (kind == "string" and isinstance(value, str)):
+        return value
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     match kind:
         case "json":
             return _to_json(value)
-        case "string" if isinstance(value, str):
-            return value
         case "boolean" if isinstance(value, bool):
             return value
         case "number" if is_number and not _is_beyond(value, sys.float_info.max):

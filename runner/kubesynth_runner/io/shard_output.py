@@ -35,7 +35,7 @@ class OutputOptions:
 class RootOutcome:
     """An input record whose pipeline has ended, with all that came of it.
 
-    `tally` counts its tokens and requests, replayed calls included.
+    `tally` counts its tokens and requests, replayed calls included. The output goes on with it.
     """
 
     ordinal: int
@@ -84,15 +84,28 @@ class ShardOutput:
         Raises:
             FencedError: another writer has taken over.
         """
+        if not self._lock.locked():
+            # The lock costs more than what it would guard: nothing is waited for here.
+            self._take_wholly(outcome)
+            if self._is_full(self._part):
+                await self._cut_if_full()
+            return
         async with self._lock:
-            self._refuse_broken_part()
-            # False for good if a write fails: then the part holds rows of a record that is not
-            # done, which somebody who is waiting for the lock must not commit.
-            self._is_whole = False
-            self._take(outcome)
-            self._is_whole = True
+            self._take_wholly(outcome)
+        await self._cut_if_full()
+
+    async def _cut_if_full(self) -> None:
+        async with self._lock:
             if self._is_full(self._part):
                 await self._cut()
+
+    def _take_wholly(self, outcome: RootOutcome) -> None:
+        self._refuse_broken_part()
+        # False for good if a write fails: then the part holds rows of a record that is not done,
+        # which somebody who is waiting for the lock must not commit.
+        self._is_whole = False
+        self._take(outcome)
+        self._is_whole = True
 
     def _refuse_broken_part(self) -> None:
         if not self._is_whole:
@@ -101,9 +114,10 @@ class ShardOutput:
             )
 
     def _take(self, outcome: RootOutcome) -> None:
-        part, tally = self._part, outcome.tally.copy()
-        failed = list(outcome.failed)
-        for record in sorted(outcome.rows, key=lambda record: record.path):
+        part, tally, failed, rows = self._part, outcome.tally, list(outcome.failed), outcome.rows
+        if len(rows) > 1:
+            rows = sorted(rows, key=lambda record: record.path)
+        for record in rows:
             try:
                 row = schema.to_row(record, self._options.columns, logprobs=self._options.logprobs)
             except ValueError as exc:
@@ -123,12 +137,12 @@ class ShardOutput:
         self.tally.add(tally)
 
     def _is_full(self, part: _OpenPart) -> bool:
-        rows = part.data.rows if part.data else 0
-        limit = self._options.rows_per_part
-        if rows >= limit or len(part.ordinals) >= limit * ROOTS_PER_PART_FACTOR:
+        data, failed, limit = part.data, part.errors, self._options.rows_per_part
+        if data is not None and (data.rows >= limit or data.size_bytes >= BYTES_PER_PART):
             return True
-        writers = (part.data, part.errors)
-        return any(one.size_bytes >= BYTES_PER_PART for one in writers if one is not None)
+        if failed is not None and failed.size_bytes >= BYTES_PER_PART:
+            return True
+        return len(part.ordinals) >= limit * ROOTS_PER_PART_FACTOR
 
     def _data_writer(self, part: _OpenPart) -> parts.PartWriter:
         if part.data is None:

@@ -166,7 +166,7 @@ class Generation:
                 self._pipeline.columns, spec.output.format, spec.output.rows_per_part
             )
             output = ShardOutput(self._book, self._journal, options, lambda: caller.process_tally)
-            await output.add(RootOutcome(0, [], self._failed, 0, self._tally))
+            await output.add(RootOutcome(0, [], self._failed, 0, self._tally.copy()))
             await output.flush()
         await self.close()
         await asyncio.to_thread(self._book.finish)

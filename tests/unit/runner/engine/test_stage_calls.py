@@ -19,7 +19,7 @@ from kubesynth_runner import errors, records
 from kubesynth_runner.engine.calls import Caller, CallFailed, StageBinding
 from kubesynth_runner.engine.connection import ModelConnection
 from kubesynth_runner.engine.gate import Gate
-from kubesynth_runner.engine.stage_calls import CallNumbers, StageCalls, children
+from kubesynth_runner.engine.stage_calls import CallNumbers, StageCalls, make_children
 from kubesynth_runner.io.journal import Journal
 from kubesynth_runner.io.local_storage import LocalStorage
 from kubesynth_runner.io.plan_file import ColumnType
@@ -93,10 +93,13 @@ class Desk:
         binding = StageBinding(0, "s", connection, {"n": n}, 5, column)
         self.calls = StageCalls(Caller(journal), binding, record, 0)
         self.rows, self.provenance, self.failure = [], [], None
+
+        async def take(columns: records.Columns) -> None:
+            self.rows.append(columns)
+            self.provenance.append(tuple(self.calls.provenance))
+
         try:
-            async for columns in children(stage, record, self.calls):
-                self.rows.append(columns)
-                self.provenance.append(tuple(self.calls.provenance))
+            await make_children(stage, record, self.calls, take)
         except (StageFailure, CallFailed) as failure:
             self.failure = failure
         finally:
