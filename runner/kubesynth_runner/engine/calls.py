@@ -127,9 +127,11 @@ class Caller:
         """
         key = call_key(job.record_id, binding.index, job.number)
         request_hash = self._request_hash(binding.connection.model, request)
-        for usage in self._journal.lost(key):
-            on_lost(usage)
-        frame = await self._journal.fetch(key, request_hash)
+        frame = None
+        if self._journal.knows(key):
+            for usage in self._journal.lost(key):
+                on_lost(usage)
+            frame = await self._journal.fetch(key, request_hash)
         if frame is None:
             call = NewCall(key, request_hash, job.ordinal, on_lost)
             frame = await self._obtain(binding.connection, call, request)
@@ -146,10 +148,7 @@ class Caller:
             outcome, call.key, call.request_hash, call.ordinal, connection.place
         )
         self._journal.append(frame)
-        # Whoever got the slot sends the next request first: what comes of this answer is no hurry.
-        # Twice, for when many answers come at once the turns of others come up after ours.
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await _let_others_send()
         return frame
 
     def _request_hash(self, model: str, request: CompletionRequest) -> bytes:
@@ -253,7 +252,7 @@ class Caller:
         self, connection: ModelConnection, request: CompletionRequest
     ) -> Completion:
         """Send once, and tell the gate how long it took."""
-        began = asyncio.get_running_loop().time()
+        began = asyncio.get_running_loop().time() if connection.gate.times_answers else None
         try:
             if connection.gate.admission.outage_since is None:
                 completion = await connection.client.complete(request)
@@ -261,10 +260,11 @@ class Caller:
                 async with self.outages.asking_beside(connection):
                     completion = await connection.client.complete(request)
         except ClientError as failure:
-            if failure.kind is ErrorKind.TIMEOUT:
+            if began is not None and failure.kind is ErrorKind.TIMEOUT:
                 connection.gate.on_latency(began, None)
             raise
-        connection.gate.on_latency(began, completion.usage.completion_tokens)
+        if began is not None:
+            connection.gate.on_latency(began, completion.usage.completion_tokens)
         return completion
 
     async def _costs_an_attempt(self, connection: ModelConnection, failure: ClientError) -> bool:
@@ -314,3 +314,20 @@ class Caller:
         except TimeoutError:
             return
         raise errors.StoppedError
+
+
+async def _let_others_send() -> None:
+    """Let whoever got the slot send the next request: what comes of this answer is no hurry.
+
+    For two rounds of the event loop: when many answers come at once, the turns of those who got
+    their slots come up after ours. As `sleep(0)` twice, without waking up in between.
+    """
+    loop = asyncio.get_running_loop()
+    turn = loop.create_future()
+    loop.call_soon(_end_turn, turn)
+    await turn
+
+
+def _end_turn(turn: asyncio.Future[None]) -> None:
+    if not turn.done():
+        turn.set_result(None)

@@ -35,6 +35,11 @@ class Gate:
         return self.buckets is not None and self.buckets.counts_tokens
 
     @property
+    def times_answers(self) -> bool:
+        """Whether it matters how long answers take."""
+        return self.admission.gradient is not None
+
+    @property
     def waiting(self) -> int:
         """Requests that wait for a slot."""
         return len(self._waiters)

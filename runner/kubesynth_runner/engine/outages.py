@@ -43,9 +43,10 @@ class Outages:
     def on_answer(self, connection: ModelConnection) -> None:
         """Note an answer, or a refusal that blames the request alone."""
         self.waiting.answers(connection.role)
-        health = self._of(connection)
-        health.silence.on_answer()
-        health.breaker.on_answer()
+        health = self._health.get(connection.role)
+        if health is not None:  # something has failed before
+            health.silence.on_answer()
+            health.breaker.on_answer()
         admission = connection.gate.admission
         was_out = admission.outage_since is not None
         admission.on_answer()

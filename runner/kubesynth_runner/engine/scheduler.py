@@ -61,14 +61,6 @@ class BoundStage:
         binding = self.binding
         return binding.connection.role if isinstance(binding, StageBinding) else None
 
-    def passes_by(self, record: records.Record) -> bool:
-        """Tell whether a record goes on unchanged.
-
-        Raises:
-            StageFailure: the condition cannot be computed for it.
-        """
-        return self.condition is not None and not self.condition.holds(record.columns)
-
 
 @dataclasses.dataclass(slots=True)
 class _Root:
@@ -322,15 +314,18 @@ class Scheduler:
     async def _enter(self, root: _Root, record: records.Record, index: int) -> None:
         """Take a record through stage `index`, whose slot is ours, or past it."""
         bound = self._stages[index]
+        if bound.condition is None:
+            await self._run_stage(root, record, index)
+            return
         try:
-            passes_by = bound.passes_by(record)
+            applies = bound.condition.holds(record.columns)
         except StageFailure as failure:
             root.failed.append(failed_stage(bound.binding, record, failure))
             return
-        if passes_by:
-            await self._forward(root, record, index + bound.skips)
-        else:
+        if applies:
             await self._run_stage(root, record, index)
+        else:
+            await self._forward(root, record, index + bound.skips)
 
     async def _run_stage(self, root: _Root, record: records.Record, index: int) -> None:
         bound = self._stages[index]

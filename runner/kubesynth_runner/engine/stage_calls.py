@@ -40,7 +40,7 @@ class CallNumbers:
 
     def take(self) -> int:
         """Return the next number; those of parts that have ended are passed over."""
-        number = self._upcoming()
+        number = self._upcoming() if self._divided else self._next
         self._next, self._divided = number + self._step, ()
         return number
 
@@ -86,7 +86,11 @@ class StageCalls:
         self._binding = binding
         self._record = record
         self._ordinal = ordinal
-        self._by_choice = CallNumbers().divide(binding.choices)
+        # How many completions the first prompt is to have.
+        self.choices = binding.choices
+        # The column that the model's reasoning is kept in, if it is.
+        self.reasoning_column = binding.reasoning_column
+        self._by_choice = CallNumbers().divide(self.choices)
         self._numbers = self._by_choice[0]
         self._first: tuple[CallFrame, int | None] | None = None
         self._choice = 0
@@ -103,16 +107,6 @@ class StageCalls:
     def json_schema(self) -> bool:
         """Whether the server can be held to a JSON schema."""
         return self._binding.connection.json_schema
-
-    @property
-    def choices(self) -> int:
-        """How many completions the first prompt is to have."""
-        return self._binding.choices
-
-    @property
-    def reasoning_column(self) -> str | None:
-        """The column that the model's reasoning is kept in, if it is."""
-        return self._binding.reasoning_column
 
     @property
     def has_answer(self) -> bool:

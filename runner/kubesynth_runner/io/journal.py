@@ -198,6 +198,10 @@ class Journal:
         if frame.tokens_estimated:
             unfinished.tokens_estimated += frame.prompt_tokens + frame.completion_tokens
 
+    def knows(self, key: bytes) -> bool:
+        """Tell whether earlier attempts have left anything of a call."""
+        return key in self._places or key in self._lost
+
     def lost(self, key: bytes) -> Iterable[TokenUsage]:
         """Return the tokens of answers that earlier attempts have paid for and could not use."""
         found = self._lost.get(key)

@@ -84,20 +84,21 @@ class ShardOutput:
         Raises:
             FencedError: another writer has taken over.
         """
-        if not self._lock.locked():
-            # The lock costs more than what it would guard: nothing is waited for here.
-            self._take_wholly(outcome)
-            if self._is_full(self._part):
+        if self._lock.locked():  # a commit is waited for
+            async with self._lock:
+                self._take_wholly(outcome)
                 await self._cut_if_full()
             return
-        async with self._lock:
-            self._take_wholly(outcome)
-        await self._cut_if_full()
+        # The lock costs more than all that it would guard here: nothing is waited for.
+        self._take_wholly(outcome)
+        if self._is_full(self._part):
+            async with self._lock:
+                await self._cut_if_full()
 
     async def _cut_if_full(self) -> None:
-        async with self._lock:
-            if self._is_full(self._part):
-                await self._cut()
+        if self._is_full(self._part):
+            self._refuse_broken_part()
+            await self._cut()
 
     def _take_wholly(self, outcome: RootOutcome) -> None:
         self._refuse_broken_part()

@@ -339,10 +339,10 @@ def test_trouble_of_the_engine_is_no_failure_of_a_record(
                 raise self._error from exc
             yield {}
 
-    async def gone(*_: object) -> None:
+    def gone(*_: object) -> None:
         raise OSError("the mount is gone")
 
-    monkeypatch.setattr(Journal, "fetch", gone)
+    monkeypatch.setattr(Journal, "append", gone)
     for stage in (text_stage(), Wrapping(ValueError("no answer"))):
         with pytest.raises(OSError, match="mount is gone"):
             Desk(tmp_path, lambda _: completion("a")).run(stage, n=1)

@@ -207,6 +207,18 @@ async def test_being_cancelled_while_waiting_for_a_commit_does_not_stop_it(tmp_p
     assert [record.done for record in committed(attempt)] == [[(0, 1)], [(2, 3)]]
 
 
+async def test_parts_keep_to_their_size_however_many_wait_for_a_commit(tmp_path: Path) -> None:
+    book = SlowLedger(LocalStorage(tmp_path))
+    attempt = Attempt(tmp_path, book=book)
+    waiting = [asyncio.create_task(attempt.output.add(outcome(n))) for n in range(21)]
+    await asyncio.to_thread(book.started.wait)
+    book.proceed.set()
+    await asyncio.gather(*waiting)
+    await attempt.output.flush()
+    sizes = [record.data.rows for record in committed(attempt) if record.data is not None]
+    assert sizes == [2] * 10 + [1]
+
+
 async def test_nothing_is_committed_after_a_commit_that_failed(tmp_path: Path) -> None:
     """The next part over the gap would be committed again by whoever fills it."""
     book = SlowLedger(LocalStorage(tmp_path))
