@@ -83,8 +83,9 @@ def test_job_of_another_namespace_is_not_touched(evidence: Served) -> None:
 def test_nothing_of_the_release_is_cluster_wide(evidence: Served) -> None:
     assert evidence.cluster_wide == set()
     assert evidence.roles == {
-        f"role.rbac.authorization.k8s.io/{RELEASE}",
-        f"rolebinding.rbac.authorization.k8s.io/{RELEASE}",
+        f"{kind}.rbac.authorization.k8s.io/{name}"
+        for kind in ("role", "rolebinding")
+        for name in (RELEASE, f"{RELEASE}-leader-election")
     }
 
 

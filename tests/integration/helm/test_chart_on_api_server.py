@@ -71,6 +71,8 @@ EXPECTED: set[Right] = {
 OF_THE_CLUSTER: set[Right] = {
     (*CLUSTER_CLASSES, verb) for verb in ("get", "list", "watch", "create")
 }
+# Only where it runs.
+OF_THE_ELECTION: set[Right] = {(*LEASES, verb) for verb in ("get", "create", "update")}
 
 
 def make_namespace(api_server: ApiServer, name: str) -> Kubectl:
@@ -133,7 +135,7 @@ def namespaced_release(
     """The chart, installed for its own namespace and one more; the definitions are there."""
     kubectl = make_namespace(api_server, "team-a")
     make_namespace(api_server, "team-b")
-    values = ("--set=namespaced=true", "--set=namespaces={team-a,team-b}", "--set=replicas=2")
+    values = ("--set=namespaced=true", "--set=namespaces={team-a,team-b}")
     helm_for(api_server, kubectl, program)("install", "kubesynth", chart, *values)
     return kubectl
 
@@ -154,7 +156,7 @@ def test_operator_has_exactly_the_listed_rights_everywhere(
     elsewhere = make_namespace(api_server, "any-namespace")
     everything = EXPECTED | OF_THE_CLUSTER
     assert rights_of(service_account(release.namespace), elsewhere) == everything
-    assert rights_of(service_account(release.namespace), release) == everything
+    assert rights_of(service_account(release.namespace), release) == everything | OF_THE_ELECTION
 
 
 def test_namespaced_operator_has_its_rights_there_and_none_elsewhere(
@@ -163,8 +165,7 @@ def test_namespaced_operator_has_its_rights_there_and_none_elsewhere(
     user = service_account(namespaced_release.namespace)
     other = Kubectl(namespaced_release.program, namespaced_release.kubeconfig, "team-b")
     elsewhere = make_namespace(api_server, "team-c")
-    leases = {(*LEASES, verb) for verb in ("get", "create", "update")}
-    assert rights_of(user, namespaced_release) == EXPECTED | leases
+    assert rights_of(user, namespaced_release) == EXPECTED | OF_THE_ELECTION
     assert rights_of(user, other) == EXPECTED
     assert rights_of(user, elsewhere) == set()
 
