@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 from kubesynth_api.conditions import Reason
 from kubesynth_api.v1alpha1.pipeline import OUTPUT_PLACE
@@ -75,6 +76,9 @@ class ShardOutput:
         self._is_whole = True
         # While a commit is waited for, nobody adds to the part that is about to be cut.
         self._lock = asyncio.Lock()
+        # Who has the lock and who waits for it, those included who are woken and still to come up:
+        # it is free then, and whoever did not queue behind them would overfill the part.
+        self._in_line = 0
         # Everything finished: committed in this or an earlier attempt, or in the open part.
         self.tally = book.tally.copy()
 
@@ -84,16 +88,25 @@ class ShardOutput:
         Raises:
             FencedError: another writer has taken over.
         """
-        if self._lock.locked():  # a commit is waited for
-            async with self._lock:
+        if self._in_line:  # a commit is waited for
+            async with self._turn():
                 self._take_wholly(outcome)
                 await self._cut_if_full()
             return
         # The lock costs more than all that it would guard here: nothing is waited for.
         self._take_wholly(outcome)
         if self._is_full(self._part):
-            async with self._lock:
+            async with self._turn():
                 await self._cut_if_full()
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        self._in_line += 1
+        try:
+            async with self._lock:
+                yield
+        finally:
+            self._in_line -= 1
 
     async def _cut_if_full(self) -> None:
         if self._is_full(self._part):
@@ -215,7 +228,7 @@ class ShardOutput:
 
     async def flush(self) -> None:
         """Commit what is open and wait until it is committed."""
-        async with self._lock:
+        async with self._turn():
             self._refuse_broken_part()
             if self._part.ordinals:
                 await self._cut()

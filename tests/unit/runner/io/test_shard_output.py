@@ -219,6 +219,22 @@ async def test_parts_keep_to_their_size_however_many_wait_for_a_commit(tmp_path:
     assert sizes == [2] * 10 + [1]
 
 
+async def test_parts_keep_to_their_size_whoever_comes_while_another_is_woken(
+    tmp_path: Path,
+) -> None:
+    """Between the end of a wait for a commit and the turn of who is next, the lock is free."""
+    attempt = Attempt(tmp_path)
+
+    async def work(first: int) -> None:
+        for ordinal in range(first, 20, 2):
+            await attempt.output.add(outcome(ordinal))
+
+    await asyncio.gather(*(work(first) for first in range(2)))
+    await attempt.output.flush()
+    sizes = [record.data.rows for record in committed(attempt) if record.data is not None]
+    assert sizes == [2] * 10
+
+
 async def test_nothing_is_committed_after_a_commit_that_failed(tmp_path: Path) -> None:
     """The next part over the gap would be committed again by whoever fills it."""
     book = SlowLedger(LocalStorage(tmp_path))
