@@ -330,7 +330,9 @@ async def _make_choices(
     for number in range(calls.choices):
         calls.choose(number)
         try:
-            await _make(stage, record, calls, take)
+            # Records are named by their places: behind one that is still to come nobody has
+            # one. The other choices go on all the same, to ask what they have to.
+            await _make(stage, record, calls, _pass_over if is_deferred else take)
         except (StageFailure, CallFailed) as failure:
             if not calls.has_answer:
                 raise
@@ -343,6 +345,10 @@ async def _make_choices(
         raise Deferred
     if failures:
         raise _summary(failures, calls.choices)
+
+
+async def _pass_over(_: records.Columns) -> None:
+    """Take a record that is made again when all those before it are there."""
 
 
 async def _make(
