@@ -61,10 +61,13 @@ class Intake:
     # Why the last one of the answers that are of no use is of none.
     trouble: str = ""
 
-    @property
-    def has_forbidden(self) -> bool:
-        """Whether calls were not allowed: to the key, or to them alone."""
-        return any(failure.is_forbidden for _, failure in self.fatal.values())
+    def may_have_refusals(self, requests: int) -> bool:
+        """Tell whether calls of a batch of so many may have been forbidden for their prompts.
+
+        Where nobody was answered, it is more likely that the key may not have batches.
+        """
+        forbidden = any(failure.is_forbidden for _, failure in self.fatal.values())
+        return forbidden and (self.answered > 0 or requests == 1)
 
 
 def judge(status: str, codes: Collection[str], intake: Intake) -> Verdict:

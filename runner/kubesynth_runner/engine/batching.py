@@ -361,7 +361,8 @@ class BatchCaller(Caller):
             if file_id:
                 # From the start again if it breaks off: an answer may be journalled twice.
                 await self._insist(connection, functools.partial(read, file_id))
-        if intake.has_forbidden and await self.outages.ask(connection) is None:
+        may_be = intake.may_have_refusals(batch.requests)
+        if may_be and await self.outages.ask(connection) is None:
             self._answers.take_refusals(connection, intake, is_ours=is_ours)
         return intake
 

@@ -231,19 +231,28 @@ def test_a_prompt_that_is_not_allowed_where_others_are_fails_alone(
     virtual_time.run(main())
 
 
-def test_a_key_that_is_not_allowed_ends_the_attempt(tmp_path: Path) -> None:
-    class Forbidden(FakeChatClient):
-        async def probe(self) -> None:  # type: ignore[override]
-            raise ClientError(ErrorKind.AUTHENTICATION, "not this key", status_code=403)
+class Forbidden(FakeChatClient):
+    async def probe(self) -> None:  # type: ignore[override]
+        raise ClientError(ErrorKind.AUTHENTICATION, "not this key", status_code=403)
 
+
+@pytest.mark.parametrize(
+    ("texts", "probe", "outcomes"),
+    [
+        pytest.param(("a", "forbidden"), Forbidden("So."), [CallFrame, Deferred], id="any more"),
+        pytest.param(("forbidden 1", "forbidden 2"), None, [Deferred] * 2, id="to have batches"),
+    ],
+)
+def test_a_key_that_is_not_allowed_ends_the_attempt(
+    tmp_path: Path, texts: tuple[str, ...], probe: FakeChatClient | None, outcomes: list[type]
+) -> None:
     async def main() -> None:
-        desk = Desk(tmp_path, FakeBatches(), probe=Forbidden("So."))
-        texts = ("a", "forbidden")
+        desk = Desk(tmp_path, FakeBatches(), probe=probe)
         await desk.ask(*texts)
-        with pytest.raises(errors.RetryLaterError, match=r"1 of the batch b-1.*Not allowed"):
+        with pytest.raises(errors.RetryLaterError, match=r"of the batch b-1.*Not allowed"):
             await desk.settle()
         desk.journal.reopen(DONE)
-        assert kinds(await desk.ask(*texts)) == [CallFrame, Deferred]
+        assert kinds(await desk.ask(*texts)) == outcomes
         desk.close()
 
     virtual_time.run(main())
