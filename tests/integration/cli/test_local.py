@@ -25,7 +25,7 @@ async def test_serve_answers_until_it_is_asked_to_stop(pulled_weights: weights.W
     words = (await process.stdout.readline()).decode().split()
     assert words[:3] == ["serving", pulled_weights.model, "at"]
     client = OpenAIChatClient(OpenAIEndpoint(words[3], pulled_weights.model))
-    request = CompletionRequest((Message("user", "Hello"),), {"max_tokens": 4})
+    request = CompletionRequest((Message("user", "Hello"),), {"max_tokens": 4, "temperature": 0})
     completion = await client.complete(request)
     await client.close()
     process.send_signal(signal.SIGTERM)

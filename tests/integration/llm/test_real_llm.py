@@ -70,9 +70,8 @@ async def test_schema_constrains_the_answer(client: OpenAIChatClient) -> None:
 
 
 async def test_more_requests_than_slots_are_all_answered(client: OpenAIChatClient) -> None:
-    completions = await asyncio.gather(
-        *(client.complete(_ask(f"Say something about {n}.", max_tokens=8)) for n in range(12))
-    )
+    requests = [_ask(f"Say something about {n}.", max_tokens=8, temperature=0) for n in range(12)]
+    completions = await asyncio.gather(*map(client.complete, requests))
     assert all(completion.usage.completion_tokens > 0 for completion in completions)
 
 

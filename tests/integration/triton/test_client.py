@@ -90,9 +90,8 @@ async def test_vllm_backend_counts_constrains_and_leaves_the_prompt_out(
 ) -> None:
     client = connect(TritonEndpoint(triton.url, "vllm", render=CHAT_ML, sampling_fields=LIMIT))
     assert (await client.probe()).json_schema is True
-    cut = await client.complete(
-        CompletionRequest((Message("user", "Tell a long story."),), {"max_tokens": 8})
-    )
+    story = (Message("user", "Tell a long story."),)
+    cut = await client.complete(CompletionRequest(story, GREEDY | {"max_tokens": 8}))
     assert (cut.finish_reason, cut.usage.completion_tokens) == ("length", 8)
     assert cut.usage.prompt_tokens > 8
     assert not cut.usage.estimated
