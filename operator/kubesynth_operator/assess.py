@@ -16,6 +16,7 @@ from kubesynth_api.runner_contract import RunnerPhase, TerminationMessage
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
 from kubesynth_operator import status, wire
 from kubesynth_operator.observation import (
+    ENDS_OF_SHARDS,
     ChildJob,
     Observation,
     Outcome,
@@ -36,9 +37,7 @@ from kubesynth_operator.policies.sequence import Situation, State
 from kubesynth_operator.settings import OperatorSettings
 
 _TOTALS_PHASES = frozenset({RunnerPhase.FINALIZE, RunnerPhase.ALL, RunnerPhase.REPORT})
-# Only shards end a job early.
-_EARLY = frozenset({Reason.BUDGET_SPENT, Reason.TARGET_REACHED})
-_SAID_OF_SHARDS = frozenset({Reason.SHARDS_ACTIVE, Reason.FINALIZING}) | _EARLY
+_SAID_OF_SHARDS = frozenset({Reason.SHARDS_ACTIVE, Reason.FINALIZING}) | ENDS_OF_SHARDS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,14 +91,14 @@ def assess(observation: Observation, settings: OperatorSettings) -> Assessment:
 
 
 def _early_end(observation: Observation) -> Outcome | None:
-    """Return how the job ends because its budget is spent or its target reached.
+    """Return how the job ends because its budget is spent, or its target reached or out of reach.
 
     Once that was decided it stays so, whoever has forgotten why: shards have been stopped for it.
     A job of one shard is a single pod, which ends by itself at a cap: to stop it then would take
     its report away.
     """
     running = status.find(observation.job.status, ConditionType.RUNNING)
-    if running is not None and running.reason in _EARLY:
+    if running is not None and running.reason in ENDS_OF_SHARDS:
         return outcome.early(Reason(running.reason), observation.spec)
     leases = observation.leases
     if leases is None or leases.ended is None or observation.spec.shards.count == 1:
@@ -208,7 +207,9 @@ def _state(observation: Observation, child: ChildJob | None) -> State | Outcome:
         max_failed_shards=spec.failure_policy.max_failed_shards,
         shard_count=spec.shards.count,
     )
-    return ended or (State.STOPPED if child.quiet else State.RUNNING)
+    # One that waits in a queue is started by the queue, at any moment.
+    stopped = child.quiet and not child.queued
+    return ended or (State.STOPPED if stopped else State.RUNNING)
 
 
 def _plan_state(observation: Observation) -> State | Outcome:
@@ -230,7 +231,12 @@ def _generate_state(observation: Observation) -> State | Outcome:
 
 
 def _generate_was_there(observation: Observation) -> bool:
-    """Tell whether shards were started, by what was said when they were last seen or stopped."""
+    """Tell whether shards were started, by what was said when they were last seen or stopped.
+
+    Or by their leases: a user's suspension leaves nothing of that in the status.
+    """
+    if observation.leases is not None:
+        return True
     before = observation.job.status
     running = status.find(before, ConditionType.RUNNING)
     started = running is not None and running.reason in _SAID_OF_SHARDS

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 import aiohttp
 from pydantic import ValidationError
 
-from kubesynth_api.conditions import ConditionType, Reason
+from kubesynth_api.conditions import ConditionType
 from kubesynth_api.runner_contract import (
     LEASE_PATH,
     LEASE_TOKEN_KEY,
@@ -33,6 +33,7 @@ from kubesynth_operator.kube.client import KubeClient
 from kubesynth_operator.kube.resources import SECRETS
 from kubesynth_operator.lease_book import JobLeases, LivePod, Offer, Terms
 from kubesynth_operator.observation import (
+    ENDS_OF_SHARDS,
     ChildJob,
     JobKey,
     LeaseView,
@@ -117,7 +118,7 @@ class LeaseKeeper:
         desk.leases.go_by(terms)
         # Pods that are about to be stopped are left alone.
         running = status.find(job.status, ConditionType.RUNNING)
-        early = running and running.reason in (Reason.BUDGET_SPENT, Reason.TARGET_REACHED)
+        early = running and running.reason in ENDS_OF_SHARDS
         desk.quiet = bool(early) or job.spec.suspend or child.suspended
 
     def pod_ended(self, pod: Pod) -> None:

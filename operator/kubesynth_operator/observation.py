@@ -40,6 +40,10 @@ class Problem:
     message: str
 
 
+# Why shards are stopped that have not ended by themselves: what only their leases can tell.
+ENDS_OF_SHARDS = frozenset({Reason.BUDGET_SPENT, Reason.TARGET_REACHED, Reason.TARGET_MISSED})
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Outcome:
     """How a job ends, or how it would end: a final condition, its reason and a sentence."""
@@ -60,8 +64,8 @@ class Outcome:
 
     @property
     def early_reason(self) -> Reason | None:
-        """The reason of `Running` by which an early end is remembered while shards are stopped."""
-        return self.reason if self.early else None
+        """The reason of `Running` by which an end is remembered while shards are stopped for it."""
+        return self.reason if self.reason in ENDS_OF_SHARDS else None
 
     @property
     def partial(self) -> bool:

@@ -2,17 +2,18 @@
 
 The job itself is always read afresh: a decision on an old status could repeat what was done. Its
 children come from the watches. Some things are read on demand: what the spec refers to (the
-operator may not watch Secrets); of a job without shards, whether it has had any; and the pods of a
-Job that has ended but whose last words have not come through the watch yet, so that "the pod is
-gone" is a fact and not a race.
+operator may not watch Secrets); of a job without shards, whether it has had any; a Job that the
+status speaks of and the watch has not brought yet; and the pods of a Job that has ended but whose
+last words have not come through the watch yet, so that "the pod is gone" is a fact and not a race.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
+from kubesynth_api.conditions import ConditionType, Reason
 from kubesynth_api.labels import JOB_UID_LABEL
 from kubesynth_api.references import references
 from kubesynth_api.runner_contract import RunnerPhase
@@ -23,11 +24,13 @@ from kubesynth_operator.kube.client import KubeClient, Object
 from kubesynth_operator.kube.resources import (
     CLAIMS,
     CONFIG_MAPS,
+    JOBS,
     PODS,
     SECRETS,
     SYNTHETIC_DATA_JOBS,
 )
 from kubesynth_operator.observation import (
+    ENDS_OF_SHARDS,
     ChildJob,
     Job,
     JobKey,
@@ -51,6 +54,14 @@ _RESOURCES = {
     ReferenceKind.SECRET: SECRETS,
     ReferenceKind.CONFIG_MAP: CONFIG_MAPS,
     ReferenceKind.CLAIM: CLAIMS,
+}
+
+# Whose Job is there, or was, while this is the reason of Running.
+_SPOKEN_OF: Mapping[str, RunnerPhase] = {
+    Reason.PLANNING: RunnerPhase.PLAN,
+    Reason.SHARDS_ACTIVE: RunnerPhase.GENERATE,
+    Reason.FINALIZING: RunnerPhase.FINALIZE,
+    **dict.fromkeys(ENDS_OF_SHARDS, RunnerPhase.GENERATE),
 }
 
 
@@ -109,6 +120,8 @@ class Observer:
         )
         if job.spec is None or job.deleting or status.has_ended(job.status):
             return observation
+        own |= await self._not_seen_yet(observation)
+        observation = dataclasses.replace(observation, children=own)
         if lacks_last_words(observation):
             pods = await self._list_pods(job)
             observation = dataclasses.replace(observation, pods=pods)
@@ -122,6 +135,28 @@ class Observer:
             claims = await self._look_up(job, only=frozenset({ReferenceKind.CLAIM}))
             observation = dataclasses.replace(observation, referents=claims)
         return dataclasses.replace(observation, podless_since=self._without_pods(observation))
+
+    async def _not_seen_yet(self, observation: Observation) -> dict[RunnerPhase, ChildJob]:
+        """Return the Job that the status speaks of, if the watch has not brought it yet.
+
+        Taken for missing, shards that a deadline is to stop would go on beside finalize, and those
+        that finalize has been made for would be started again.
+        """
+        job = observation.job
+        running = status.find(job.status, ConditionType.RUNNING)
+        phase = _SPOKEN_OF.get(running.reason) if running is not None else None
+        if phase is None or phase in observation.children:
+            return {}
+        try:
+            raw = await self._client.get(
+                JOBS, job.key.namespace, naming.job_name(job.key.name, phase)
+            )
+        except errors.NotFoundError:
+            return {}
+        child = wire.parse_child_job(raw)
+        if child is None or child.phase is not phase or child.owner_uid != job.uid:
+            return {}
+        return {phase: child}
 
     def _without_pods(self, observation: Observation) -> dict[RunnerPhase, datetime]:
         """Return which Jobs have no pods although they may, and since when that was seen."""

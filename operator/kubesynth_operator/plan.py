@@ -213,7 +213,7 @@ def _move_on(
     verdicts |= standing.queue(observation) | standing.resumed(observation)
     after = draft.compose(
         observation,
-        Draft(verdicts, start_time=_start_time(observation)),
+        Draft(verdicts, start_time=_start_time(observation, step)),
         assessment,
     )
     blocked = observation.obstacles if isinstance(step, sequence.Create) else ()
@@ -252,14 +252,17 @@ def _create(
     return (*actions, CreateJob(manifest))
 
 
-def _start_time(observation: Observation) -> str | None:
+def _start_time(observation: Observation, step: sequence.Step) -> str | None:
     """Return a new start time on acceptance and on resume, as Kubernetes does for its Jobs.
 
-    A resume is also that the queue admits the shards, for the first time or again.
+    A resume is also that the queue admits the shards, for the first time or again. A Job that has
+    left its queue because it is stopped is no such thing: its time is up.
     """
     before = observation.job.status
-    admitted = status.suspended_by_queue(before) and (
-        ConditionType.SUSPENDED not in standing.queue(observation)
+    admitted = (
+        status.suspended_by_queue(before)
+        and not isinstance(step, sequence.Stop)
+        and ConditionType.SUSPENDED not in standing.queue(observation)
     )
     if before.start_time is None or status.suspended_by_user(before) or admitted:
         return wire.format_time(observation.now)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
-from kubesynth_api.conditions import Reason
+import pytest
+
+from kubesynth_api.conditions import ConditionType, Reason
 from kubesynth_api.runner_contract import RunnerPhase
 from kubesynth_operator.actions import CreateJob, DeleteJob, PatchJob
 from kubesynth_operator.observation import LeaseView, Referent
-from kubesynth_testing.builders import a_child, a_job, job_object, observation
+from kubesynth_operator.status import has_ended
+from kubesynth_testing.builders import a_child, a_job, a_status, job_object, observation
 from kubesynth_testing.decisions import CLAIMS, after, conditions, created, decide, outcome_of
 from kubesynth_testing.manifests import edited
 
@@ -102,3 +106,43 @@ def test_queued_shards_that_were_stopped_by_deletion_are_reported_all_the_same()
     result = decide(after(seen, waiting, children={PLAN: planned}))
     assert created(result.actions) == ["qa-finalize"]
     assert conditions(result)["Complete"] == ("False", "NotComplete")
+
+
+def test_queued_shards_whose_target_is_out_of_reach_are_not_made_again() -> None:
+    """Once their pods are going, nobody can tell any more from the leases why they were stopped."""
+    job = a_job(shards=4, queue="team-a", target={"acceptedRecords": 100})
+    planned = a_child(job, PLAN, complete=True)
+    seen = observation(job, [planned, a_child(job, GENERATE, suspended=False, active=1)])
+    stopping = decide(dataclasses.replace(seen, leases=LeaseView(4, Reason.TARGET_MISSED)))
+    assert [type(action) for action in stopping.actions] == [DeleteJob]
+    assert conditions(stopping)["Running"] == ("True", "TargetMissed")
+    result = decide(after(seen, stopping, leases=LeaseView(4), children={PLAN: planned}))
+    finalize = next(action for action in result.actions if isinstance(action, CreateJob))
+    assert outcome_of(finalize).reason is Reason.TARGET_MISSED
+
+
+@pytest.mark.parametrize("suspend", [True, False])
+def test_queued_shards_are_reported_also_if_their_user_suspends_them_meanwhile(
+    *, suspend: bool
+) -> None:
+    enough = LeaseView(4, Reason.TARGET_REACHED)
+    before = a_status(
+        (ConditionType.RUNNING, False, Reason.SUSPENDED_BY_USER),
+        (ConditionType.SUSPENDED, True, Reason.SUSPENDED_BY_USER),
+    )
+    fields: dict[str, Any] = {"queue": "team-a", "target": {"acceptedRecords": 100}}
+    job = a_job(shards=4, suspend=suspend, status=before, **fields)
+    seen = observation(job, [a_child(job, PLAN, complete=True)], referents=CLAIMS)
+    result = decide(dataclasses.replace(seen, leases=enough))
+    assert created(result.actions) == ([] if suspend else ["qa-finalize"])
+    stored = result.status or job.status
+    assert not has_ended(stored)
+
+
+def test_shards_that_wait_in_a_queue_are_taken_out_of_it_before_finalize() -> None:
+    """The queue might start them at any moment, beside the pod that sums them up."""
+    job = a_job(shards=4, queue="team-a", target={"acceptedRecords": 100})
+    planned, waits = a_child(job, PLAN, complete=True), a_child(job, GENERATE, suspended=True)
+    seen = observation(job, [planned, waits])
+    seen = dataclasses.replace(seen, leases=LeaseView(4, Reason.TARGET_REACHED))
+    assert decide(seen).actions == (DeleteJob("qa-generate", waits.uid),)

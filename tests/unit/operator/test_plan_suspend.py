@@ -10,7 +10,7 @@ from kubesynth_operator import wire
 from kubesynth_operator.actions import CreateJob, DeleteJob, PatchJob
 from kubesynth_operator.observation import ReferenceKind, Referent
 from kubesynth_testing.builders import NOW, a_child, a_job, a_pod, a_status, observation
-from kubesynth_testing.decisions import CLAIMS, after, conditions, decide
+from kubesynth_testing.decisions import CLAIMS, after, conditions, created, decide
 from kubesynth_testing.operator_harness import run_message
 
 PLAN, GENERATE = RunnerPhase.PLAN, RunnerPhase.GENERATE
@@ -199,3 +199,16 @@ def test_a_job_may_have_to_begin_in_time_although_it_is_queued() -> None:
     job = a_job(queue="team-a", deadlines=fields, status=a_status(start_time=LATE))
     child = a_child(job, GENERATE, suspended=True)
     assert decide(observation(job, [child])).actions == (DeleteJob("qa-generate", child.uid),)
+
+
+def test_a_job_that_is_late_in_its_queue_gets_no_new_time_for_being_taken_out_of_it() -> None:
+    before = a_status((ConditionType.SUSPENDED, True, Reason.SUSPENDED_BY_QUEUE), start_time=LATE)
+    job = a_job(queue="team-a", deadlines={"pendingSeconds": 3600}, status=before)
+    going = a_child(job, GENERATE, suspended=True, deleting=True, terminating=1)
+    seen = observation(job, [going], referents=CLAIMS)
+    stopping = decide(seen)
+    assert stopping.status is not None
+    assert stopping.status.start_time == LATE
+    result = decide(after(seen, stopping, children={}))
+    assert created(result.actions) == []
+    assert conditions(result)["Failed"] == ("True", "DeadlineExceeded")
