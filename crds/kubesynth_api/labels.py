@@ -39,6 +39,8 @@ SERVER_CONTAINER = "server"
 
 # On the finalize Job: how the job will end (JSON), so that the end survives the operator.
 OUTCOME_ANNOTATION = "kubesynth.io/outcome"
+# On the Secret to lease with: what shards began with when they were first made (JSON).
+FIRST_SHARE_ANNOTATION = "kubesynth.io/first-share"
 # The one container of a runner pod.
 RUNNER_CONTAINER = "runner"
 

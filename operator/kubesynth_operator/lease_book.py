@@ -159,7 +159,9 @@ class JobLeases:
         caps, spent = leases.caps_of(report.lease.caps), leases.spent_of(report.spent)
         caps = _most(caps, spent)
         if index not in self._shards and not self._fresh:
-            self._reserve = {name: max(0, self._reserve[name] - caps[name]) for name in CAPS}
+            # What was left of a shard that is over may have been given to others before we began.
+            held = spent if index in self.terms.over else caps
+            self._reserve = {name: max(0, self._reserve[name] - held[name]) for name in CAPS}
         self._shards[index] = _Shard(caps, spent)
         if len(self._shards) == self.terms.shards:
             self._reserve = dict.fromkeys(CAPS, 0)

@@ -328,8 +328,8 @@ class Observation:
     there are shards. `report` is the termination message that holds the run's totals, if there is
     one. `servers` are the model servers behind the roles that have one. `has_lease_secret` says, of
     a job without a Job of shards, that one may have been there: the Secret comes before it and
-    stays. `podless_since` says of the Jobs that have no pod now, although they may, since when they
-    were seen so: a hint, forgotten on restart.
+    stays, with the `first_share` of its shards. `podless_since` says of the Jobs that have no pod
+    now, although they may, since when they were seen so: a hint, forgotten on restart.
     """
 
     now: datetime
@@ -340,6 +340,7 @@ class Observation:
     live: LiveProgress | None = None
     leases: LeaseView | None = None
     has_lease_secret: bool = False
+    first_share: InitialShare | None = None
     obstacles: tuple[Obstacle, ...] = ()
     servers: Mapping[str, ServerView] = dataclasses.field(default_factory=dict)
     podless_since: Mapping[RunnerPhase, datetime] = dataclasses.field(default_factory=dict)

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from kubesynth_api.conditions import ConditionType, Reason
 from kubesynth_api.labels import JOB_UID_LABEL
 from kubesynth_api.references import references
-from kubesynth_api.runner_contract import RunnerPhase
+from kubesynth_api.runner_contract import InitialShare, RunnerPhase
 from kubesynth_operator import assess, status, wire
 from kubesynth_operator.child_cache import ChildCache
 from kubesynth_operator.kube import errors
@@ -126,10 +126,12 @@ class Observer:
             pods = await self._list_pods(job)
             observation = dataclasses.replace(observation, pods=pods)
         if RunnerPhase.GENERATE not in own:
+            is_there, share = await self._look_for_lease_secret(job)
             observation = dataclasses.replace(
                 observation,
                 referents=await self._look_up(job),
-                has_lease_secret=await self._has_lease_secret(job),
+                has_lease_secret=is_there,
+                first_share=share,
             )
         elif assess.wants_more_shards(observation):
             claims = await self._look_up(job, only=frozenset({ReferenceKind.CLAIM}))
@@ -183,16 +185,18 @@ class Observer:
         ]
         return tuple(pod for pod in pods if pod is not None)
 
-    async def _has_lease_secret(self, job: Job) -> bool:
-        """Tell whether the job's own Secret to lease with is there, or may be."""
+    async def _look_for_lease_secret(self, job: Job) -> tuple[bool, InitialShare | None]:
+        """Tell whether the job's own Secret to lease with is there, or may be; and what it says."""
         name = naming.lease_secret_name(job.key.name)
         try:
             raw = await self._client.get(SECRETS, job.key.namespace, name)
         except errors.NotFoundError:
-            return False
+            return False, None
         except errors.ForbiddenError:
-            return True
-        return wire.controller_uid(raw) == job.uid
+            return True, None
+        if wire.controller_uid(raw) != job.uid:
+            return False, None
+        return True, wire.parse_first_share(raw)
 
     async def _look_up(
         self, job: Job, only: frozenset[ReferenceKind] = frozenset(ReferenceKind)

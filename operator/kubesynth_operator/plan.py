@@ -247,7 +247,12 @@ def _create(
     if step.phase is RunnerPhase.GENERATE:
         actions.append(CreateTokenSecret(lease_secret.build(job)))
     manifest = runner_job.build(
-        job, step.phase, settings, run_config_name=run_config_name, verdict=step.verdict
+        job,
+        step.phase,
+        settings,
+        run_config_name=run_config_name,
+        verdict=step.verdict,
+        first_share=observation.first_share,
     )
     return (*actions, CreateJob(manifest))
 

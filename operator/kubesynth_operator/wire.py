@@ -119,11 +119,21 @@ def _parse_share(spec: Object) -> InitialShare | None:
     containers = ((spec.get("template") or {}).get("spec") or {}).get("containers") or ()
     for variable in (each for item in containers for each in item.get("env") or ()):
         if variable.get("name") == ENV_SHARE:
-            try:
-                return InitialShare.model_validate_json(str(variable.get("value", "")))
-            except ValidationError:
-                return None
+            return _share_of(variable.get("value"))
     return None
+
+
+def parse_first_share(secret: Object) -> InitialShare | None:
+    """Read off the Secret to lease with what a job's shards began with; None if it does not say."""
+    annotations = secret["metadata"].get("annotations") or {}
+    return _share_of(annotations.get(labels.FIRST_SHARE_ANNOTATION))
+
+
+def _share_of(text: object) -> InitialShare | None:
+    try:
+        return InitialShare.model_validate_json(str(text or ""))
+    except ValidationError:
+        return None
 
 
 def _run_config_name(spec: Object) -> str:

@@ -11,7 +11,7 @@ import json
 from typing import Any
 
 from kubesynth_api import labels, runner_contract
-from kubesynth_api.runner_contract import RunnerPhase
+from kubesynth_api.runner_contract import CapShare, InitialShare, RunnerPhase
 from kubesynth_api.shares import initial_share
 from kubesynth_api.v1alpha1.runner_pods import EnvVar, RunnerPods
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
@@ -33,8 +33,11 @@ def build(
     *,
     run_config_name: str,
     verdict: Outcome | None = None,
+    first_share: InitialShare | None = None,
 ) -> dict[str, Any]:
     """Return the pod template of one phase's Job. `verdict` is how the job will end after it.
+
+    `first_share` is what the job's shards began with, if they are made again.
 
     Raises:
         ValueError: the spec was not understood.
@@ -44,7 +47,7 @@ def build(
     mounted = volumes.of_job(spec, run_config_name)
     env = [*_own_env(phase, settings), *_verdict_env(verdict)]
     if phase in (RunnerPhase.GENERATE, RunnerPhase.ALL):
-        env += _lease_env(job, spec)
+        env += _lease_env(job, _share(spec, first_share))
     env += [*_key_env(spec), *_user_env(pods)]
     return {
         "metadata": {
@@ -129,7 +132,20 @@ def _verdict_env(verdict: Outcome | None) -> list[dict[str, Any]]:
     return env
 
 
-def _lease_env(job: Job, spec: SyntheticDataJobSpec) -> list[dict[str, Any]]:
+def _share(spec: SyntheticDataJobSpec, first: InitialShare | None) -> InitialShare:
+    """Return what pods begin with.
+
+    Rates are the pods', and these are new. Caps are the shards': what some of them still hold and
+    what the others begin with add up to the whole only if it is divided as it was at first.
+    """
+    share = initial_share(spec)
+    if first is None:
+        return share
+    caps = {**share.caps.model_dump(), **first.caps.model_dump(exclude_none=True)}
+    return share.model_copy(update={"parallelism": first.parallelism, "caps": CapShare(**caps)})
+
+
+def _lease_env(job: Job, share: InitialShare) -> list[dict[str, Any]]:
     """Return the share that pods begin with, and the token with which they are given others.
 
     A pod whose Secret is gone runs all the same: it keeps what it begins with.
@@ -139,9 +155,9 @@ def _lease_env(job: Job, spec: SyntheticDataJobSpec) -> list[dict[str, Any]]:
         "key": runner_contract.LEASE_TOKEN_KEY,
         "optional": True,
     }
-    share = json.dumps(initial_share(spec).to_wire(), sort_keys=True)
+    text = json.dumps(share.to_wire(), sort_keys=True)
     return [
-        {"name": runner_contract.ENV_SHARE, "value": share},
+        {"name": runner_contract.ENV_SHARE, "value": text},
         {"name": runner_contract.ENV_LEASE_TOKEN, "valueFrom": {"secretKeyRef": secret}},
     ]
 

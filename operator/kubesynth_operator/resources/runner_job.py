@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from kubesynth_api import labels
-from kubesynth_api.runner_contract import ExitCode, RunnerPhase
+from kubesynth_api.runner_contract import ExitCode, InitialShare, RunnerPhase
 from kubesynth_operator import wire
 from kubesynth_operator.observation import Job, Outcome
 from kubesynth_operator.resources import naming, pod_template
@@ -24,6 +24,7 @@ def build(
     *,
     run_config_name: str,
     verdict: Outcome | None = None,
+    first_share: InitialShare | None = None,
 ) -> dict[str, Any]:
     """Return the manifest of the Job in `slot` (PLAN, GENERATE, FINALIZE or REPORT).
 
@@ -34,6 +35,7 @@ def build(
         run_config_name: The ConfigMap with the run specification.
         verdict: With FINALIZE, how the job will end; kept as an annotation, so that a new operator
             knows it after the Job that it came from has gone.
+        first_share: With GENERATE that is made again, what its shards began with at first.
 
     Raises:
         ValueError: the spec was not understood.
@@ -69,6 +71,7 @@ def build(
                 settings,
                 run_config_name=run_config_name,
                 verdict=verdict,
+                first_share=first_share,
             ),
         },
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from kubesynth_api.runner_contract import RunnerPhase
 from kubesynth_operator import wire
 from kubesynth_operator.app import Application
 from kubesynth_operator.child_cache import ChildCache
@@ -71,7 +72,8 @@ async def test_an_operator_that_begins_sees_whether_a_job_has_had_shards(
 
     async def has_had_shards() -> bool:
         seen = await nothing_seen().observe(JobKey(namespace.name, "qa"))
-        return seen is not None and seen.has_lease_secret
+        assert seen is not None
+        return RunnerPhase.GENERATE in seen.children or seen.has_lease_secret
 
     await namespace.apply(shards=2)
     await namespace.pod("qa-plan")

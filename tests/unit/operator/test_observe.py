@@ -11,6 +11,7 @@ import pytest
 
 from kubesynth_api.conditions import ConditionType, Reason
 from kubesynth_api.runner_contract import RunnerPhase
+from kubesynth_api.shares import initial_share
 from kubesynth_operator import wire
 from kubesynth_operator.child_cache import ChildCache
 from kubesynth_operator.kube import errors
@@ -19,6 +20,7 @@ from kubesynth_operator.kube.resources import Resource
 from kubesynth_operator.observation import Job, JobKey, Observation
 from kubesynth_operator.observe import Observer, Snapshots
 from kubesynth_operator.progress_book import ProgressBook
+from kubesynth_operator.resources import lease_secret
 from kubesynth_operator.servers.catalog import Catalog
 from kubesynth_testing.builders import (
     NOW,
@@ -30,6 +32,7 @@ from kubesynth_testing.builders import (
     child_object,
     job_object,
 )
+from kubesynth_testing.manifests import edited
 
 PLAN, GENERATE, FINALIZE = RunnerPhase.PLAN, RunnerPhase.GENERATE, RunnerPhase.FINALIZE
 
@@ -95,3 +98,14 @@ def test_one_that_is_gone_or_of_a_namesake_is_missing() -> None:
     assert look(Reason.SHARDS_ACTIVE).children == {}
     leftover = a_child_object(a_job(shards=4), GENERATE, owner_uid=OTHER_UID)
     assert look(Reason.SHARDS_ACTIVE, leftover).children == {}
+
+
+def test_what_shards_began_with_is_read_off_the_secret_to_lease_with() -> None:
+    job = a_job(shards=4, budget={"tokens": 1000})
+    secret = lease_secret.build(job)
+    seen = look(Reason.SUSPENDED_BY_USER, secret)
+    assert seen.has_lease_secret
+    assert seen.first_share == initial_share(job.run_spec().spec)
+    # An operator of before wrote none.
+    seen = look(Reason.SUSPENDED_BY_USER, edited(secret, {"metadata.annotations": {}}))
+    assert (seen.has_lease_secret, seen.first_share) == (True, None)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from kubesynth_api.conditions import ConditionType, Reason
-from kubesynth_api.runner_contract import RunnerPhase
-from kubesynth_operator.actions import CreateJob, DeleteJob, PatchJob
+from kubesynth_api.runner_contract import InitialShare, RunnerPhase
+from kubesynth_operator import wire
+from kubesynth_operator.actions import Action, CreateJob, CreateTokenSecret, DeleteJob, PatchJob
 from kubesynth_operator.observation import LeaseView, Referent
 from kubesynth_operator.status import has_ended
 from kubesynth_testing.builders import a_child, a_job, a_status, job_object, observation
@@ -146,3 +148,33 @@ def test_shards_that_wait_in_a_queue_are_taken_out_of_it_before_finalize() -> No
     seen = observation(job, [planned, waits])
     seen = dataclasses.replace(seen, leases=LeaseView(4, Reason.TARGET_REACHED))
     assert decide(seen).actions == (DeleteJob("qa-generate", waits.uid),)
+
+
+def test_shards_that_are_made_again_begin_with_what_they_began_with_at_first() -> None:
+    """Some hold what they were leased since: divided anew, there would be more than the whole."""
+    raw = edited(job_object(shards=4, budget={"tokens": 1000}), {"spec.shards.parallelism": 1})
+    job = a_job(raw=raw, queue="team-a")
+    seen = observation(job, [a_child(job, PLAN, complete=True)], referents=CLAIMS)
+    first = decide(seen).actions
+    secret = next(each for each in first if isinstance(each, CreateTokenSecret))
+    raw = edited(raw, {"spec.shards.parallelism": 4, "spec.budget.tokens": 2000})
+    again = dataclasses.replace(
+        seen,
+        job=a_job(raw=raw, queue="team-a"),
+        has_lease_secret=True,
+        first_share=wire.parse_first_share(secret.manifest),
+    )
+    shares = [_share_of(made) for made in (first, decide(again).actions)]
+    assert [(each.parallelism, each.caps.tokens) for each in shares] == [(1, 1000)] * 2
+    # Rates are of the pods, and no pod of before is left.
+    assert [each.models["generator"].concurrency for each in shares] == [2, 1]
+
+
+def _share_of(actions: Sequence[Action]) -> InitialShare:
+    made = next(each for each in actions if isinstance(each, CreateJob))
+    child = wire.parse_child_job(
+        {**made.manifest, "metadata": {**made.manifest["metadata"], "uid": "u"}}
+    )
+    assert child is not None
+    assert child.first_share is not None
+    return child.first_share

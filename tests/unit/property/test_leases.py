@@ -325,3 +325,22 @@ def test_everything_is_used_up_before_a_job_ends_early(
     assert ended == reason
     for name, amount in spent.items():
         assert sum(shard.spent[name] for shard in world.shards) == amount
+
+
+def test_a_new_operator_gives_nothing_away_that_a_finished_shard_has_left_to_another() -> None:
+    """The last words of a shard tell what it held then, and not what became of it."""
+    world = World(1, count=3, parallelism=1)
+    world.wanted = world.slots = 2
+    world.shards[0].over = True
+    over = CapShare(tokens=40_000, usd=0.0, records=0)
+    whole = CapShare(tokens=100_000, usd=10.0, records=5_000)
+    lease = Lease(generation=0, models=world.first.models, caps=whole)
+    world.start_pods()
+    world.restart_operator()
+    world.book.ended(0, LeaseReport(lease=lease, spent=over))
+    world.book.see(LivePod(uid, pod.index, new=False) for uid, pod in world.pods.items())
+    world.book.answered("pod-1", world.report("pod-1"))
+    # The rest may be with the shard of the pod that has not answered.
+    assert [offer.lease.caps.tokens for offer in world.book.grants()] in ([], [0])
+    world.book.answered("pod-2", world.report("pod-2"))
+    assert sum(offer.lease.caps.tokens or 0 for offer in world.book.grants()) == 60_000
