@@ -62,6 +62,8 @@ def refused(observation: Observation) -> dict[ConditionType, Verdict]:
         )
     elif observation.children:
         verdicts |= status.stored(before, ConditionType.RUNNING)
+        if status.suspended_by_queue(before):
+            verdicts |= status.stored(before, ConditionType.SUSPENDED)
     if observation.children:
         verdicts |= status.stored(before, ConditionType.MODELS_READY)
     return verdicts

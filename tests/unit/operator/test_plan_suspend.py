@@ -212,3 +212,17 @@ def test_a_job_that_is_late_in_its_queue_gets_no_new_time_for_being_taken_out_of
     result = decide(after(seen, stopping, children={}))
     assert created(result.actions) == []
     assert conditions(result)["Failed"] == ("True", "DeadlineExceeded")
+
+
+def test_the_time_in_the_queue_does_not_count_for_a_job_that_is_refused_meanwhile_either() -> None:
+    before = a_status((ConditionType.SUSPENDED, True, Reason.SUSPENDED_BY_QUEUE), start_time=LATE)
+    job = a_job(shards=3, queue="team-a", deadlines=HOUR, status=before)
+    waits = a_child(job, PLAN, suspended=True)
+    seen = observation(job, [waits], referents={})
+    refused = decide(seen)
+    assert conditions(refused)["Accepted"] == ("False", "ReferenceNotFound")
+    admitted = a_child(job, PLAN, suspended=False, active=1)
+    result = decide(after(seen, refused, children={PLAN: admitted}, referents=CLAIMS))
+    assert conditions(result)["Running"] == ("True", "Planning")
+    assert result.status is not None
+    assert result.status.start_time == wire.format_time(NOW)
