@@ -77,7 +77,8 @@ def assess(observation: Observation, settings: OperatorSettings) -> Assessment:
         interruption=_early_end(observation)
         or deadline.exceeded
         or disruptions.exceeded(disrupted, settings.limits, spec.shards.count)
-        or model_servers.failed(spec, observation.servers),
+        # Whoever has suspended the job may be mending the server.
+        or (None if spec.suspend else model_servers.failed(spec, observation.servers)),
         finalize_overdue=deadline.exceeded if deadline.out_of_patience else None,
         report_overdue=deadline.out_of_patience or _report_overdue(observation, settings),
     )

@@ -113,6 +113,14 @@ def test_a_server_that_does_not_start_in_time_fails_the_job() -> None:
     assert "CUDA out of memory" in str(result.status.conditions)
 
 
+def test_a_suspended_job_does_not_fail_for_a_server_that_its_user_mends_meanwhile() -> None:
+    dead = a_view(reason=Reason.STARTUP_TIMEOUT, message="Not ready within 600 s.")
+    result = decide(seen(dead, suspend=True))
+    assert "Failed" not in conditions(result)
+    assert conditions(result)["Suspended"] == ("True", "SuspendedByUser")
+    assert conditions(result)["ModelsReady"] == ("False", "StartupTimeout")
+
+
 @pytest.mark.parametrize("reason", [Reason.REFERENCE_NOT_FOUND, Reason.REFERENCE_DENIED])
 def test_a_server_that_is_not_there_or_not_allowed_parks_the_job(reason: Reason) -> None:
     view = ServerView("models", "llama", problem=Problem(reason, "it is so"))
