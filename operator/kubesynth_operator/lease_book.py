@@ -148,12 +148,19 @@ class JobLeases:
         if shard is not None:
             shard.caps = _most(shard.caps, leases.caps_of(offer.lease.caps))
 
-    def ended(self, index: int, report: LeaseReport) -> None:
-        """Take a pod's last words."""
+    def ended(self, index: int, report: LeaseReport) -> bool:
+        """Take a pod's last words; tell whether they count.
+
+        Before we began, a shard that is not over may have had a later pod, which is gone without a
+        word, and held more.
+        """
+        if not self._fresh and index not in self._shards and index not in self.terms.over:
+            return False
         self._learn(index, report)
         self._shards[index].is_exact = True
         if index in self.terms.over:
             self._release(index)
+        return True
 
     def _learn(self, index: int, report: LeaseReport) -> None:
         caps, spent = leases.caps_of(report.lease.caps), leases.spent_of(report.spent)

@@ -126,9 +126,9 @@ class LeaseKeeper:
         desk = self._desks.get(pod.job_uid)
         if desk is None or pod.uid in desk.heard:
             return
-        desk.heard.add(pod.uid)
-        if pod.message is not None and pod.message.lease is not None:
-            desk.leases.ended(pod.index, pod.message.lease)
+        said = pod.message.lease if pod.message is not None else None
+        if said is None or desk.leases.ended(pod.index, said):
+            desk.heard.add(pod.uid)
 
     def forget(self, key: JobKey) -> None:
         """Drop what is known about a job that is gone."""

@@ -57,6 +57,8 @@ class World:
         self.shards = [Shard() for _ in range(count)]
         self.pods: dict[str, Pod] = {}
         self.started = 0
+        # Of pods that have ended and are still there to be read: what they said, by shard.
+        self.last_words: dict[int, LeaseReport] = {}
         self.book = JobLeases(self.terms(), fresh=True)
 
     def spec(self) -> SyntheticDataJobSpec:
@@ -110,7 +112,9 @@ class World:
             return
         report, pod = self.report(uid), self.pods.pop(uid)
         self.shards[pod.index].over = finished
+        self.last_words.pop(pod.index, None)
         if heard:
+            self.last_words[pod.index] = report
             self.book.ended(pod.index, report)
 
     def pick(self) -> str | None:
@@ -173,6 +177,10 @@ class World:
         for pod in self.pods.values():
             pod.new = False
         self.book = JobLeases(self.terms(), fresh=False)
+        at_work = {pod.index for pod in self.pods.values()}
+        for index, report in self.last_words.items():
+            if index not in at_work:
+                self.book.ended(index, report)
 
     def raise_limits(self) -> None:
         name = self.random.choice(sorted(self.limits))
