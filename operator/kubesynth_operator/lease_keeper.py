@@ -157,7 +157,10 @@ class LeaseKeeper:
         pods = [pod for pod in self._pods.of_job(desk.key) if _is_shard_of(pod, uid)]
         live = [pod for pod in pods if not pod.ended]
         book = desk.leases
-        for pod in _newest(pods):
+        newest = _newest(pods)
+        # What earlier pods of a shard have said is out of date, also when the later one is gone.
+        desk.heard |= {pod.uid for pod in pods if pod.ended} - {pod.uid for pod in newest}
+        for pod in newest:
             if pod.ended:
                 self.pod_ended(pod)
         book.see(LivePod(pod.uid, pod.index, new=pod.status == "Pending") for pod in live)
