@@ -153,20 +153,24 @@ def _finish_clearing(storage: Storage, identity: RunIdentity) -> RunIdentity:
     """
     if not identity.clearing:
         return identity
-    for name in (layout.SUCCESS, layout.MANIFEST, layout.REPORT):
-        storage.delete(name)
     own = layout.RunLayout(identity.run_id)
-    paths = [file.path for file in storage.list_files(layout.INTERNAL)]
-    for folder in sorted({"/".join(path.split("/")[:2]) for path in paths} - {own.folder}):
-        storage.delete(folder)
-    for file in (*storage.list_files(layout.DATA), *storage.list_files(layout.ERRORS)):
-        if not own.is_part(file.path):
-            storage.delete(file.path)
-    if load(storage) != identity:
-        raise errors.FencedError(f"{storage.uri}: another job has begun to overwrite it")
+    inner = [file.path for file in storage.list_files(layout.INTERNAL)]
+    folders = sorted({"/".join(path.split("/")[:2]) for path in inner} - {own.folder})
+    outer = (*storage.list_files(layout.DATA), *storage.list_files(layout.ERRORS))
+    parts = [file.path for file in outer if not own.is_part(file.path)]
+    # Nothing that was seen before this can be a file of a job that overwrites the output after us.
+    _refuse_overwritten(storage, identity)
+    for path in (layout.SUCCESS, layout.MANIFEST, layout.REPORT, *folders, *parts):
+        storage.delete(path)
+    _refuse_overwritten(storage, identity)
     ready = msgspec.structs.replace(identity, clearing=False)
     storage.put(layout.RUN, msgspec.json.encode(ready))
     return ready
+
+
+def _refuse_overwritten(storage: Storage, identity: RunIdentity) -> None:
+    if load(storage) != identity:
+        raise errors.FencedError(f"{storage.uri}: another job has begun to overwrite it")
 
 
 def _conflict(storage: Storage, found: RunIdentity, mine: RunIdentity) -> str:

@@ -50,6 +50,7 @@ async def run(
 
     Raises:
         RetryLaterError: a shard is not finished, and `partial` is not set.
+        ConfigurationError: OutputConflict, another job has overwritten the output.
     """
     return await asyncio.to_thread(_run, context, partial, ended)
 
@@ -77,10 +78,16 @@ def _run(context: RunContext, partial: bool, ended: Reason | None) -> RunResult:
     planned = plan.load(context, counting=True)
     context = replay.with_input(context, planned)
     manifest = _collect(context, planned, partial, ended)
+    strays = _find_strays(storage, manifest) if manifest.complete else []
+    # Counting takes a while, and another job may have overwritten the output since: nothing that
+    # was seen before this is one of its files.
+    run_identity.require(storage, context.spec.uid)
     storage.put(layout.MANIFEST, msgspec.json.encode(manifest))
     storage.put(layout.REPORT, report.render(manifest, context.spec).encode())
     if manifest.complete:
-        _delete_strays(storage, manifest)
+        for path in strays:
+            storage.delete(path)
+        run_identity.require(storage, context.spec.uid)
         storage.create(layout.SUCCESS, b"")
     else:
         # Of a run that had reached a lower target and was resumed.
@@ -168,13 +175,11 @@ def _read_shards(
         return list(pool.map(read, range(planned.shards)))
 
 
-def _delete_strays(storage: Storage, manifest: RunManifest) -> None:
-    """Delete files in data/ and errors/ that no commit names: a stale writer's, a half copy."""
+def _find_strays(storage: Storage, manifest: RunManifest) -> list[str]:
+    """Return files in data/ and errors/ that no commit names: a stale writer's, a half copy."""
     known = {file.path for file in (*manifest.data, *manifest.errors)}
-    for folder in (layout.DATA, layout.ERRORS):
-        for file in storage.list_files(folder):
-            if file.path not in known:
-                storage.delete(file.path)
+    files = (*storage.list_files(layout.DATA), *storage.list_files(layout.ERRORS))
+    return [file.path for file in files if file.path not in known]
 
 
 def _to_result(storage: Storage, manifest: RunManifest) -> RunResult:

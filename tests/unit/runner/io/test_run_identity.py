@@ -237,6 +237,27 @@ def test_a_late_clearing_spares_what_the_run_has_made_since(tmp_path: Path) -> N
     assert point > 5
 
 
+def test_a_late_clearing_spares_what_another_job_has_made_since(tmp_path: Path) -> None:
+    """A job is stopped while it clears; another one overwrites the output, and then it goes on."""
+    names = layout.RunLayout("newer")
+    theirs = {f"data/{names.part_name(0, 0, 'parquet')}", names.plan, names.commit(0, 0)}
+    for point in range(1, 12):
+        storage = LocalStorage(tmp_path / str(point))
+        leave_a_run(storage)
+
+        def overtake(storage: LocalStorage = storage) -> None:
+            acquire(storage, "newer", "Overwrite")
+            for path in theirs:
+                storage.put(path, b"newer")
+
+        with contextlib.suppress(errors.FencedError):
+            acquire(CrashingStorage(storage, Interlude(point, action=overtake)), "new", "Overwrite")
+        if files(storage) == {"run.json"}:
+            break  # it was through before that
+        assert theirs <= files(storage), point
+    assert point > 5
+
+
 @pytest.mark.parametrize("if_exists", ["Fail", "Resume", "Overwrite"])
 @pytest.mark.parametrize("point", range(12))
 @pytest.mark.parametrize("is_empty", [True, False])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,11 @@ from kubesynth_api.run_spec import RunSpec
 from kubesynth_api.runner_contract import RunnerPhase, TerminationMessage
 from kubesynth_runner import clients, errors
 from kubesynth_runner import run as runner
+from kubesynth_runner.io import layout
+from kubesynth_runner.io.local_storage import LocalStorage
 from kubesynth_runner.llm.base import Capabilities
 from kubesynth_runner.llm.fake import FakeChatClient
+from kubesynth_runner.phases import finalize
 from kubesynth_runner.run import PhaseRequest
 from kubesynth_testing import runs
 
@@ -96,4 +100,42 @@ async def test_a_newer_process_of_the_same_run_takes_the_shard(
         await waiting
     assert len(model.requests) == asked
     await do(spec, FINALIZE)
+    assert len(runs.read_rows(tmp_path / "out")) == 12
+
+
+class Interrupted(LocalStorage):
+    """Something else happens after a file was read for the first time."""
+
+    def __init__(self, root: Path, path: str, interlude: Callable[[], None]) -> None:
+        super().__init__(root)
+        self.path, self.interludes = path, [interlude]
+
+    def read(self, path: str) -> bytes:
+        data = super().read(path)
+        if path == self.path and self.interludes:
+            self.interludes.pop()()
+        return data
+
+
+async def test_job_that_counts_while_another_overwrites_its_output_leaves_that_alone(
+    tmp_path: Path, model: LateModel
+) -> None:
+    model.is_waited_for.set()
+    first = runs.a_run(tmp_path)
+    second = runs.a_run(tmp_path, uid="uid-2", seed=2, output={"ifExists": "Overwrite"})
+
+    async def overwrite() -> None:
+        for phase in (PLAN, GENERATE, FINALIZE):
+            await do(second, phase)
+
+    for phase in (PLAN, GENERATE):
+        await do(first, phase)
+    storage = Interrupted(
+        tmp_path / "out",
+        layout.RunLayout("uid-1").shard_manifest(0),
+        lambda: asyncio.run(overwrite()),
+    )
+    with pytest.raises(errors.ConfigurationError, match="which has overwritten this job's run"):
+        await finalize.run(runs.a_context(first, storage))
+    assert runs.read_manifest(tmp_path / "out").run_id == "uid-2"
     assert len(runs.read_rows(tmp_path / "out")) == 12
