@@ -54,6 +54,12 @@ class _OpenPart:
     ordinals: list[int] = dataclasses.field(default_factory=list)
     tally: Tally = dataclasses.field(default_factory=Tally)
 
+    def abandon(self) -> None:
+        """Give its files up: a writer that is left open would write on when it is collected."""
+        for writer in (self.data, self.errors):
+            if writer is not None:
+                writer.abandon()
+
 
 class ShardOutput:
     """The open part of a shard, and at most one part that is being committed behind it."""
@@ -203,8 +209,13 @@ class ShardOutput:
             await asyncio.to_thread(self._journal.delete, dead)
 
     def _commit_blocking(self, part: _OpenPart) -> None:
-        self._journal.close_rotated()
-        self._book.commit(self._complete(part))
+        try:
+            self._journal.close_rotated()
+            record = self._complete(part)
+        except errors.RunnerError:
+            part.abandon()
+            raise
+        self._book.commit(record)
 
     def _complete(self, part: _OpenPart) -> ledger.CommitRecord:
         book = self._book
@@ -239,9 +250,7 @@ class ShardOutput:
         try:
             await self._settle()
         finally:
-            for writer in (self._part.data, self._part.errors):
-                if writer is not None:
-                    writer.abandon()
+            self._part.abandon()
 
 
 def _unwritable(record: records.Record, message: str) -> records.FailedRecord:

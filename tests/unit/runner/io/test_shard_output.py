@@ -13,7 +13,7 @@ from kubesynth_runner import errors, records
 from kubesynth_runner.io import layout, ledger, parts, run_identity, shard_output
 from kubesynth_runner.io.journal import CallFrame, Journal, call_key
 from kubesynth_runner.io.ledger import CommitRecord, Ledger
-from kubesynth_runner.io.local_storage import LocalStorage
+from kubesynth_runner.io.local_storage import LocalStagedFile, LocalStorage
 from kubesynth_runner.io.shard_output import OutputOptions, RootOutcome, ShardOutput
 from kubesynth_runner.tally import Tally
 from kubesynth_testing import runs
@@ -277,6 +277,30 @@ async def test_part_with_half_a_record_is_never_committed(
         await attempt.output.flush()
     await attempt.output.abandon()
     assert committed(attempt) == []
+
+
+@pytest.mark.parametrize("file_format", ["JSONL", "Parquet"])
+async def test_part_that_cannot_be_committed_leaves_no_open_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file_format: parts.Format
+) -> None:
+    """Collected, it would write on, and print a traceback where the disk is full."""
+    attempt = Attempt(tmp_path, rows_per_part=100, file_format=file_format)
+    abandoned: list[object] = []
+    abandon = LocalStagedFile.abandon
+
+    def note(file: LocalStagedFile) -> None:
+        abandoned.append(file)
+        abandon(file)
+
+    def fail() -> None:
+        raise errors.RetryLaterError(Reason.OUTPUT_UNWRITABLE, "No space left on device")
+
+    monkeypatch.setattr(LocalStagedFile, "abandon", note)
+    monkeypatch.setattr(attempt.journal, "close_rotated", fail)
+    await attempt.output.add(outcome(0, failed=1))
+    with pytest.raises(errors.RetryLaterError, match="No space"):
+        await attempt.output.flush()
+    assert len(abandoned) == 2
 
 
 async def test_abandoned_part_is_left_to_the_next_attempt(tmp_path: Path) -> None:
