@@ -18,6 +18,8 @@ from kubesynth_runner import errors, tokenizer
 from kubesynth_runner.io import (
     input_files,
     inputs,
+    layout,
+    ledger,
     partition,
     plan_file,
     run_identity,
@@ -70,6 +72,8 @@ async def _generate(
     if existing is not None:
         await _accept(context, existing)
     if existing is not None and await asyncio.to_thread(levels.is_finished, context, run_id):
+        # Somebody slower may have left files since, and was refused.
+        await asyncio.to_thread(ledger.tidy, context.storage, run_id, layout.PLAN_SHARD)
         return existing
     pipeline = pipelines.compile_pipeline(spec, context.environment.read_prompt, {})
     generation = levels.Generation(context, run_id, pipeline)

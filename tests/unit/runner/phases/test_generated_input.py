@@ -156,6 +156,21 @@ async def test_plan_that_died_after_storing_the_plan_only_counts_again(
     assert own.tally.requests_ok == paid
 
 
+async def test_what_a_slower_plan_has_left_is_deleted_by_the_next_one(
+    tmp_path: Path, client: FakeChatClient
+) -> None:
+    job = a_job(tmp_path)
+    context = runs.a_context(job)
+    await runner.run_phase(context, PhaseRequest(RunnerPhase.PLAN))
+    names = layout.RunLayout(job.uid)
+    stray = names.staged(layout.PLAN_SHARD, 1, "part-00000.errors.jsonl")
+    context.storage.put(stray, b"{}")
+    asked = len(client.requests)
+    await runner.run_phase(runs.a_context(job), PhaseRequest(RunnerPhase.PLAN))
+    assert not context.storage.exists(stray)
+    assert len(client.requests) == asked
+
+
 async def test_topics_that_fail_are_errors_of_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
