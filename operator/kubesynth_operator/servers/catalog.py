@@ -56,11 +56,13 @@ def _is_active(raw: Object) -> bool:
     if spec.get("suspend"):
         # Pods that are told to stop finish what they have under way.
         return at_work
+    # Pods go on where the job is refused meanwhile, for a Secret that is gone, say.
+    if at_work or _plan_asks_models(spec, status):
+        return True
     if QUEUE_NAME_LABEL in (metadata.get("labels") or {}):
         # GPUs are not held for a job that waits in its queue; but its plan does not wait there.
-        reserved = conditions.get(ConditionType.QUOTA_RESERVED) == "True"
-        return at_work or reserved or _plan_asks_models(spec, status)
-    return at_work or conditions.get(ConditionType.ACCEPTED) == "True"
+        return conditions.get(ConditionType.QUOTA_RESERVED) == "True"
+    return conditions.get(ConditionType.ACCEPTED) == "True"
 
 
 def _plan_asks_models(spec: Object, status: Object) -> bool:

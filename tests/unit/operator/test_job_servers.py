@@ -180,6 +180,8 @@ USES = [
         {"labels": QUEUE, "status": PLANNING, "pipeline": FROM_NOTHING}, True, id="plan-asks"
     ),
     pytest.param({"labels": QUEUE, "pipeline": FROM_NOTHING}, False, id="plan-is-done"),
+    pytest.param({"status": PLANNING, "pipeline": FROM_NOTHING}, True, id="parked-while-plan-asks"),
+    pytest.param({"status": PLANNING}, False, id="parked-while-plan-asks-nobody"),
 ]
 
 
