@@ -25,7 +25,7 @@ from kubesynth_testing.scenarios.world import Manifest, Workspace, World
 
 JOB = "stormy"
 SHARDS = 3
-CONCURRENCY_PER_POD = 2
+CONCURRENCY = 6  # of all pods together
 # Kills count as failures of the shard; enough for all of them to hit one shard.
 PATIENT = {"backoffLimitPerShard": 20}
 
@@ -56,11 +56,12 @@ class Survived:
         """How many calls may have been made again.
 
         Those under way at a kill; and of a pod that was deleted also those that it began until it
-        was gone: its successor does not wait for that.
+        was gone: its successor does not wait for that. While others are away, or have ended, a pod
+        is leased their slots too, up to all that the job has.
         """
         times = {"SIGKILL": 1, "deleted": 2}
         on_runners = [times[blow.means] for blow in self.blows if blow.target == "runner"]
-        return sum(on_runners) * CONCURRENCY_PER_POD
+        return sum(on_runners) * CONCURRENCY
 
 
 def seed() -> int:
@@ -69,7 +70,7 @@ def seed() -> int:
 
 
 def shape() -> JobShape:
-    return JobShape(shards=SHARDS, concurrency=SHARDS * CONCURRENCY_PER_POD, rows_per_part=8)
+    return JobShape(shards=SHARDS, concurrency=CONCURRENCY, rows_per_part=8)
 
 
 def survive(
@@ -183,7 +184,7 @@ REAL_DOCUMENTS = 12
 
 def real_model_is_asked_by_runners_that_are_killed(world: World) -> Survived:
     with world.workspace("chaos-real") as space:
-        model = model_pods.start_real(space, slots=CONCURRENCY_PER_POD * SHARDS)
+        model = model_pods.start_real(space, slots=CONCURRENCY)
         model.delay(1)
         job = job_manifests.closed_qa(
             JOB,
