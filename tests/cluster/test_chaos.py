@@ -56,8 +56,8 @@ class Survived:
         """How many calls may have been made again.
 
         Those under way at a kill; and of a pod that was deleted also those that it began until it
-        was gone: its successor does not wait for that. While others are away, or have ended, a pod
-        is leased their slots too, up to all that the job has.
+        was gone: its successor does not wait for that. When other shards have ended, a pod is
+        leased their slots too, up to all that the job has.
         """
         times = {"SIGKILL": 1, "deleted": 2}
         on_runners = [times[blow.means] for blow in self.blows if blow.target == "runner"]
