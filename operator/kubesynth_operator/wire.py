@@ -129,6 +129,11 @@ def parse_first_share(secret: Object) -> InitialShare | None:
     return _share_of(annotations.get(labels.FIRST_SHARE_ANNOTATION))
 
 
+def share_text(share: InitialShare) -> str:
+    """Return a share as pods and the Secret carry it: always the same text for the same share."""
+    return json.dumps(share.to_wire(), sort_keys=True)
+
+
 def _share_of(text: object) -> InitialShare | None:
     try:
         return InitialShare.model_validate_json(str(text or ""))

@@ -6,11 +6,11 @@ divided at first: shards that are made again go on from that, whatever has been 
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from kubesynth_api.labels import FIRST_SHARE_ANNOTATION
 from kubesynth_api.shares import initial_share
+from kubesynth_operator import wire
 from kubesynth_operator.observation import Job
 from kubesynth_operator.resources import naming
 
@@ -22,7 +22,7 @@ def build(job: Job) -> dict[str, Any]:
         ValueError: the spec was not understood.
     """
     name = naming.lease_secret_name(job.key.name)
-    share = json.dumps(initial_share(job.run_spec().spec).to_wire(), sort_keys=True)
+    share = wire.share_text(initial_share(job.run_spec().spec))
     metadata = naming.metadata(job, name, naming.child_labels(job))
     return {
         "apiVersion": "v1",

@@ -7,7 +7,6 @@ variables cannot be replaced.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from kubesynth_api import labels, runner_contract
@@ -15,7 +14,7 @@ from kubesynth_api.runner_contract import CapShare, InitialShare, RunnerPhase
 from kubesynth_api.shares import initial_share
 from kubesynth_api.v1alpha1.runner_pods import EnvVar, RunnerPods
 from kubesynth_api.v1alpha1.synthetic_data_job import SyntheticDataJobSpec
-from kubesynth_operator import runner_defaults
+from kubesynth_operator import runner_defaults, wire
 from kubesynth_operator.observation import Job, Outcome
 from kubesynth_operator.resources import naming, volumes
 from kubesynth_operator.settings import OperatorSettings
@@ -155,9 +154,8 @@ def _lease_env(job: Job, share: InitialShare) -> list[dict[str, Any]]:
         "key": runner_contract.LEASE_TOKEN_KEY,
         "optional": True,
     }
-    text = json.dumps(share.to_wire(), sort_keys=True)
     return [
-        {"name": runner_contract.ENV_SHARE, "value": text},
+        {"name": runner_contract.ENV_SHARE, "value": wire.share_text(share)},
         {"name": runner_contract.ENV_LEASE_TOKEN, "valueFrom": {"secretKeyRef": secret}},
     ]
 

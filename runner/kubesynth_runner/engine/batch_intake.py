@@ -72,9 +72,7 @@ class Answers:
             return
         if not isinstance(result, ClientError) or not result.may_pass:
             intake.answered += 1
-        self.finish(connection, call, result)
-        if is_ours:
-            self.finished.add(call.key)
+        self._end(connection, call, result, is_ours=is_ours)
 
     def take_refusals(self, connection: ModelConnection, intake: Intake, *, is_ours: bool) -> None:
         """Journal the calls that were not allowed as refusals, where the model allows others."""
@@ -84,9 +82,19 @@ class Answers:
             failure.kind = ErrorKind.REFUSAL
             del intake.fatal[call.key]
             intake.answered += 1
-            self.finish(connection, call, failure)
-            if is_ours:
-                self.finished.add(call.key)
+            self._end(connection, call, failure, is_ours=is_ours)
+
+    def _end(
+        self,
+        connection: ModelConnection,
+        call: batch_wire.BatchCall,
+        result: Completion | ClientError,
+        *,
+        is_ours: bool,
+    ) -> None:
+        self.finish(connection, call, result)
+        if is_ours:
+            self.finished.add(call.key)
 
     def _goes_round_again(
         self,

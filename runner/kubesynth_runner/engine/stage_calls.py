@@ -40,7 +40,7 @@ class CallNumbers:
 
     def take(self) -> int:
         """Return the next number; those of parts that have ended are passed over."""
-        number = self._upcoming() if self._divided else self._next
+        number = self._upcoming()
         self._next, self._divided = number + self._step, ()
         return number
 

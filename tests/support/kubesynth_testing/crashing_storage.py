@@ -7,6 +7,7 @@ operations on the file system is visited from both sides.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 from kubesynth_runner.io.storage import AppendLog, StagedFile, Storage, StoredFile
 
@@ -35,6 +36,23 @@ class Fuse:
         if self.count == self.at:
             self.is_blown = True
             raise Crash
+        self.count += 1
+
+
+@dataclasses.dataclass(slots=True)
+class Interlude(Fuse):
+    """Something else happens once before operation number `at`, or instead of it."""
+
+    action: Callable[[], object] = list
+
+    def before(self) -> None:
+        """Let it happen if it is time."""
+        if self.count == self.at:
+            self.count += 1  # once, also where it fails
+            self.action()
+
+    def after(self) -> None:
+        """Count a finished operation."""
         self.count += 1
 
 

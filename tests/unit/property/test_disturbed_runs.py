@@ -22,7 +22,7 @@ from kubesynth_runner.llm.errors import ClientError, ErrorKind
 from kubesynth_runner.llm.fake import FakeChatClient, FakeReply
 from kubesynth_runner.phases import finalize, generate, plan
 from kubesynth_testing import runs, virtual_time
-from kubesynth_testing.crashing_storage import Crash, CrashingStorage, Fuse
+from kubesynth_testing.crashing_storage import Crash, CrashingStorage, Fuse, Interlude
 
 SEEDS = range(40)
 PROMPT = {"user": {"inline": "About {{ text }}"}}
@@ -47,21 +47,6 @@ FAILURES: tuple[FakeReply, ...] = (
     Completion("", "stop", TokenUsage(7, 1), "fake", refusal="I must not."),
     Completion("It was", "length", TokenUsage(7, 2), "fake"),
 )
-
-
-@dataclasses.dataclass(slots=True)
-class Interlude(Fuse):
-    """Something else happens before operation number `at`, or instead of it."""
-
-    action: Callable[[], None] = lambda: None
-
-    def before(self) -> None:
-        if self.count == self.at:
-            self.count += 1  # once
-            self.action()
-
-    def after(self) -> None:
-        self.count += 1
 
 
 @dataclasses.dataclass(slots=True)

@@ -17,10 +17,22 @@ from kubesynth_runner.engine.batch_verdicts import (
 )
 from kubesynth_runner.engine.calls import CallFailed, Deferred, RecordCall
 from kubesynth_runner.io.journal import CallFrame
+from kubesynth_runner.llm.base import Capabilities
 from kubesynth_runner.llm.errors import ClientError, ErrorKind
 from kubesynth_runner.llm.fake import FakeChatClient
 from kubesynth_testing import virtual_time
 from kubesynth_testing.batch_desk import DONE, Desk, FakeBatches, Outcome
+
+
+class Unavailable(FakeChatClient):
+    """Answers nobody, and says so when it is asked for next to nothing."""
+
+    def __init__(self, failure: ClientError) -> None:
+        super().__init__(failure)
+        self._failure = failure
+
+    async def probe(self) -> Capabilities:
+        raise self._failure
 
 
 async def rounds_until_the_end(desk: Desk, *texts: str) -> int:
@@ -111,12 +123,10 @@ def test_requests_that_are_refused_are_answers_too(tmp_path: Path) -> None:
 def test_errors_of_the_server_are_the_record_s_fault_if_it_answers_others(
     tmp_path: Path, probe: FakeChatClient | None, rounds: int
 ) -> None:
-    class Silent(FakeChatClient):
-        async def probe(self) -> None:  # type: ignore[override]
-            raise ClientError(ErrorKind.SERVER_ERROR, "an outage", status_code=500)
+    outage = ClientError(ErrorKind.SERVER_ERROR, "an outage", status_code=500)
 
     async def main() -> None:
-        client = probe or Silent("So.")
+        client = probe or Unavailable(outage)
         desk = Desk(tmp_path, FakeBatches(), probe=client, max_attempts=6)
         assert await rounds_until_the_end(desk, "bad") == rounds
         desk.close()
@@ -231,15 +241,15 @@ def test_a_prompt_that_is_not_allowed_where_others_are_fails_alone(
     virtual_time.run(main())
 
 
-class Forbidden(FakeChatClient):
-    async def probe(self) -> None:  # type: ignore[override]
-        raise ClientError(ErrorKind.AUTHENTICATION, "not this key", status_code=403)
+NOT_THIS_KEY = ClientError(ErrorKind.AUTHENTICATION, "not this key", status_code=403)
 
 
 @pytest.mark.parametrize(
     ("texts", "probe", "outcomes"),
     [
-        pytest.param(("a", "forbidden"), Forbidden("So."), [CallFrame, Deferred], id="any more"),
+        pytest.param(
+            ("a", "forbidden"), Unavailable(NOT_THIS_KEY), [CallFrame, Deferred], id="any more"
+        ),
         pytest.param(("forbidden 1", "forbidden 2"), None, [Deferred] * 2, id="to have batches"),
     ],
 )

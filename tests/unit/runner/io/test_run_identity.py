@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from kubesynth_runner.io import layout, run_identity
 from kubesynth_runner.io.local_storage import LocalStorage
 from kubesynth_runner.io.run_identity import IfExists, RunIdentity
 from kubesynth_runner.io.storage import Storage
-from kubesynth_testing.crashing_storage import Crash, CrashingStorage, Fuse
+from kubesynth_testing.crashing_storage import Crash, CrashingStorage, Fuse, Interlude
 
 
 @pytest.fixture
@@ -202,60 +201,40 @@ def test_overwrite_interrupted_anywhere_is_completed_by_the_next_attempt(tmp_pat
     assert point > 10
 
 
-@dataclasses.dataclass(slots=True)
-class Interlude(Fuse):
-    """Lets somebody else act before operation number `at`."""
+def overtaken(folder: Path, winner: str) -> Iterator[tuple[set[str], set[str]]]:
+    """Stop a clearing at each of its points while the run `winner` clears, and makes some files.
 
-    action: Callable[[], object] = list
+    Yields the files that are there at the end, and those that the winner has made.
+    """
+    names = layout.RunLayout(winner)
+    made = {f"data/{names.part_name(0, 0, 'parquet')}", names.plan, names.commit(0, 0)}
+    for point in range(1, 12):
+        storage = LocalStorage(folder / str(point))
+        leave_a_run(storage)
 
-    def before(self) -> None:
-        if self.count == self.at:
-            self.action()
+        def overtake(storage: LocalStorage = storage) -> None:
+            acquire(storage, winner, "Overwrite")
+            for path in made:
+                storage.put(path, winner.encode())
 
-    def after(self) -> None:
-        self.count += 1
+        with contextlib.suppress(errors.FencedError):
+            acquire(CrashingStorage(storage, Interlude(point, action=overtake)), "new", "Overwrite")
+        if files(storage) == {"run.json"}:
+            assert point > 5
+            return  # it was through before that
+        yield files(storage), made
 
 
 def test_a_late_clearing_spares_what_the_run_has_made_since(tmp_path: Path) -> None:
     """Two pods of one job clear; one is stopped in the middle and goes on much later."""
-    names = layout.RunLayout("new")
-    ours = {f"data/{names.part_name(0, 0, 'parquet')}", names.plan, names.commit(0, 0)}
-    for point in range(1, 12):
-        storage = LocalStorage(tmp_path / str(point))
-        leave_a_run(storage)
-
-        def overtake(storage: LocalStorage = storage) -> None:
-            acquire(storage, "new", "Overwrite")
-            for path in ours:
-                storage.put(path, b"new")
-
-        with contextlib.suppress(errors.FencedError):
-            acquire(CrashingStorage(storage, Interlude(point, action=overtake)), "new", "Overwrite")
-        if files(storage) == {"run.json"}:
-            break  # it was through before that
-        assert files(storage) == {"run.json"} | ours, point
-    assert point > 5
+    for point, (left, ours) in enumerate(overtaken(tmp_path, "new"), start=1):
+        assert left == {"run.json"} | ours, point
 
 
 def test_a_late_clearing_spares_what_another_job_has_made_since(tmp_path: Path) -> None:
     """A job is stopped while it clears; another one overwrites the output, and then it goes on."""
-    names = layout.RunLayout("newer")
-    theirs = {f"data/{names.part_name(0, 0, 'parquet')}", names.plan, names.commit(0, 0)}
-    for point in range(1, 12):
-        storage = LocalStorage(tmp_path / str(point))
-        leave_a_run(storage)
-
-        def overtake(storage: LocalStorage = storage) -> None:
-            acquire(storage, "newer", "Overwrite")
-            for path in theirs:
-                storage.put(path, b"newer")
-
-        with contextlib.suppress(errors.FencedError):
-            acquire(CrashingStorage(storage, Interlude(point, action=overtake)), "new", "Overwrite")
-        if files(storage) == {"run.json"}:
-            break  # it was through before that
-        assert theirs <= files(storage), point
-    assert point > 5
+    for point, (left, theirs) in enumerate(overtaken(tmp_path, "newer"), start=1):
+        assert theirs <= left, point
 
 
 @pytest.mark.parametrize("if_exists", ["Fail", "Resume", "Overwrite"])
